@@ -1,0 +1,1 @@
+//! In-memory capture of what is emitted, for assertions.
