@@ -1,0 +1,157 @@
+"""A dashboard: its question, its variables, its rows, the way to the next one."""
+
+import json
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as model
+
+from .panels import MIMIR
+
+TAG = "signalbox"
+
+
+def query_variable(name: str, label: str, query: str, *, source=MIMIR, all_value: str = ".+", description: str = "", multi: bool = True):
+    variable = (
+        builders.QueryVariable(name)
+        .label(label)
+        .description(description)
+        .datasource(source)
+        .query({"query": query, "refId": f"variable-{name}", "qryType": 1} if source is MIMIR else query)
+        .definition(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(multi)
+        .include_all(multi)
+    )
+    if not multi:
+        return variable
+    return variable.all_value(all_value).current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+
+
+def choice(name: str, label: str, values: Sequence[str], *, all_value: str | None = None, description: str = ""):
+    """A closed list; with `all_value`, several may be chosen and all of them are at first."""
+    variable = builders.CustomVariable(name).label(label).description(description).values(",".join(values))
+    if all_value is None:
+        first = values[0].split(" : ")
+        return variable.multi(False).include_all(False).current(model.VariableOption(selected=True, text=first[0], value=first[-1]))
+    return (
+        variable.multi(True)
+        .include_all(True)
+        .all_value(all_value)
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def text_variable(name: str, label: str, description: str):
+    return (
+        builders.TextBoxVariable(name)
+        .label(label)
+        .description(description)
+        .default_value("")
+        .current(model.VariableOption(selected=True, text="", value=""))
+    )
+
+
+def alerts_annotation() -> builders.AnnotationQuery:
+    """Marks when one of our alerts was firing; the ruler writes ALERTS into Mimir."""
+    return (
+        builders.AnnotationQuery()
+        .name("Alerts")
+        .datasource(MIMIR)
+        .enable(True)
+        .icon_color("red")
+        .expr('sum by (alertname, severity) (ALERTS{alertname=~"Signalbox.+", alertstate="firing"})')
+        .step("15s")
+        .title_format("{{alertname}}")
+        .text_format("severity {{severity}}")
+    )
+
+
+def board(
+    uid: str,
+    title: str,
+    question: str,
+    *,
+    variables: Sequence = (),
+    content: Sequence,
+    next_board: tuple[str, str],
+    span: str = "now-15m",
+    refresh: str = "10s",
+) -> builders.Dashboard:
+    """`content` holds panels and rows in reading order; a tuple of (row, panels) is a row that opens on a click."""
+    built = (
+        builders.Dashboard(title)
+        .uid(f"signalbox-{uid}")
+        .description(question)
+        .tags([TAG, "generated"])
+        .time(span, "now")
+        .refresh(refresh)
+        .timezone("browser")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .editable()
+        .annotation(alerts_annotation())
+        .link(
+            builders.DashboardLink(f"Next: {next_board[1]}")
+            .type(model.DashboardLinkType.LINK)
+            .url(f"/d/signalbox-{next_board[0]}")
+            .icon("doc")
+            .keep_time(True)
+            .include_vars(True)
+        )
+        .link(
+            builders.DashboardLink("Signalbox")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(True)
+            .keep_time(True)
+            .include_vars(True)
+        )
+    )
+    for variable in variables:
+        built = built.with_variable(variable)
+    for item in content:
+        built = built.with_row(item) if isinstance(item, builders.Row) else built.with_panel(item)
+    return built
+
+
+def render(built: builders.Dashboard) -> str:
+    """The committed file: sorted keys, a stable id per panel, no field that only a newer Grafana reads."""
+    document = json.loads(JSONEncoder(sort_keys=True, indent=2).encode(built.build()))
+    for number, panel in enumerate(document["panels"], start=1):
+        panel["id"] = number
+        for found in links_of(panel):
+            found.pop("placement", None)
+    for found in document["links"]:
+        found.pop("placement", None)
+    document["panels"] = fold(document["panels"])
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def links_of(node):
+    """Every object below `node` that is a link."""
+    if isinstance(node, dict):
+        if "url" in node and "title" in node:
+            yield node
+        for value in node.values():
+            yield from links_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from links_of(value)
+
+
+def fold(panels: list[dict]) -> list[dict]:
+    """Grafana keeps the panels of a closed row inside that row."""
+    result: list[dict] = []
+    closed: dict | None = None
+    for panel in panels:
+        if panel["type"] == "row":
+            closed = panel if panel.get("collapsed") else None
+            panel["panels"] = []
+            result.append(panel)
+        elif closed is not None:
+            closed["panels"].append(panel)
+        else:
+            result.append(panel)
+    return result
