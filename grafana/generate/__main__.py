@@ -1,34 +1,39 @@
-"""Writes grafana/dashboards/*.json; with `--check`, fails where a committed file differs from what the code says."""
+"""Writes the dashboards and the burn-rate rules; with `--check`, fails where a committed file differs from what the code says."""
 
 import difflib
 import sys
 from pathlib import Path
 
+from . import slo
 from .board import render
 from .boards import ALL
 
-TARGET = Path(__file__).resolve().parents[1] / "dashboards"
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARDS = Path("grafana/dashboards")
+RULES = Path("mimir/rules/anonymous/slo.yaml")
 
 
 def main(arguments: list[str]) -> int:
-    wanted = {f"{name}.json": render(module.dashboard()) for name, module in ALL.items()}
-    present = {path.name: path.read_text(encoding="utf-8") for path in sorted(TARGET.glob("*.json"))}
+    wanted = {DASHBOARDS / f"{name}.json": render(module.dashboard()) for name, module in ALL.items()}
+    wanted[RULES] = slo.rules_yaml()
+    committed = [path.relative_to(ROOT) for path in (ROOT / DASHBOARDS).glob("*.json")] + [RULES]
+    present = {path: (ROOT / path).read_text(encoding="utf-8") for path in committed if (ROOT / path).exists()}
     if arguments == ["--check"]:
-        drifted = [name for name in sorted(wanted.keys() | present.keys()) if wanted.get(name) != present.get(name)]
-        for name in drifted:
-            before, after = present.get(name, "").splitlines(), wanted.get(name, "").splitlines()
-            print("\n".join(list(difflib.unified_diff(before, after, f"committed/{name}", f"generated/{name}", lineterm="", n=1))[:40]))
-        print(f"dashboards: {len(wanted) - len(drifted)} of {len(wanted)} as generated")
+        drifted = [path for path in sorted(wanted.keys() | present.keys()) if wanted.get(path) != present.get(path)]
+        for path in drifted:
+            before, after = present.get(path, "").splitlines(), wanted.get(path, "").splitlines()
+            print("\n".join(list(difflib.unified_diff(before, after, f"committed {path}", f"generated {path}", lineterm="", n=1))[:40]))
+        print(f"{len(drifted)} of {len(wanted)} generated files differ from the committed ones")
         return 1 if drifted else 0
     if arguments:
         print("usage: python -m generate [--check]", file=sys.stderr)
         return 2
-    TARGET.mkdir(exist_ok=True)
-    for name in present.keys() - wanted.keys():
-        (TARGET / name).unlink()
-    for name, text in wanted.items():
-        (TARGET / name).write_text(text, encoding="utf-8")
-        print(f"wrote {name}")
+    (ROOT / DASHBOARDS).mkdir(exist_ok=True)
+    for path in present.keys() - wanted.keys():
+        (ROOT / path).unlink()
+    for path, text in wanted.items():
+        (ROOT / path).write_text(text, encoding="utf-8")
+    print(f"wrote {len(wanted)} files")
     return 0
 
 
