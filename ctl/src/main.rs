@@ -1,1 +1,61 @@
-fn main() {}
+//! `signalboxctl` operates Signalbox: starts it without Docker, sends load, follows a request through the stack.
+//! Each subcommand is a module; each is one line of the Makefile for its users.
+
+mod demo;
+mod duration;
+mod http;
+mod load;
+mod output;
+mod stack;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Operates Signalbox: a demo service that instruments itself completely",
+    max_term_width = 110
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start viewer, worker and service on this machine, without Docker; Ctrl-C stops all
+    Demo(demo::Args),
+    /// Send a mix of requests at a fixed rate; print latencies and the links of the slowest and of a failing one
+    Load(load::Args),
+    /// Ask each target once: a health check for containers that have none of their own
+    Probe(stack::probe::Args),
+    /// Send one sample of one signal to Alloy and find it again in its store
+    Send(stack::send::Args),
+    /// Wait until the whole stack is ready; print each address and the time it took
+    Wait(stack::wait::Args),
+    /// Keep asking every part of the stack; what `wait` reads
+    Watch,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    http::install_tls_provider();
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args).await.map_err(|error| error.to_string()),
+        Command::Load(args) => load::run(args).await.map_err(|error| error.to_string()),
+        Command::Probe(args) => stack::probe::run(args).await,
+        Command::Send(args) => stack::send::run(args).await,
+        Command::Wait(args) => stack::wait::run(args).await,
+        Command::Watch => stack::watch::run().await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
