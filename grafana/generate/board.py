@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from .panels import MIMIR
 
 TAG = "signalbox"
+COLUMNS = 24
 
 
 def query_variable(name: str, label: str, query: str, *, source=MIMIR, all_value: str = ".+", description: str = "", multi: bool = True):
@@ -125,8 +126,24 @@ def render(built: builders.Dashboard) -> str:
             found.pop("placement", None)
     for found in document["links"]:
         found.pop("placement", None)
+    lay_out(document["panels"])
     document["panels"] = fold(document["panels"])
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def lay_out(panels: list[dict]) -> None:
+    """Puts each panel at the highest free place, leftmost first; a row starts below everything before it."""
+    heights = [0] * COLUMNS
+    for panel in panels:
+        place = panel["gridPos"]
+        if panel["type"] == "row":
+            place |= {"x": 0, "y": max(heights), "w": COLUMNS, "h": 1}
+            heights = [max(heights) + 1] * COLUMNS
+            continue
+        width = place["w"]
+        y, x = min((max(heights[x : x + width]), x) for x in range(COLUMNS - width + 1))
+        place |= {"x": x, "y": y}
+        heights[x : x + width] = [y + place["h"]] * width
 
 
 def links_of(node):

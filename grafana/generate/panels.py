@@ -51,6 +51,11 @@ def prom(expression: str, legend: str = "__auto", *, exemplars: bool = False) ->
     return query.exemplar(True) if exemplars else query
 
 
+def scraped(expression: str, legend: str = "__auto") -> prometheus.Dataquery:
+    """A range query of what Alloy scrapes every 15 s, three times rarer than the service pushes: $__rate_interval follows."""
+    return prom(expression, legend).interval("15s")
+
+
 def now(expression: str, legend: str = "__auto") -> prometheus.Dataquery:
     """One value, at the end of the range."""
     return prometheus.Dataquery().expr(expression).legend_format(legend).instant().editor_mode(prometheus_model.QueryEditorMode.CODE)
@@ -350,6 +355,24 @@ def one_trace(title: str, description: str, query: str, *, width: int = style.FU
 def service_map(title: str, description: str, *, width: int = style.HALF, height: int = style.TALL):
     query = tempo.Dataquery().query_type("serviceMap").service_map_query("")
     return _base(nodegraph.Panel(), title, description, [query], TEMPO, width, height)
+
+
+def alert_list(title: str, description: str, *, width: int = style.HALF, height: int = style.GRAPH_HEIGHT):
+    """All rules of Mimir's ruler by state, the quiet ones too. The SDK has no builder for it."""
+    options = {
+        "alertInstanceLabelFilter": "",
+        "alertName": "",
+        "dashboardAlerts": False,
+        "datasource": "Mimir",
+        "groupBy": [],
+        "groupMode": "default",
+        "maxItems": 50,
+        "showInactiveAlerts": False,
+        "sortOrder": 3,
+        "stateFilter": {"error": True, "firing": True, "noData": False, "normal": True, "pending": True, "recovering": True},
+        "viewMode": "list",
+    }
+    return builders.Panel().type("alertlist").title(title).description(description).options(options).span(width).height(height)
 
 
 def states(title: str, description: str, *targets, mappings: list, width: int = style.HALF, height: int = style.GRAPH_HEIGHT, thresholds=None):

@@ -1,0 +1,72 @@
+"""Infrastructure: is it us, or what we stand on? The machine, PostgreSQL, Redis."""
+
+from .. import names as n, style
+from ..board import board, query_variable
+from ..panels import graph, prom, read_me, row, scraped, stat
+from ..promql import quantile
+
+WINDOW = "$__rate_interval"
+DATABASE = 'datname=~"$database"'
+CACHE = 'instance=~"$cache"'
+
+
+def database(metric: str) -> str:
+    return f"{metric}{{{DATABASE}}}"
+
+
+def cache(metric: str) -> str:
+    return f"{metric}{{{CACHE}}}"
+
+
+def per_second(series: str, group: str) -> str:
+    return f"sum by ({group}) (rate({series}[{WINDOW}]))"
+
+
+CPU_BUSY = f'1 - avg(rate({n.NODE_CPU}{{mode="idle"}}[{WINDOW}]))'
+MEMORY_USED = f"1 - {n.NODE_MEMORY_FREE} / {n.NODE_MEMORY}"
+PG_HIT_SHARE = f"sum(rate({database(n.PG_HIT)}[{WINDOW}])) / (sum(rate({database(n.PG_HIT)}[{WINDOW}])) + sum(rate({database(n.PG_READ)}[{WINDOW}])))"
+POOL = f'sum({n.POOL_COUNT}{{{n.POOL_STATE}="used"}}) / sum({n.POOL_MAX})'
+
+
+def dashboard():
+    question = "Is it us, or what we stand on?"
+    return board(
+        "infrastructure",
+        "Signalbox · Infrastructure",
+        f"{question} The machine, PostgreSQL and Redis: from within, and as the service feels them.",
+        variables=(
+            query_variable("database", "Database", f"label_values({n.PG_CONNECTIONS}, datname)"),
+            query_variable("cache", "Cache instance", f"label_values({n.REDIS_UP}, instance)"),
+        ),
+        next_board=("pipeline", "Pipeline"),
+        content=[
+            read_me(
+                question,
+                "Compare the two views of each dependency: its own counters, and the time the service waits for it. Slow for us but idle there means the way between, or our pool.",
+                "is what you see complete? *Pipeline*.",
+            ),
+            stat("Machine CPU", "Share of all processors that is not idle.", scraped(CPU_BUSY), unit="percentunit", decimals=0, thresholds=style.SATURATION),
+            stat("Machine memory", "Share in use; what the kernel could free at once does not count.", scraped(MEMORY_USED), unit="percentunit", decimals=0, thresholds=style.SATURATION),
+            stat("Connections used", "Share of the service's pool of database connections that is busy.", prom(POOL), unit="percentunit", decimals=0, thresholds=style.SATURATION),
+            stat("PostgreSQL hits", "Share of blocks found in its memory.", scraped(PG_HIT_SHARE), unit="percentunit", decimals=1, thresholds=style.steps((None, style.WARN), (0.9, style.GOOD))),
+            stat("Redis hits", "Share of key look-ups that found something, since Redis started.", scraped(f"sum({cache(n.REDIS_HITS)}) / (sum({cache(n.REDIS_HITS)}) + sum({cache(n.REDIS_MISSES)}))"), unit="percentunit", decimals=0, thresholds=style.plain()),
+            stat("Jobs waiting", "Entries of the job stream that no worker has taken yet.", scraped(f"sum({cache(n.REDIS_GROUP_LAG)})"), unit="none", decimals=0, thresholds=style.steps((None, style.GOOD), (10, style.WARN), (100, style.BAD))),
+            row("The machine"),
+            graph("CPU by mode", "Processors in use. `iowait` means the disk, `steal` the neighbours.", scraped(f'sum by (mode) (rate({n.NODE_CPU}{{mode!="idle"}}[{WINDOW}]))', "{{mode}}"), unit="none", stacked=True, width=style.THIRD),
+            graph("Memory", "Of all processes and containers of this machine.", scraped(f"{n.NODE_MEMORY} - {n.NODE_MEMORY_FREE}", "used"), scraped(n.NODE_MEMORY, "all"), unit="bytes", width=style.THIRD, colors={"used": "blue", "all": style.QUIET}),
+            graph("Disk", "Bytes per second of all disks.", scraped(f"sum(rate({n.NODE_DISK_READ}[{WINDOW}]))", "read"), scraped(f"sum(rate({n.NODE_DISK_WRITTEN}[{WINDOW}]))", "written"), unit="Bps", width=style.THIRD, colors={"read": "blue", "written": "orange"}),
+            row("PostgreSQL"),
+            graph("Transactions", "Committed and rolled back per second, as the server counts them.", scraped(per_second(database(n.PG_COMMITS), "datname"), "{{datname}} committed"), scraped(per_second(database(n.PG_ROLLBACKS), "datname"), "{{datname}} rolled back"), unit="cps", width=style.THIRD),
+            graph("Connections", "Sessions by database.", scraped(f"sum by (datname) ({database(n.PG_CONNECTIONS)})", "{{datname}}"), unit="none", decimals=0, width=style.THIRD),
+            graph("Locks", "Locks held by mode. A wait for a lock shows here first.", scraped(f"sum by (mode) ({database(n.PG_LOCKS)}) > 0", "{{mode}}"), unit="none", decimals=0, width=style.THIRD),
+            graph("Operations as the service feels them, p95", "Round trip and waiting included.", prom(quantile(0.95, n.DB, group=f"{n.DB_SYSTEM}, {n.DB_OPERATION}"), f"{{{{{n.DB_SYSTEM}}}}} {{{{{n.DB_OPERATION}}}}}", exemplars=True), unit="s"),
+            graph("The service's pool", "Connections in use and idle; the line above is the most it may open.", prom(f"sum by ({n.POOL_STATE}) ({n.POOL_COUNT})", f"{{{{{n.POOL_STATE}}}}}"), prom(f"sum({n.POOL_MAX})", "max"), unit="none", decimals=0, width=6, colors={"used": "orange", "idle": "green", "max": style.QUIET}),
+            graph("Waiting for a connection, p95", "Time from asking the pool to having a connection.", prom(quantile(0.95, n.POOL_WAIT), "p95", exemplars=True), unit="s", width=6, colors=style.QUANTILES),
+            row("Redis"),
+            graph("Commands", "Per second, the busiest five.", scraped(f"topk(5, sum by (cmd) (rate({cache('redis_commands_total')}[{WINDOW}])))", "{{cmd}}"), unit="cps", width=style.THIRD, stacked=True),
+            graph("Memory", "Of all keys and Redis itself.", scraped(f"sum by (instance) ({cache(n.REDIS_MEMORY)})", "{{instance}}"), unit="bytes", width=style.THIRD, single="blue"),
+            graph("Job stream", "Length of the stream, and entries nobody has taken.", scraped(f"sum by (stream) ({cache(n.REDIS_STREAM_LENGTH)})", "{{stream}} length"), scraped(f"sum by (group) ({cache(n.REDIS_GROUP_LAG)})", "{{group}} behind"), unit="none", decimals=0, width=style.THIRD),
+            graph("Cache as the service feels it, p95", "By what came of it.", prom(quantile(0.95, n.CACHE, group=f"{n.CACHE_OPERATION}, {n.CACHE_RESULT}"), f"{{{{{n.CACHE_OPERATION}}}}} {{{{{n.CACHE_RESULT}}}}}", exemplars=True), unit="s"),
+            graph("Jobs: waiting and working, p95", "From being handed over to being taken, and from there to done.", prom(quantile(0.95, n.QUEUE_WAIT), "waiting"), prom(quantile(0.95, n.MESSAGE_PROCESS), "working"), unit="s", colors={"waiting": "orange", "working": "blue"}),
+        ],
+    )
