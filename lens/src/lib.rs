@@ -1,0 +1,19 @@
+//! Lens: one more OTLP and profile backend, for machines without Docker. It is one process with one SQLite file, and pages on which the four
+//! signals can be followed into each other.
+//!
+//! A request's way: [`server`] (Host allow-list, headers) → [`ingest`] (body limits, decoding) → [`store`] (one writer, bounded per signal);
+//! the other way: [`store`] → [`api`] (OTLP/JSON, pprof) or [`pages`] (HTML), with [`chart`], [`quantile`] and [`flame`] doing the arithmetic.
+
+mod api;
+mod attributes;
+mod ingest;
+mod problem;
+mod query;
+mod server;
+mod settings;
+mod store;
+
+pub mod pprof;
+
+pub use server::{BuildError, Server};
+pub use settings::{Bound, Bounds, SettingError, Settings};

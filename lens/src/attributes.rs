@@ -1,0 +1,74 @@
+//! Reading OTLP attribute values.
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use serde_json::{Map, json};
+
+/// The attribute's value as text, `None` if it is absent.
+pub fn find(attributes: &[KeyValue], key: &str) -> Option<String> {
+    attributes
+        .iter()
+        .find(|attribute| attribute.key == key)
+        .map(|attribute| text(attribute.value.as_ref()))
+}
+
+/// A value as a person would write it; lists and maps as JSON.
+pub fn text(value: Option<&AnyValue>) -> String {
+    match value.and_then(|value| value.value.as_ref()) {
+        None => String::new(),
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(value) => match json_value(value) {
+            serde_json::Value::String(text) => text,
+            value => value.to_string(),
+        },
+    }
+}
+
+/// The attributes as one flat JSON object of strings, for `json_extract`.
+pub fn flat_json(attributes: &[KeyValue]) -> String {
+    let flat: Map<_, _> = attributes
+        .iter()
+        .map(|attribute| (attribute.key.clone(), text(attribute.value.as_ref()).into()))
+        .collect();
+    serde_json::Value::Object(flat).to_string()
+}
+
+/// Lower-case hexadecimal of an id.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether `text` is an id of that many bytes in hexadecimal.
+pub fn is_hex(text: &str, bytes: usize) -> bool {
+    text.len() == bytes * 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn json_value(value: &Value) -> serde_json::Value {
+    let inner = |value: &AnyValue| {
+        value
+            .value
+            .as_ref()
+            .map_or(serde_json::Value::Null, json_value)
+    };
+    match value {
+        Value::StringValue(text) => json!(text),
+        Value::BoolValue(truth) => json!(truth),
+        Value::IntValue(number) => json!(number),
+        Value::DoubleValue(number) => json!(number),
+        Value::BytesValue(bytes) => json!(hex(bytes)),
+        Value::ArrayValue(list) => list.values.iter().map(inner).collect(),
+        Value::KvlistValue(map) => serde_json::Value::Object(
+            map.values
+                .iter()
+                .map(|entry| {
+                    (
+                        entry.key.clone(),
+                        entry.value.as_ref().map_or(serde_json::Value::Null, inner),
+                    )
+                })
+                .collect(),
+        ),
+        // An index into a table that only OTLP profiles carry.
+        Value::StringValueStrindex(index) => json!(index),
+    }
+}

@@ -1,0 +1,154 @@
+//! What is sent in: OTLP over HTTP and Pyroscope's push. Bodies are bounded before and after decompression.
+
+mod otlp;
+mod profiles;
+
+use std::io::Read;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, web};
+use futures_util::StreamExt;
+use tokio::sync::Semaphore;
+
+use crate::problem::Problem;
+use crate::settings::Settings;
+
+/// Time a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// Bodies decoded at a time: their number bounds what decompressed bodies hold together.
+const DECODED_AT_A_TIME: usize = 4;
+
+/// Limits of a body.
+pub struct Limits {
+    body_bytes: usize,
+    decoded_bytes: usize,
+    turns: Semaphore,
+}
+
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            body_bytes: settings.max_body_bytes,
+            decoded_bytes: settings.max_decoded_bytes,
+            turns: Semaphore::new(DECODED_AT_A_TIME),
+        }
+    }
+}
+
+/// The routes.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/traces", web::post().to(otlp::traces))
+        .route("/v1/logs", web::post().to(otlp::logs))
+        .route("/v1/metrics", web::post().to(otlp::metrics))
+        .route(
+            "/push.v1.PusherService/Push",
+            web::post().to(profiles::push),
+        );
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+impl Encoding {
+    /// Only types that a web page of another origin cannot send without asking, which lens then does not allow.
+    fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        match header_value(request, header::CONTENT_TYPE)
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+        {
+            "application/x-protobuf" | "application/protobuf" | "application/proto" => {
+                Ok(Self::Protobuf)
+            }
+            "application/json" => Ok(Self::Json),
+            other => Err(Problem::UnsupportedMediaType(format!(
+                "content type {other:?} is not supported: application/x-protobuf and application/json are"
+            ))),
+        }
+    }
+}
+
+fn header_value(request: &HttpRequest, name: header::HeaderName) -> &str {
+    request
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+/// Reads the body, decompresses it and hands it to `decode`, off the threads that serve requests.
+async fn decoded<T: Send + 'static>(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    limits: &web::Data<Limits>,
+    decode: impl FnOnce(&[u8]) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let gzipped = match header_value(request, header::CONTENT_ENCODING) {
+        "gzip" => true,
+        "" | "identity" => false,
+        other => {
+            return Err(Problem::UnsupportedMediaType(format!(
+                "content encoding {other:?} is not supported: gzip and identity are"
+            )));
+        }
+    };
+    let most = limits.body_bytes;
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| {
+                Problem::BadRequest(format!("the body could not be read: {error}"))
+            })?;
+            if body.len() + chunk.len() > most {
+                return Err(Problem::TooLarge(format!(
+                    "the body has more than {most} bytes"
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    };
+    let body = tokio::time::timeout(BODY_TIME, read)
+        .await
+        .map_err(|_| Problem::Slow)??;
+    let _turn = limits.turns.acquire().await.map_err(|_| Problem::Busy)?;
+    let most = limits.decoded_bytes;
+    web::block(move || {
+        if gzipped {
+            decode(&gunzip(&body, most)?)
+        } else {
+            decode(&body)
+        }
+    })
+    .await
+    .map_err(|_| Problem::Busy)?
+}
+
+/// Decompresses at most so many bytes.
+fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(body)
+        .take(most as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(|error| Problem::BadRequest(format!("the body is not gzip: {error}")))?;
+    if plain.len() > most {
+        return Err(Problem::TooLarge(format!(
+            "the body has more than {most} bytes when decompressed"
+        )));
+    }
+    Ok(plain)
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i64)
+}

@@ -1,0 +1,176 @@
+//! The server: takes its listener and its shutdown, so that tests run the real thing.
+
+use std::future::Future;
+use std::net::TcpListener;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::{App, Error, HttpServer, web};
+
+use crate::ingest::Limits;
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::store::{OpenError, Store};
+use crate::{api, ingest};
+
+/// Threads that serve requests. Decoding and SQLite have their own.
+const WORKERS: usize = 2;
+/// How long requests in flight may take once the server is told to stop, in seconds.
+const GRACE_SECONDS: u64 = 3;
+/// Everything comes from lens itself, nothing is inline, nobody frames it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A server that is bound and has its store open.
+pub struct Server {
+    server: actix_web::dev::Server,
+    port: u16,
+}
+
+/// The server could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("cannot serve on the listener: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+impl Server {
+    /// Opens the store and takes the listener.
+    ///
+    /// # Errors
+    /// When the data directory or the listener cannot be used.
+    pub async fn build(settings: Settings, listener: TcpListener) -> Result<Self, BuildError> {
+        let port = listener.local_addr()?.port();
+        let store = web::Data::new(Store::open(&settings.data_dir, settings.bounds).await?);
+        let limits = web::Data::new(Limits::from(&settings));
+        let hosts = web::Data::new(Hosts(settings.allowed_hosts));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(store.clone())
+                .app_data(limits.clone())
+                .app_data(hosts.clone())
+                .app_data(
+                    web::QueryConfig::default()
+                        .error_handler(|error, _| Problem::BadRequest(error.to_string()).into()),
+                )
+                .wrap(from_fn(allowed_host))
+                .wrap(
+                    DefaultHeaders::new()
+                        .add((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+                        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                        .add((header::REFERRER_POLICY, "no-referrer"))
+                        .add((header::CACHE_CONTROL, "no-store"))
+                        .add((
+                            HeaderName::from_static("cross-origin-resource-policy"),
+                            HeaderValue::from_static("same-origin"),
+                        )),
+                )
+                .configure(ingest::configure)
+                .configure(api::configure)
+                .default_service(web::to(not_found))
+        })
+        .workers(WORKERS)
+        .shutdown_timeout(GRACE_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+        Ok(Self { server, port })
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves until `shutdown` is done, then finishes what is in flight.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+        let handle = self.server.handle();
+        let mut server = std::pin::pin!(self.server);
+        tokio::select! {
+            outcome = &mut server => outcome,
+            () = shutdown => {
+                let (outcome, ()) = tokio::join!(server, handle.stop(true));
+                outcome
+            }
+        }
+    }
+}
+
+/// Names that a request's `Host` may carry besides the loopback ones.
+struct Hosts(Vec<String>);
+
+impl Hosts {
+    /// A page of another site can make a browser connect here by rebinding its DNS name, but not send our name.
+    fn allow(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let name = name.to_ascii_lowercase();
+        ["localhost", "127.0.0.1", "[::1]"].contains(&name.as_str()) || self.0.contains(&name)
+    }
+}
+
+async fn allowed_host(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    if request
+        .app_data::<web::Data<Hosts>>()
+        .is_some_and(|hosts| hosts.allow(host))
+    {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let problem = Problem::HostNotAllowed(host.to_owned());
+    Ok(request.error_response(problem).map_into_right_body())
+}
+
+async fn not_found(request: actix_web::HttpRequest) -> Result<actix_web::HttpResponse, Problem> {
+    Err(Problem::NotFound(format!(
+        "there is nothing at {}",
+        request.path()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_allowed() {
+        let hosts = Hosts(vec!["box".to_owned()]);
+        for allowed in [
+            "localhost",
+            "localhost:18090",
+            "127.0.0.1:1",
+            "[::1]:18090",
+            "[::1]",
+            "BOX:80",
+        ] {
+            assert!(hosts.allow(allowed), "{allowed}");
+        }
+        for refused in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example:18090",
+            "localhost.",
+            "box.evil",
+            "10.0.0.1",
+        ] {
+            assert!(!hosts.allow(refused), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Every setting of lens; the only place that reads its environment.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// What lens can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `LENS_LISTEN`: address and port, loopback only, because lens has no login. Default `127.0.0.1:18090`; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// `LENS_DATA_DIR`: directory of the database file, created if it is missing. Default `data/lens`. Only one lens may use it at a time.
+    pub data_dir: PathBuf,
+    /// `LENS_ALLOWED_HOSTS`: names, separated by commas, that a request's `Host` may carry besides `localhost`, `127.0.0.1` and `[::1]`
+    /// (ports do not matter). Default: none. A name that is not listed is refused, so that no web page can reach lens by rebinding DNS.
+    pub allowed_hosts: Vec<String>,
+    /// `LENS_MAX_BODY_MB`: largest request body as sent, in MiB, 1 to 64. Default 8.
+    pub max_body_bytes: usize,
+    /// `LENS_MAX_DECODED_MB`: largest request body after decompression, in MiB, 1 to 256. Default 32.
+    pub max_decoded_bytes: usize,
+    /// How much of each signal is kept.
+    pub bounds: Bounds,
+}
+
+/// How much of each signal is kept; whichever of rows and bytes is reached first lets the oldest go.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// `LENS_MAX_SPANS` (rows, default 200000) and `LENS_MAX_SPANS_MB` (MiB, default 256). Whole traces are let go.
+    pub spans: Bound,
+    /// `LENS_MAX_LOGS` (records, default 200000) and `LENS_MAX_LOGS_MB` (MiB, default 256).
+    pub logs: Bound,
+    /// `LENS_MAX_POINTS` (metric data points, default 500000) and `LENS_MAX_POINTS_MB` (MiB, default 256).
+    pub points: Bound,
+    /// `LENS_MAX_PROFILES` (pushes, default 5000) and `LENS_MAX_PROFILES_MB` (MiB, default 256).
+    pub profiles: Bound,
+}
+
+/// Bound of one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Spans, log records, data points or profiles.
+    pub rows: u64,
+    /// Bytes of stored records, without SQLite's own overhead.
+    pub bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let bound = |rows| Bound {
+            rows,
+            bytes: 256 * MEBIBYTE,
+        };
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090),
+            data_dir: PathBuf::from("data/lens"),
+            allowed_hosts: Vec::new(),
+            max_body_bytes: 8 * MEBIBYTE as usize,
+            max_decoded_bytes: 32 * MEBIBYTE as usize,
+            bounds: Bounds {
+                spans: bound(200_000),
+                logs: bound(200_000),
+                points: bound(500_000),
+                profiles: bound(5_000),
+            },
+        }
+    }
+}
+
+/// A variable holds what it may not.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}={value:?} is not allowed: {allowed}")]
+pub struct SettingError {
+    pub name: &'static str,
+    pub value: String,
+    pub allowed: &'static str,
+}
+
+impl Settings {
+    /// Reads the environment; an absent or empty variable leaves its default.
+    ///
+    /// # Errors
+    /// Names the first variable whose value is not allowed, and what is.
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
+        let lookup = |name| lookup(name).filter(|value| !value.trim().is_empty());
+        let mut settings = Self::default();
+        if let Some(value) = lookup("LENS_LISTEN") {
+            settings.listen = value
+                .parse()
+                .ok()
+                .filter(|address: &SocketAddr| address.ip().is_loopback())
+                .ok_or(SettingError {
+                    name: "LENS_LISTEN",
+                    value,
+                    allowed: "a loopback address and a port, such as 127.0.0.1:18090",
+                })?;
+        }
+        if let Some(value) = lookup("LENS_DATA_DIR") {
+            settings.data_dir = PathBuf::from(value);
+        }
+        if let Some(value) = lookup("LENS_ALLOWED_HOSTS") {
+            settings.allowed_hosts = value
+                .split(',')
+                .map(|host| host.trim().to_ascii_lowercase())
+                .filter(|host| !host.is_empty())
+                .collect();
+        }
+        let mebibytes = |name, max, default: usize| -> Result<usize, SettingError> {
+            let allowed = "whole MiB, from 1 to the largest its description names";
+            Ok(number(&lookup, name, max, allowed)?
+                .map_or(default, |value| (value * MEBIBYTE) as usize))
+        };
+        settings.max_body_bytes = mebibytes("LENS_MAX_BODY_MB", 64, settings.max_body_bytes)?;
+        settings.max_decoded_bytes =
+            mebibytes("LENS_MAX_DECODED_MB", 256, settings.max_decoded_bytes)?;
+        for (bound, rows, bytes) in [
+            (
+                &mut settings.bounds.spans,
+                "LENS_MAX_SPANS",
+                "LENS_MAX_SPANS_MB",
+            ),
+            (
+                &mut settings.bounds.logs,
+                "LENS_MAX_LOGS",
+                "LENS_MAX_LOGS_MB",
+            ),
+            (
+                &mut settings.bounds.points,
+                "LENS_MAX_POINTS",
+                "LENS_MAX_POINTS_MB",
+            ),
+            (
+                &mut settings.bounds.profiles,
+                "LENS_MAX_PROFILES",
+                "LENS_MAX_PROFILES_MB",
+            ),
+        ] {
+            bound.rows = number(
+                &lookup,
+                rows,
+                100_000_000,
+                "a whole number from 1 to 100000000",
+            )?
+            .unwrap_or(bound.rows);
+            bound.bytes = number(&lookup, bytes, 65_536, "whole MiB from 1 to 65536")?
+                .map_or(bound.bytes, |value| value * MEBIBYTE);
+        }
+        Ok(settings)
+    }
+}
+
+fn number(
+    lookup: &impl Fn(&'static str) -> Option<String>,
+    name: &'static str,
+    max: u64,
+    allowed: &'static str,
+) -> Result<Option<u64>, SettingError> {
+    let Some(value) = lookup(name) else {
+        return Ok(None);
+    };
+    match value.trim().parse() {
+        Ok(number) if (1..=max).contains(&number) => Ok(Some(number)),
+        _ => Err(SettingError {
+            name,
+            value,
+            allowed,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_outside_its_range_names_its_variable() {
+        let with = |name: &'static str, value: &'static str| {
+            Settings::from_lookup(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(
+            with("LENS_MAX_LOGS", "12")
+                .expect("allowed")
+                .bounds
+                .logs
+                .rows,
+            12
+        );
+        assert_eq!(
+            with("LENS_MAX_LOGS_MB", "2")
+                .expect("allowed")
+                .bounds
+                .logs
+                .bytes,
+            2 * MEBIBYTE
+        );
+        assert_eq!(
+            with("LENS_ALLOWED_HOSTS", "Box, lens.test")
+                .expect("allowed")
+                .allowed_hosts,
+            ["box", "lens.test"]
+        );
+        for (name, value) in [
+            ("LENS_LISTEN", "0.0.0.0:18090"),
+            ("LENS_MAX_SPANS", "0"),
+            ("LENS_MAX_BODY_MB", "65"),
+            ("LENS_MAX_LOGS", "many"),
+        ] {
+            let error = with(name, value).expect_err("refused");
+            assert_eq!((error.name, error.value.as_str()), (name, value));
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Metric series and their data points.
+
+use std::collections::HashMap;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, ExponentialHistogramDataPoint, HistogramDataPoint, Metric,
+    NumberDataPoint, SummaryDataPoint,
+};
+use prost::Message;
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
+
+use super::Amount;
+use super::traces::json_list;
+use crate::attributes::flat_json;
+
+const OVERHEAD_BYTES: usize = 80;
+const ROWS_A_STATEMENT: usize = 200;
+
+/// What a series measures, and so how it is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Gauge,
+    /// A sum that only goes up.
+    Counter,
+    /// A sum that goes up and down.
+    UpDownCounter,
+    Histogram,
+    ExponentialHistogram,
+    Summary,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Gauge,
+        Self::Counter,
+        Self::UpDownCounter,
+        Self::Histogram,
+        Self::ExponentialHistogram,
+        Self::Summary,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::UpDownCounter => "up-down counter",
+            Self::Histogram => "histogram",
+            Self::ExponentialHistogram => "exponential histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    fn from_column(column: i64) -> Self {
+        Self::ALL
+            .get(column as usize)
+            .copied()
+            .unwrap_or(Self::Gauge)
+    }
+
+    fn of(data: &Data) -> Self {
+        match data {
+            Data::Gauge(_) => Self::Gauge,
+            Data::Sum(sum) if sum.is_monotonic => Self::Counter,
+            Data::Sum(_) => Self::UpDownCounter,
+            Data::Histogram(_) => Self::Histogram,
+            Data::ExponentialHistogram(_) => Self::ExponentialHistogram,
+            Data::Summary(_) => Self::Summary,
+        }
+    }
+}
+
+/// Whether a metric's points say what happened since the last one.
+pub fn is_delta(metric: &Metric) -> bool {
+    let temporality = match &metric.data {
+        Some(Data::Sum(sum)) => sum.aggregation_temporality,
+        Some(Data::Histogram(histogram)) => histogram.aggregation_temporality,
+        Some(Data::ExponentialHistogram(histogram)) => histogram.aggregation_temporality,
+        _ => return false,
+    };
+    temporality == AggregationTemporality::Delta as i32
+}
+
+/// One data point, whatever its type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Point {
+    Number(NumberDataPoint),
+    Histogram(HistogramDataPoint),
+    Exponential(ExponentialHistogramDataPoint),
+    Summary(SummaryDataPoint),
+}
+
+impl Point {
+    fn attributes(&mut self) -> &mut Vec<KeyValue> {
+        match self {
+            Self::Number(point) => &mut point.attributes,
+            Self::Histogram(point) => &mut point.attributes,
+            Self::Exponential(point) => &mut point.attributes,
+            Self::Summary(point) => &mut point.attributes,
+        }
+    }
+
+    fn time_ns(&mut self) -> &mut u64 {
+        match self {
+            Self::Number(point) => &mut point.time_unix_nano,
+            Self::Histogram(point) => &mut point.time_unix_nano,
+            Self::Exponential(point) => &mut point.time_unix_nano,
+            Self::Summary(point) => &mut point.time_unix_nano,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Number(point) => point.encode_to_vec(),
+            Self::Histogram(point) => point.encode_to_vec(),
+            Self::Exponential(point) => point.encode_to_vec(),
+            Self::Summary(point) => point.encode_to_vec(),
+        }
+    }
+
+    fn decode(kind: Kind, body: &[u8]) -> Option<Self> {
+        Some(match kind {
+            Kind::Gauge | Kind::Counter | Kind::UpDownCounter => {
+                Self::Number(NumberDataPoint::decode(body).ok()?)
+            }
+            Kind::Histogram => Self::Histogram(HistogramDataPoint::decode(body).ok()?),
+            Kind::ExponentialHistogram => {
+                Self::Exponential(ExponentialHistogramDataPoint::decode(body).ok()?)
+            }
+            Kind::Summary => Self::Summary(SummaryDataPoint::decode(body).ok()?),
+        })
+    }
+}
+
+/// The points of a metric, taken out of it.
+fn take_points(metric: &mut Metric) -> Vec<Point> {
+    match &mut metric.data {
+        None => Vec::new(),
+        Some(Data::Gauge(data)) => std::mem::take(&mut data.data_points)
+            .into_iter()
+            .map(Point::Number)
+            .collect(),
+        Some(Data::Sum(data)) => std::mem::take(&mut data.data_points)
+            .into_iter()
+            .map(Point::Number)
+            .collect(),
+        Some(Data::Histogram(data)) => std::mem::take(&mut data.data_points)
+            .into_iter()
+            .map(Point::Histogram)
+            .collect(),
+        Some(Data::ExponentialHistogram(data)) => std::mem::take(&mut data.data_points)
+            .into_iter()
+            .map(Point::Exponential)
+            .collect(),
+        Some(Data::Summary(data)) => std::mem::take(&mut data.data_points)
+            .into_iter()
+            .map(Point::Summary)
+            .collect(),
+    }
+}
+
+/// Puts a point into a metric of its type.
+fn put_point(metric: &mut Metric, point: Point) {
+    match (&mut metric.data, point) {
+        (Some(Data::Gauge(data)), Point::Number(point)) => data.data_points.push(point),
+        (Some(Data::Sum(data)), Point::Number(point)) => data.data_points.push(point),
+        (Some(Data::Histogram(data)), Point::Histogram(point)) => data.data_points.push(point),
+        (Some(Data::ExponentialHistogram(data)), Point::Exponential(point)) => {
+            data.data_points.push(point)
+        }
+        (Some(Data::Summary(data)), Point::Summary(point)) => data.data_points.push(point),
+        _ => {}
+    }
+}
+
+/// A data point ready to be stored.
+pub struct PointRow {
+    pub origin: usize,
+    service: String,
+    name: String,
+    kind: Kind,
+    time_ns: i64,
+    /// The metric with the point's attributes and no point.
+    metric: Vec<u8>,
+    attributes: String,
+    body: Vec<u8>,
+}
+
+impl PointRow {
+    /// The rows of a metric; `now_ns` stands in for a point without time.
+    pub fn of_metric(origin: usize, service: &str, mut metric: Metric, now_ns: i64) -> Vec<Self> {
+        let points = take_points(&mut metric);
+        let Some(kind) = metric.data.as_ref().map(Kind::of) else {
+            return Vec::new();
+        };
+        points
+            .into_iter()
+            .map(|mut point| {
+                let mut attributes = std::mem::take(point.attributes());
+                attributes.sort_by(|a, b| a.key.cmp(&b.key));
+                let time_ns = point.time_ns();
+                if *time_ns == 0 {
+                    *time_ns = now_ns as u64;
+                }
+                let time_ns = *time_ns as i64;
+                let body = point.encode();
+                let flat = flat_json(&attributes);
+                let series = SeriesBody {
+                    metric: Some(metric.clone()),
+                    attributes,
+                };
+                Self {
+                    origin,
+                    service: service.to_owned(),
+                    name: metric.name.clone(),
+                    kind,
+                    time_ns,
+                    metric: series.encode_to_vec(),
+                    attributes: flat,
+                    body,
+                }
+            })
+            .collect()
+    }
+
+    fn size(&self) -> i64 {
+        (self.body.len() + OVERHEAD_BYTES) as i64
+    }
+}
+
+/// What all points of a series have in common.
+#[derive(Clone, PartialEq, Message)]
+struct SeriesBody {
+    #[prost(message, optional, tag = "1")]
+    metric: Option<Metric>,
+    #[prost(message, repeated, tag = "2")]
+    attributes: Vec<KeyValue>,
+}
+
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    known: &mut HashMap<Vec<u8>, i64>,
+    rows: &[PointRow],
+    origins: &[i64],
+) -> sqlx::Result<Amount> {
+    let mut series = Vec::with_capacity(rows.len());
+    for row in rows {
+        series.push(series_id(connection, known, row, origins[row.origin]).await?);
+    }
+    let mut sizes: Vec<i64> = Vec::with_capacity(rows.len());
+    for (rows, series) in rows
+        .chunks(ROWS_A_STATEMENT)
+        .zip(series.chunks(ROWS_A_STATEMENT))
+    {
+        // A retried export stores nothing twice.
+        let mut query: QueryBuilder<Sqlite> =
+            QueryBuilder::new("INSERT OR IGNORE INTO points (series, time_ns, size, body) ");
+        query.push_values(rows.iter().zip(series), |mut values, (row, series)| {
+            values
+                .push_bind(series)
+                .push_bind(row.time_ns)
+                .push_bind(row.size())
+                .push_bind(&row.body);
+        });
+        query.push(" RETURNING size");
+        sizes.extend(
+            query
+                .build_query_scalar::<i64>()
+                .fetch_all(&mut *connection)
+                .await?,
+        );
+    }
+    Ok(Amount::of(&sizes))
+}
+
+async fn series_id(
+    connection: &mut SqliteConnection,
+    known: &mut HashMap<Vec<u8>, i64>,
+    row: &PointRow,
+    origin: i64,
+) -> sqlx::Result<i64> {
+    let mut key = origin.to_be_bytes().to_vec();
+    key.extend_from_slice(&row.metric);
+    if let Some(id) = known.get(&key) {
+        return Ok(*id);
+    }
+    let id = sqlx::query_scalar(
+        "INSERT INTO series (key, origin, service, name, kind, attributes, metric) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (key) DO UPDATE SET name = name RETURNING id",
+    )
+    .bind(&key)
+    .bind(origin)
+    .bind(&row.service)
+    .bind(&row.name)
+    .bind(row.kind as i64)
+    .bind(&row.attributes)
+    .bind(&row.metric)
+    .fetch_one(connection)
+    .await?;
+    known.insert(key, id);
+    Ok(id)
+}
+
+/// Lets the oldest points go, and the series that have none left.
+pub async fn evict(
+    connection: &mut SqliteConnection,
+    known: &mut HashMap<Vec<u8>, i64>,
+    rows: u64,
+) -> sqlx::Result<Amount> {
+    let gone: Vec<(i64, i64)> =
+        sqlx::query_as("DELETE FROM points WHERE id IN (SELECT id FROM points ORDER BY id LIMIT ?) RETURNING series, size")
+            .bind(rows as i64)
+            .fetch_all(&mut *connection)
+            .await?;
+    let (mut series, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
+    series.sort_unstable();
+    series.dedup();
+    let deleted = sqlx::query(
+        "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM points WHERE series = series.id)",
+    )
+    .bind(json_list(&series))
+    .execute(connection)
+    .await?
+    .rows_affected();
+    if deleted > 0 {
+        known.clear();
+    }
+    Ok(Amount::of(&sizes))
+}
+
+/// A metric as it is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    pub name: String,
+    pub kind: Kind,
+    pub unit: String,
+    pub description: String,
+    pub services: Vec<String>,
+    pub series: usize,
+}
+
+/// A series without its points.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub id: i64,
+    pub origin: i64,
+    pub service: String,
+    pub kind: Kind,
+    pub metric: Metric,
+    pub attributes: Vec<KeyValue>,
+}
+
+impl FromRow<'_, sqlx::sqlite::SqliteRow> for Series {
+    fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+        let body = SeriesBody::decode(row.try_get::<&[u8], _>("metric")?)
+            .map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            origin: row.try_get("origin")?,
+            service: row.try_get("service")?,
+            kind: Kind::from_column(row.try_get("kind")?),
+            metric: body.metric.unwrap_or_default(),
+            attributes: body.attributes,
+        })
+    }
+}
+
+/// Every metric there is, by name.
+pub async fn list(pool: &SqlitePool, service: &str) -> sqlx::Result<Vec<Listed>> {
+    // SQLite takes the bare `metric` from the row that has the max: the newest description counts.
+    let rows: Vec<(String, i64, String, i64, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT name, kind, service, count(*), max(id), metric FROM series WHERE ?1 = '' OR service = ?1
+         GROUP BY name, kind, service ORDER BY name, service",
+    )
+    .bind(service)
+    .fetch_all(pool)
+    .await?;
+    let mut listed: Vec<Listed> = Vec::new();
+    for (name, kind, service, series, _, metric) in rows {
+        let kind = Kind::from_column(kind);
+        let metric = SeriesBody::decode(metric.as_slice())
+            .ok()
+            .and_then(|body| body.metric)
+            .unwrap_or_default();
+        match listed.last_mut() {
+            Some(last) if last.name == name && last.kind == kind => {
+                last.services.push(service);
+                last.series += series as usize;
+            }
+            _ => listed.push(Listed {
+                name,
+                kind,
+                unit: metric.unit,
+                description: metric.description,
+                services: vec![service],
+                series: series as usize,
+            }),
+        }
+    }
+    Ok(listed)
+}
+
+/// The series of a metric; empty texts do not filter.
+pub async fn series(pool: &SqlitePool, name: &str, service: &str) -> sqlx::Result<Vec<Series>> {
+    sqlx::query_as(
+        "SELECT id, origin, service, kind, metric FROM series WHERE (?1 = '' OR name = ?1) AND (?2 = '' OR service = ?2) ORDER BY name, id LIMIT 5000",
+    )
+    .bind(name)
+    .bind(service)
+    .fetch_all(pool)
+    .await
+}
+
+/// The points of one series since `from_ns`, oldest first.
+pub async fn points(
+    pool: &SqlitePool,
+    series: &Series,
+    from_ns: i64,
+    to_ns: i64,
+) -> sqlx::Result<Vec<Point>> {
+    let bodies: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT body FROM points WHERE series = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns LIMIT 20000")
+            .bind(series.id)
+            .bind(from_ns)
+            .bind(to_ns)
+            .fetch_all(pool)
+            .await?;
+    Ok(bodies
+        .iter()
+        .filter_map(|body| Point::decode(series.kind, body))
+        .collect())
+}
+
+/// The series as a metric with its newest points, oldest of them first.
+pub async fn newest(pool: &SqlitePool, series: &Series, limit: u32) -> sqlx::Result<Metric> {
+    let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT body FROM points WHERE series = ? ORDER BY time_ns DESC LIMIT ?",
+    )
+    .bind(series.id)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let mut metric = series.metric.clone();
+    for mut point in bodies
+        .iter()
+        .rev()
+        .filter_map(|body| Point::decode(series.kind, body))
+    {
+        *point.attributes() = series.attributes.clone();
+        put_point(&mut metric, point);
+    }
+    Ok(metric)
+}
+
+/// Puts one metric's points into another of the same name and type.
+pub fn merge(into: &mut Metric, mut from: Metric) {
+    for point in take_points(&mut from) {
+        put_point(into, point);
+    }
+}
+
+/// Whether two metrics differ in nothing but their points.
+pub fn same(one: &Metric, other: &Metric) -> bool {
+    let kinds = (
+        one.data.as_ref().map(Kind::of),
+        other.data.as_ref().map(Kind::of),
+    );
+    kinds.0 == kinds.1
+        && is_delta(one) == is_delta(other)
+        && (&one.name, &one.unit, &one.description, &one.metadata)
+            == (
+                &other.name,
+                &other.unit,
+                &other.description,
+                &other.metadata,
+            )
+}

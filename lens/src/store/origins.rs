@@ -1,0 +1,146 @@
+//! Where a record came from: its resource and instrumentation scope, stored once.
+
+use std::collections::HashMap;
+
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
+use sqlx::{SqliteConnection, SqlitePool};
+
+use crate::attributes;
+
+/// Resource and scope as they arrived.
+#[derive(Clone, PartialEq, Message)]
+pub struct Origin {
+    #[prost(message, optional, tag = "1")]
+    pub resource: Option<Resource>,
+    #[prost(string, tag = "2")]
+    pub resource_schema_url: String,
+    #[prost(message, optional, tag = "3")]
+    pub scope: Option<InstrumentationScope>,
+    #[prost(string, tag = "4")]
+    pub scope_schema_url: String,
+}
+
+impl Origin {
+    /// `service.name`, or what the specification calls a service without one.
+    pub fn service(&self) -> String {
+        self.resource
+            .as_ref()
+            .and_then(|resource| attributes::find(&resource.attributes, "service.name"))
+            .unwrap_or_else(|| "unknown_service".to_owned())
+    }
+}
+
+/// An origin ready to be stored.
+pub struct OriginRow {
+    pub service: String,
+    attributes: String,
+    body: Vec<u8>,
+}
+
+impl From<&Origin> for OriginRow {
+    fn from(origin: &Origin) -> Self {
+        Self {
+            service: origin.service(),
+            attributes: attributes::flat_json(
+                origin
+                    .resource
+                    .as_ref()
+                    .map_or(&[], |resource| &resource.attributes),
+            ),
+            body: origin.encode_to_vec(),
+        }
+    }
+}
+
+/// The origin's id, and whether it is new.
+pub async fn intern(
+    connection: &mut SqliteConnection,
+    known: &mut HashMap<Vec<u8>, i64>,
+    row: &OriginRow,
+) -> sqlx::Result<(i64, bool)> {
+    if let Some(id) = known.get(&row.body) {
+        return Ok((*id, false));
+    }
+    let new =
+        sqlx::query("INSERT OR IGNORE INTO origins (body, service, attributes) VALUES (?, ?, ?)")
+            .bind(&row.body)
+            .bind(&row.service)
+            .bind(&row.attributes)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected()
+            == 1;
+    let id = sqlx::query_scalar("SELECT id FROM origins WHERE body = ?")
+        .bind(&row.body)
+        .fetch_one(connection)
+        .await?;
+    known.insert(row.body.clone(), id);
+    Ok((id, new))
+}
+
+/// Deletes the origins that no row uses any more.
+pub async fn sweep(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "DELETE FROM origins WHERE id NOT IN
+         (SELECT origin FROM spans UNION SELECT origin FROM logs UNION SELECT origin FROM series)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Items of one resource, split by scope.
+pub struct OfResource<T> {
+    pub resource: Option<Resource>,
+    pub schema_url: String,
+    pub scopes: Vec<OfScope<T>>,
+}
+
+/// Items of one scope.
+pub struct OfScope<T> {
+    pub scope: Option<InstrumentationScope>,
+    pub schema_url: String,
+    pub items: Vec<T>,
+}
+
+/// Puts rows back under the resource and scope they came with, in OTLP's nesting.
+pub async fn nest<T>(pool: &SqlitePool, rows: Vec<(i64, T)>) -> sqlx::Result<Vec<OfResource<T>>> {
+    let mut by_origin: Vec<(i64, Vec<T>)> = Vec::new();
+    let mut places: HashMap<i64, usize> = HashMap::new();
+    for (origin, item) in rows {
+        let place = *places.entry(origin).or_insert_with(|| {
+            by_origin.push((origin, Vec::new()));
+            by_origin.len() - 1
+        });
+        by_origin[place].1.push(item);
+    }
+    let mut nested: Vec<OfResource<T>> = Vec::new();
+    for (id, items) in by_origin {
+        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM origins WHERE id = ?")
+            .bind(id)
+            .fetch_optional(pool)
+            .await?;
+        // Rows evicted between two reads may take their origin along: they are shown without it.
+        let origin = body
+            .and_then(|body| Origin::decode(body.as_slice()).ok())
+            .unwrap_or_default();
+        let scope = OfScope {
+            scope: origin.scope,
+            schema_url: origin.scope_schema_url,
+            items,
+        };
+        match nested.iter_mut().find(|of| {
+            of.resource == origin.resource && of.schema_url == origin.resource_schema_url
+        }) {
+            Some(of) => of.scopes.push(scope),
+            None => nested.push(OfResource {
+                resource: origin.resource,
+                schema_url: origin.resource_schema_url,
+                scopes: vec![scope],
+            }),
+        }
+    }
+    Ok(nested)
+}

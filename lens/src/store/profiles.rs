@@ -1,0 +1,284 @@
+//! Profiles as they were pushed, and which spans they have samples of.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+
+use super::Amount;
+use super::traces::json_list;
+use crate::pprof::{Merged, Profile, RawProfileSeries, Unreadable};
+
+const OVERHEAD_BYTES: usize = 300;
+/// Profiles merged into one answer: the newest of those asked for. An hour of two services at one push per 10 s is 720.
+pub const MOST_MERGED: u32 = 1000;
+
+/// A pushed profile ready to be stored.
+pub struct ProfileRow {
+    service: String,
+    kind: String,
+    labels: String,
+    time_ns: i64,
+    duration_ns: i64,
+    total: i64,
+    /// Spans it has samples of, 16 hexadecimal digits each.
+    spans: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl ProfileRow {
+    /// The rows of a series. `budget` is what its profiles may decompress to, in bytes, and is lowered by what they do; `now_ns` stands in for a
+    /// profile without time.
+    pub fn of_series(
+        series: RawProfileSeries,
+        budget: &mut usize,
+        now_ns: i64,
+    ) -> Result<Vec<Self>, Unreadable> {
+        let label = |name: &str| {
+            series
+                .labels
+                .iter()
+                .find(|label| label.name == name)
+                .map(|label| label.value.clone())
+        };
+        let service = label("service_name").unwrap_or_else(|| "unknown_service".to_owned());
+        let labels: serde_json::Map<_, _> = series
+            .labels
+            .iter()
+            .map(|label| (label.name.clone(), label.value.clone().into()))
+            .collect();
+        let labels = serde_json::Value::Object(labels).to_string();
+        let mut rows = Vec::with_capacity(series.samples.len());
+        for sample in series.samples {
+            let profile = Profile::read(&sample.raw_profile, *budget)?;
+            *budget = budget.saturating_sub(profile.encoded_len());
+            let (position, kind) = profile.kind();
+            let spans: BTreeSet<&str> = profile
+                .sample
+                .iter()
+                .flat_map(|sample| profile.labels(sample))
+                .filter(|(name, _)| matches!(*name, "profile_id" | "span_id"))
+                .map(|(_, id)| id)
+                .collect();
+            rows.push(Self {
+                service: service.clone(),
+                kind,
+                labels: labels.clone(),
+                time_ns: if profile.time_nanos > 0 {
+                    profile.time_nanos
+                } else {
+                    now_ns
+                },
+                duration_ns: profile.duration_nanos,
+                total: profile
+                    .sample
+                    .iter()
+                    .filter_map(|sample| sample.value.get(position))
+                    .sum(),
+                spans: spans.into_iter().map(str::to_owned).collect(),
+                body: compressed(sample.raw_profile)?,
+            });
+        }
+        Ok(rows)
+    }
+
+    fn size(&self) -> i64 {
+        (self.body.len() + self.labels.len() + OVERHEAD_BYTES + 50 * self.spans.len()) as i64
+    }
+}
+
+/// Gzipped as pprof files are, unless they already were.
+fn compressed(bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    gzip(&bytes)
+}
+
+/// Gzips at the fastest level.
+pub fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[ProfileRow],
+) -> sqlx::Result<Amount> {
+    let mut added = Amount::default();
+    for row in rows {
+        let id = sqlx::query(
+            "INSERT INTO profiles (service, kind, labels, time_ns, duration_ns, total, size, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&row.service)
+        .bind(&row.kind)
+        .bind(&row.labels)
+        .bind(row.time_ns)
+        .bind(row.duration_ns)
+        .bind(row.total)
+        .bind(row.size())
+        .bind(&row.body)
+        .execute(&mut *connection)
+        .await?
+        .last_insert_rowid();
+        sqlx::query("INSERT OR IGNORE INTO profile_spans (span_id, profile) SELECT value, ? FROM json_each(?)")
+            .bind(id)
+            .bind(json_list(&row.spans))
+            .execute(&mut *connection)
+            .await?;
+        added.rows += 1;
+        added.bytes += row.size() as u64;
+    }
+    Ok(added)
+}
+
+/// Lets the oldest profiles go.
+pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
+    let gone: Vec<(i64, i64)> =
+        sqlx::query_as("DELETE FROM profiles WHERE id IN (SELECT id FROM profiles ORDER BY id LIMIT ?) RETURNING id, size")
+            .bind(rows as i64)
+            .fetch_all(&mut *connection)
+            .await?;
+    let (ids, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
+    sqlx::query("DELETE FROM profile_spans WHERE profile IN (SELECT value FROM json_each(?))")
+        .bind(json_list(&ids))
+        .execute(connection)
+        .await?;
+    Ok(Amount::of(&sizes))
+}
+
+/// Which profiles to merge. Empty texts do not filter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `cpu`, `heap`, or the name of another sample type.
+    pub kind: String,
+    pub service: String,
+    /// Only samples of this span.
+    pub span_id: String,
+    /// Only samples with this label.
+    pub label: Option<(String, String)>,
+    /// Both inclusive, on the time at which the profile begins or, of a heap, was taken.
+    pub from_ns: Option<i64>,
+    pub to_ns: Option<i64>,
+}
+
+/// A push without its samples.
+#[derive(Clone, Debug, FromRow)]
+pub struct Pushed {
+    pub id: i64,
+    pub service: String,
+    pub labels: String,
+    pub time_ns: i64,
+    pub duration_ns: i64,
+    pub total: i64,
+}
+
+/// The newest pushes that may have samples the filter asks for, newest first.
+pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Pushed>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+        "SELECT id, service, labels, time_ns, duration_ns, total FROM profiles WHERE kind = ",
+    );
+    query.push_bind(&filter.kind);
+    if !filter.service.is_empty() {
+        query.push(" AND service = ").push_bind(&filter.service);
+    }
+    if !filter.span_id.is_empty() {
+        query
+            .push(" AND id IN (SELECT profile FROM profile_spans WHERE span_id = ")
+            .push_bind(&filter.span_id)
+            .push(")");
+    }
+    for (bound, sql) in [
+        (filter.from_ns, " AND time_ns >= "),
+        (filter.to_ns, " AND time_ns <= "),
+    ] {
+        if let Some(bound) = bound {
+            query.push(sql).push_bind(bound);
+        }
+    }
+    query
+        .push(" ORDER BY time_ns DESC LIMIT ")
+        .push_bind(MOST_MERGED);
+    query.build_query_as().fetch_all(pool).await
+}
+
+/// What `filter` asks for of these pushes: CPU time adds up over time, memory in use does not, so that of each series of heap profiles only the
+/// one with the most in use counts.
+pub fn to_merge<'a>(pushed: &'a [Pushed], kind: &str) -> Vec<&'a Pushed> {
+    if kind != "heap" {
+        return pushed.iter().collect();
+    }
+    let mut peaks: Vec<&Pushed> = Vec::new();
+    for push in pushed {
+        match peaks.iter_mut().find(|peak| peak.labels == push.labels) {
+            Some(peak) if push.total > peak.total => *peak = push,
+            Some(_) => {}
+            None => peaks.push(push),
+        }
+    }
+    peaks
+}
+
+/// Merges the samples of these pushes that pass the filter. Reads one at a time, so that memory holds one and the sum.
+pub async fn merge(pool: &SqlitePool, pushed: &[&Pushed], filter: &Filter) -> sqlx::Result<Merged> {
+    let mut wanted: Vec<(String, String)> = filter.label.iter().cloned().collect();
+    if !filter.span_id.is_empty() {
+        wanted.push(("span_id".to_owned(), filter.span_id.clone()));
+    }
+    let mut merged = Merged::default();
+    for push in pushed {
+        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM profiles WHERE id = ?")
+            .bind(push.id)
+            .fetch_optional(pool)
+            .await?;
+        // Checked when it came in, so what cannot be read now was evicted in between.
+        let Some(profile) = body.and_then(|body| Profile::read(&body, usize::MAX - 1).ok()) else {
+            continue;
+        };
+        merged.add(&profile, &push.label_pairs(), &wanted);
+    }
+    Ok(merged)
+}
+
+impl Pushed {
+    /// Labels of the push, by name.
+    pub fn label_pairs(&self) -> Vec<(String, String)> {
+        let labels: std::collections::BTreeMap<String, String> =
+            serde_json::from_str(&self.labels).unwrap_or_default();
+        labels.into_iter().collect()
+    }
+}
+
+/// What is there of one kind, service and set of labels.
+#[derive(Clone, Debug, FromRow)]
+pub struct Listed {
+    pub kind: String,
+    pub service: String,
+    pub labels: String,
+    pub count: i64,
+    pub first_ns: i64,
+    pub last_ns: i64,
+}
+
+/// Everything there is, by kind, service and labels.
+pub async fn kinds(pool: &SqlitePool) -> sqlx::Result<Vec<Listed>> {
+    sqlx::query_as(
+        "SELECT kind, service, labels, count(*) AS count, min(time_ns) AS first_ns, max(time_ns) AS last_ns
+         FROM profiles GROUP BY kind, service, labels ORDER BY kind, service, labels LIMIT 1000",
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Which of these spans have CPU samples.
+pub async fn spans_with_samples(
+    pool: &SqlitePool,
+    span_ids: &[String],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("SELECT DISTINCT span_id FROM profile_spans WHERE span_id IN (SELECT value FROM json_each(?))")
+        .bind(json_list(span_ids))
+        .fetch_all(pool)
+        .await
+}

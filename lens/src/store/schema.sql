@@ -1,0 +1,109 @@
+-- Ids are lower-case hexadecimal text, times nanoseconds since 1970. `body` is the record as protobuf, whole, so that the API gives back what came in;
+-- the other columns are copies of what is searched. `size` is what a row counts against its signal's bound. `id` is the order of arrival.
+
+-- Resource and instrumentation scope, shared by the rows they came with.
+CREATE TABLE IF NOT EXISTS origins (
+    id INTEGER PRIMARY KEY,
+    body BLOB NOT NULL UNIQUE,
+    service TEXT NOT NULL,
+    attributes TEXT NOT NULL -- of the resource, flat JSON
+);
+
+CREATE TABLE IF NOT EXISTS spans (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    origin INTEGER NOT NULL,
+    trace_id TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    parent_id TEXT NOT NULL,
+    service TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    route TEXT NOT NULL,   -- http.route
+    peer TEXT NOT NULL,    -- database or messaging system that a client or producer span names
+    http_status INTEGER NOT NULL, -- 0: none
+    error INTEGER NOT NULL,
+    start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+-- A retried export stores nothing twice.
+CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id);
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
+
+-- One row a trace, made again from its spans whenever some arrive.
+CREATE TABLE IF NOT EXISTS traces (
+    trace_id TEXT PRIMARY KEY,
+    first_id INTEGER NOT NULL,
+    root_id INTEGER NOT NULL, -- the span without a parent, else the earliest
+    start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL,
+    spans INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS traces_by_arrival ON traces (first_id);
+CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
+
+CREATE TABLE IF NOT EXISTS links (
+    trace_id TEXT NOT NULL,
+    span_id TEXT NOT NULL,
+    to_trace_id TEXT NOT NULL,
+    to_span_id TEXT NOT NULL,
+    PRIMARY KEY (trace_id, span_id, to_trace_id, to_span_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS links_back ON links (to_trace_id);
+
+CREATE TABLE IF NOT EXISTS logs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    origin INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    time_ns INTEGER NOT NULL,
+    severity INTEGER NOT NULL,
+    trace_id TEXT NOT NULL, -- empty: none
+    span_id TEXT NOT NULL,
+    attributes TEXT NOT NULL, -- flat JSON
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS logs_by_trace ON logs (trace_id) WHERE trace_id <> '';
+CREATE VIRTUAL TABLE IF NOT EXISTS logs_text USING fts5 (text, content = '', contentless_delete = 1);
+
+CREATE TABLE IF NOT EXISTS series (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE, -- origin, metric and point attributes
+    origin INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    attributes TEXT NOT NULL, -- of the points, flat JSON
+    metric BLOB NOT NULL      -- the metric without points, and the attributes
+);
+CREATE INDEX IF NOT EXISTS series_by_name ON series (name);
+CREATE TABLE IF NOT EXISTS points (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    series INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL -- the data point without its attributes
+);
+CREATE UNIQUE INDEX IF NOT EXISTS points_by_series ON points (series, time_ns);
+
+CREATE TABLE IF NOT EXISTS profiles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    service TEXT NOT NULL,
+    kind TEXT NOT NULL, -- cpu, heap, or the name of the sample type
+    labels TEXT NOT NULL, -- of the push, flat JSON
+    time_ns INTEGER NOT NULL,
+    duration_ns INTEGER NOT NULL,
+    total INTEGER NOT NULL, -- sum of the sample values
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL -- pprof, gzipped
+);
+CREATE INDEX IF NOT EXISTS profiles_by_time ON profiles (kind, time_ns);
+CREATE TABLE IF NOT EXISTS profile_spans (
+    span_id TEXT NOT NULL,
+    profile INTEGER NOT NULL,
+    PRIMARY KEY (span_id, profile)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS profile_spans_by_profile ON profile_spans (profile);

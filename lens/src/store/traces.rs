@@ -1,0 +1,365 @@
+//! Spans, the traces they make up, and the edges between services.
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
+use prost::Message;
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+
+use super::Amount;
+use crate::attributes::{find, hex};
+
+/// What a row counts besides its body: the other columns and the indexes, roughly.
+const OVERHEAD_BYTES: usize = 300;
+/// Rows of one INSERT, so that a batch costs a few statements and not hundreds.
+const ROWS_A_STATEMENT: usize = 100;
+
+/// A span ready to be stored.
+pub struct SpanRow {
+    pub origin: usize,
+    service: String,
+    trace_id: String,
+    span_id: String,
+    parent_id: String,
+    name: String,
+    kind: i32,
+    route: String,
+    peer: String,
+    http_status: i64,
+    error: bool,
+    start_ns: i64,
+    end_ns: i64,
+    links: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl SpanRow {
+    /// `None` if one of the span's ids is none.
+    pub fn new(origin: usize, service: &str, span: &Span) -> Option<Self> {
+        if !valid_id(&span.trace_id, 16) || !valid_id(&span.span_id, 8) {
+            return None;
+        }
+        let attribute = |key| find(&span.attributes, key).unwrap_or_default();
+        let outgoing = matches!(span.kind(), SpanKind::Client | SpanKind::Producer);
+        let peer = if outgoing {
+            ["db.system.name", "db.system", "messaging.system"]
+                .into_iter()
+                .map(attribute)
+                .find(|peer| !peer.is_empty())
+        } else {
+            None
+        };
+        Some(Self {
+            origin,
+            service: service.to_owned(),
+            trace_id: hex(&span.trace_id),
+            span_id: hex(&span.span_id),
+            parent_id: hex(&span.parent_span_id),
+            name: span.name.clone(),
+            kind: span.kind,
+            route: attribute("http.route"),
+            peer: peer.unwrap_or_default(),
+            http_status: attribute("http.response.status_code").parse().unwrap_or(0),
+            error: is_error(span),
+            start_ns: span.start_time_unix_nano as i64,
+            end_ns: span.end_time_unix_nano.max(span.start_time_unix_nano) as i64,
+            links: span
+                .links
+                .iter()
+                .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
+                .collect(),
+            body: span.encode_to_vec(),
+        })
+    }
+
+    fn size(&self) -> i64 {
+        (self.body.len() + OVERHEAD_BYTES) as i64
+    }
+}
+
+/// Whether an id has its length and is not all zeros.
+pub fn valid_id(id: &[u8], length: usize) -> bool {
+    id.len() == length && id.iter().any(|byte| *byte != 0)
+}
+
+/// Whether the span says of itself that it failed.
+pub fn is_error(span: &Span) -> bool {
+    span.status
+        .as_ref()
+        .is_some_and(|status| status.code() == StatusCode::Error)
+}
+
+/// Stores the spans that are not there yet and makes the rows of their traces again.
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[SpanRow],
+    origins: &[i64],
+) -> sqlx::Result<Amount> {
+    let mut sizes: Vec<i64> = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(ROWS_A_STATEMENT) {
+        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+            "INSERT OR IGNORE INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error,
+             start_ns, end_ns, size, body) ",
+        );
+        query.push_values(chunk, |mut values, row| {
+            values
+                .push_bind(origins[row.origin])
+                .push_bind(&row.trace_id)
+                .push_bind(&row.span_id)
+                .push_bind(&row.parent_id)
+                .push_bind(&row.service)
+                .push_bind(&row.name)
+                .push_bind(row.kind)
+                .push_bind(&row.route)
+                .push_bind(&row.peer)
+                .push_bind(row.http_status)
+                .push_bind(row.error)
+                .push_bind(row.start_ns)
+                .push_bind(row.end_ns)
+                .push_bind(row.size())
+                .push_bind(&row.body);
+        });
+        query.push(" RETURNING size");
+        sizes.extend(
+            query
+                .build_query_scalar::<i64>()
+                .fetch_all(&mut *connection)
+                .await?,
+        );
+    }
+    for row in rows {
+        for (trace_id, span_id) in &row.links {
+            sqlx::query("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?)")
+                .bind(&row.trace_id)
+                .bind(&row.span_id)
+                .bind(trace_id)
+                .bind(span_id)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    let mut touched: Vec<&str> = rows.iter().map(|row| row.trace_id.as_str()).collect();
+    touched.sort_unstable();
+    touched.dedup();
+    sqlx::query(
+        "INSERT OR REPLACE INTO traces (trace_id, first_id, root_id, start_ns, end_ns, spans, errors, bytes)
+         SELECT trace_id, min(id),
+                (SELECT root.id FROM spans root WHERE root.trace_id = all_of.trace_id ORDER BY root.parent_id <> '', root.start_ns LIMIT 1),
+                min(start_ns), max(end_ns), count(*), sum(error), sum(size)
+         FROM spans all_of WHERE trace_id IN (SELECT value FROM json_each(?)) GROUP BY trace_id",
+    )
+    .bind(json_list(&touched))
+    .execute(connection)
+    .await?;
+    Ok(Amount::of(&sizes))
+}
+
+/// Lets the oldest traces go, together about `rows` spans.
+pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
+    // Ends with the first trace by which enough spans are gone; a trace has at least one.
+    let gone: Vec<String> = sqlx::query_scalar(
+        "SELECT trace_id FROM (SELECT trace_id, first_id, sum(spans) OVER (ORDER BY first_id) - spans AS before
+                               FROM (SELECT * FROM traces ORDER BY first_id LIMIT ?1)) WHERE before < ?1 ORDER BY first_id",
+    )
+    .bind(rows as i64)
+    .fetch_all(&mut *connection)
+    .await?;
+    let gone = json_list(&gone);
+    let sizes: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) RETURNING size",
+    )
+    .bind(&gone)
+    .fetch_all(&mut *connection)
+    .await?;
+    for sql in [
+        "DELETE FROM links WHERE trace_id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
+    ] {
+        sqlx::query(sql)
+            .bind(&gone)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(Amount::of(&sizes))
+}
+
+/// A list as SQLite's `json_each` reads it.
+pub fn json_list<T: serde::Serialize>(items: &[T]) -> String {
+    serde_json::to_string(items).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Which traces to list. Empty texts do not filter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// A service that has a span in the trace.
+    pub service: String,
+    /// `http.route` or name of a span in the trace.
+    pub route: String,
+    /// Whether a span failed.
+    pub failed: Option<bool>,
+    pub min_ns: Option<i64>,
+    pub max_ns: Option<i64>,
+    /// Start of the trace, both inclusive.
+    pub from_ns: Option<i64>,
+    pub to_ns: Option<i64>,
+    pub limit: u32,
+}
+
+/// One line of the list. Names, kind and status are its root span's.
+#[derive(Clone, Debug, FromRow)]
+pub struct Summary {
+    pub trace_id: String,
+    pub service: String,
+    pub name: String,
+    pub kind: i32,
+    pub http_status: i64,
+    pub start_ns: i64,
+    pub end_ns: i64,
+    pub spans: i64,
+    pub errors: i64,
+}
+
+/// The newest traces that pass the filter.
+pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+        "SELECT t.trace_id, root.service, root.name, root.kind, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors
+         FROM traces t JOIN spans root ON root.id = t.root_id WHERE 1",
+    );
+    if !filter.service.is_empty() {
+        query
+            .push(
+                " AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id AND s.service = ",
+            )
+            .push_bind(&filter.service)
+            .push(")");
+    }
+    if !filter.route.is_empty() {
+        query
+            .push(
+                " AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id AND (s.route = ",
+            )
+            .push_bind(&filter.route);
+        query
+            .push(" OR s.name = ")
+            .push_bind(&filter.route)
+            .push("))");
+    }
+    if let Some(failed) = filter.failed {
+        query.push(if failed {
+            " AND t.errors > 0"
+        } else {
+            " AND t.errors = 0"
+        });
+    }
+    for (bound, sql) in [
+        (filter.min_ns, " AND t.end_ns - t.start_ns >= "),
+        (filter.max_ns, " AND t.end_ns - t.start_ns <= "),
+        (filter.from_ns, " AND t.start_ns >= "),
+        (filter.to_ns, " AND t.start_ns <= "),
+    ] {
+        if let Some(bound) = bound {
+            query.push(sql).push_bind(bound);
+        }
+    }
+    query
+        .push(" ORDER BY t.start_ns DESC LIMIT ")
+        .push_bind(filter.limit);
+    query.build_query_as().fetch_all(pool).await
+}
+
+/// All spans of some traces, each with its origin, in the order of their start.
+pub async fn spans<T: serde::Serialize>(
+    pool: &SqlitePool,
+    trace_ids: &[T],
+) -> sqlx::Result<Vec<(i64, Span)>> {
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT origin, body FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY start_ns, id")
+            .bind(json_list(trace_ids))
+            .fetch_all(pool)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(origin, body)| Some((origin, Span::decode(body.as_slice()).ok()?)))
+        .collect())
+}
+
+/// A span elsewhere that links into a trace.
+#[derive(Clone, Debug, FromRow)]
+pub struct BackLink {
+    pub trace_id: String,
+    pub span_id: String,
+    pub to_span_id: String,
+    pub service: String,
+    pub name: String,
+}
+
+/// Spans of other traces that link into this one.
+pub async fn links_into(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Vec<BackLink>> {
+    sqlx::query_as(
+        "SELECT l.trace_id, l.span_id, l.to_span_id, s.service, s.name FROM links l
+         JOIN spans s ON s.trace_id = l.trace_id AND s.span_id = l.span_id
+         WHERE l.to_trace_id = ?1 AND l.trace_id <> ?1 ORDER BY s.start_ns LIMIT 100",
+    )
+    .bind(trace_id)
+    .fetch_all(pool)
+    .await
+}
+
+/// Values that the filters of the list can take.
+pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String>)> {
+    let services =
+        sqlx::query_scalar("SELECT DISTINCT service FROM origins ORDER BY service LIMIT 100")
+            .fetch_all(pool)
+            .await?;
+    // Of the newest spans only: enough for a list to choose from, and no full scan.
+    let routes = sqlx::query_scalar(
+        "SELECT DISTINCT route FROM (SELECT route FROM spans ORDER BY id DESC LIMIT 20000) WHERE route <> '' ORDER BY route LIMIT 200",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok((services, routes))
+}
+
+/// Calls from one service to another, or to a database or messaging system.
+#[derive(Clone, Debug, FromRow)]
+pub struct Edge {
+    pub caller: String,
+    pub callee: String,
+    /// Whether the callee is known only by its name on the caller's spans.
+    pub external: bool,
+    /// Whether the calls are messages, which the caller does not wait for.
+    pub messages: bool,
+    pub calls: i64,
+    pub errors: i64,
+    /// Mean duration, as the callee saw it or, of an external one, the caller.
+    pub mean_ns: f64,
+}
+
+/// Edges from the spans that started since `from_ns`: server and consumer spans whose parent is another service's, consumer spans that link to
+/// a producer, and client or producer spans that name a database or messaging system.
+pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
+    const SERVER: i32 = SpanKind::Server as i32;
+    const CLIENT: i32 = SpanKind::Client as i32;
+    const PRODUCER: i32 = SpanKind::Producer as i32;
+    const CONSUMER: i32 = SpanKind::Consumer as i32;
+    sqlx::query_as(
+        "SELECT caller, callee, external, messages, count(*) AS calls, sum(error) AS errors, avg(duration) AS mean_ns FROM (
+             SELECT p.service AS caller, c.service AS callee, 0 AS external, c.kind = ?5 AS messages, c.error, c.end_ns - c.start_ns AS duration
+             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id = c.parent_id
+             WHERE c.start_ns >= ?1 AND c.kind IN (?2, ?5) AND p.kind IN (?3, ?4) AND p.service <> c.service
+             UNION ALL
+             SELECT p.service, c.service, 0, 1, c.error, c.end_ns - c.start_ns
+             FROM spans c JOIN links l ON l.trace_id = c.trace_id AND l.span_id = c.span_id
+             JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
+             WHERE c.start_ns >= ?1 AND c.kind IN (?2, ?5) AND p.service <> c.service
+             UNION ALL
+             SELECT service, peer, 1, kind = ?4, error, end_ns - start_ns FROM spans WHERE start_ns >= ?1 AND kind IN (?3, ?4) AND peer <> ''
+         ) GROUP BY caller, callee, external, messages ORDER BY calls DESC LIMIT 100",
+    )
+    .bind(from_ns)
+    .bind(SERVER)
+    .bind(CLIENT)
+    .bind(PRODUCER)
+    .bind(CONSUMER)
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,245 @@
+//! The one writer: takes what waits, stores it in one transaction, lets the oldest go, answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::origins::OriginRow;
+use super::{Amount, Meter, Signal, logs, metrics, origins, profiles, traces};
+use crate::settings::{Bound, Bounds};
+
+/// Jobs stored in one transaction: enough to share its cost, few enough to answer soon.
+const JOBS_A_TRANSACTION: usize = 16;
+/// New origins after which those that no row uses any more are looked for.
+const ORIGINS_A_SWEEP: usize = 256;
+/// Ids remembered per cache; beyond that it starts afresh.
+const REMEMBERED: usize = 10_000;
+
+/// Rows of one request and whom to answer.
+pub struct Job {
+    /// What the rows' `origin` counts into.
+    pub origins: Vec<OriginRow>,
+    pub rows: Rows,
+    pub done: oneshot::Sender<sqlx::Result<()>>,
+}
+
+/// Rows of one signal.
+pub enum Rows {
+    Spans(Vec<traces::SpanRow>),
+    Logs(Vec<logs::LogRow>),
+    Points(Vec<metrics::PointRow>),
+    Profiles(Vec<profiles::ProfileRow>),
+}
+
+impl Rows {
+    fn signal(&self) -> Signal {
+        match self {
+            Self::Spans(_) => Signal::Traces,
+            Self::Logs(_) => Signal::Logs,
+            Self::Points(_) => Signal::Metrics,
+            Self::Profiles(_) => Signal::Profiles,
+        }
+    }
+}
+
+/// Ids already known to be in the database; forgotten when a transaction fails or rows they name are deleted.
+#[derive(Default)]
+pub struct Known {
+    pub origins: HashMap<Vec<u8>, i64>,
+    pub series: HashMap<Vec<u8>, i64>,
+}
+
+pub struct Writer {
+    connection: SqliteConnection,
+    meters: Arc<[Meter; 4]>,
+    bounds: Bounds,
+    known: Known,
+    new_origins: usize,
+}
+
+/// What a transaction changed in one signal.
+#[derive(Clone, Copy, Default)]
+struct Change {
+    added: Amount,
+    evicted: Amount,
+}
+
+impl Writer {
+    /// Counts what an earlier run left.
+    pub async fn open(
+        mut connection: SqliteConnection,
+        meters: Arc<[Meter; 4]>,
+        bounds: Bounds,
+    ) -> sqlx::Result<Self> {
+        for (signal, sql) in [
+            (
+                Signal::Traces,
+                "SELECT count(*), coalesce(sum(size), 0) FROM spans",
+            ),
+            (
+                Signal::Logs,
+                "SELECT count(*), coalesce(sum(size), 0) FROM logs",
+            ),
+            (
+                Signal::Metrics,
+                "SELECT count(*), coalesce(sum(size), 0) FROM points",
+            ),
+            (
+                Signal::Profiles,
+                "SELECT count(*), coalesce(sum(size), 0) FROM profiles",
+            ),
+        ] {
+            let (rows, bytes): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
+            meters[signal as usize].rows.store(rows as u64, Relaxed);
+            meters[signal as usize].bytes.store(bytes as u64, Relaxed);
+        }
+        Ok(Self {
+            connection,
+            meters,
+            bounds,
+            known: Known::default(),
+            new_origins: 0,
+        })
+    }
+
+    /// Runs until the last handle to the store is gone.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(JOBS_A_TRANSACTION);
+        while queue.recv_many(&mut jobs, JOBS_A_TRANSACTION).await > 0 {
+            if let Err(error) = self.store(&jobs).await {
+                self.known = Known::default();
+                if jobs.len() > 1 {
+                    // One bad job must not take its neighbours with it.
+                    for job in jobs.drain(..) {
+                        let outcome = self.store(std::slice::from_ref(&job)).await;
+                        self.answer(job, outcome);
+                    }
+                    continue;
+                }
+                jobs.drain(..).for_each(|job| {
+                    self.answer(job, Err(sqlx::Error::Protocol(error.to_string())))
+                });
+            } else {
+                jobs.drain(..).for_each(|job| self.answer(job, Ok(())));
+            }
+        }
+        // Folds the write-ahead log into the file; what it says is of no use to anyone now.
+        let _ = self.connection.close().await;
+    }
+
+    fn answer(&mut self, job: Job, outcome: sqlx::Result<()>) {
+        if outcome.is_err() {
+            self.known = Known::default();
+        }
+        // A sender that went away needs no answer.
+        let _ = job.done.send(outcome);
+    }
+
+    async fn store(&mut self, jobs: &[Job]) -> sqlx::Result<()> {
+        let mut changes = [Change::default(); 4];
+        let mut transaction = self.connection.begin().await?;
+        let mut new_origins = self.new_origins;
+        for job in jobs {
+            let mut ids = Vec::with_capacity(job.origins.len());
+            for origin in &job.origins {
+                let (id, new) =
+                    origins::intern(&mut transaction, &mut self.known.origins, origin).await?;
+                new_origins += usize::from(new);
+                ids.push(id);
+            }
+            let added = match &job.rows {
+                Rows::Spans(rows) => traces::insert(&mut transaction, rows, &ids).await?,
+                Rows::Logs(rows) => logs::insert(&mut transaction, rows, &ids).await?,
+                Rows::Points(rows) => {
+                    metrics::insert(&mut transaction, &mut self.known.series, rows, &ids).await?
+                }
+                Rows::Profiles(rows) => profiles::insert(&mut transaction, rows).await?,
+            };
+            let change = &mut changes[job.rows.signal() as usize];
+            change.added.rows += added.rows;
+            change.added.bytes += added.bytes;
+        }
+        for signal in Signal::ALL {
+            let change = &mut changes[signal as usize];
+            let meter = &self.meters[signal as usize];
+            let mut rows = meter.rows.load(Relaxed) + change.added.rows;
+            let mut bytes = meter.bytes.load(Relaxed) + change.added.bytes;
+            while let Some(oldest) = surplus(rows, bytes, self.bounds.of(signal)) {
+                let gone = match signal {
+                    Signal::Traces => traces::evict(&mut transaction, oldest).await?,
+                    Signal::Logs => logs::evict(&mut transaction, oldest).await?,
+                    Signal::Metrics => {
+                        metrics::evict(&mut transaction, &mut self.known.series, oldest).await?
+                    }
+                    Signal::Profiles => profiles::evict(&mut transaction, oldest).await?,
+                };
+                if gone.rows == 0 {
+                    break;
+                }
+                rows = rows.saturating_sub(gone.rows);
+                bytes = bytes.saturating_sub(gone.bytes);
+                change.evicted.rows += gone.rows;
+                change.evicted.bytes += gone.bytes;
+            }
+        }
+        if new_origins >= ORIGINS_A_SWEEP {
+            origins::sweep(&mut transaction).await?;
+            self.known.origins.clear();
+            new_origins = 0;
+        }
+        transaction.commit().await?;
+
+        self.new_origins = new_origins;
+        if self.known.origins.len() > REMEMBERED || self.known.series.len() > REMEMBERED {
+            self.known = Known::default();
+        }
+        for (meter, change) in self.meters.iter().zip(changes) {
+            meter
+                .rows
+                .fetch_add(change.added.rows.wrapping_sub(change.evicted.rows), Relaxed);
+            meter.bytes.fetch_add(
+                change.added.bytes.wrapping_sub(change.evicted.bytes),
+                Relaxed,
+            );
+            meter.received.fetch_add(change.added.rows, Relaxed);
+            meter.evicted.fetch_add(change.evicted.rows, Relaxed);
+            meter
+                .revision
+                .fetch_add(u64::from(change.added.rows > 0), Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// How many of the oldest rows must go, `None` while both bounds hold. Bytes are turned into rows by their average, so it may take a few rounds.
+fn surplus(rows: u64, bytes: u64, bound: Bound) -> Option<u64> {
+    if rows <= bound.rows && bytes <= bound.bytes {
+        return None;
+    }
+    let average = (bytes / rows.max(1)).max(1);
+    Some(
+        (rows.saturating_sub(bound.rows))
+            .max(bytes.saturating_sub(bound.bytes) / average)
+            .max(1),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_bound_is_passed_decides_how_many_go() {
+        let bound = Bound {
+            rows: 10,
+            bytes: 1000,
+        };
+        assert_eq!(surplus(10, 1000, bound), None);
+        assert_eq!(surplus(13, 1000, bound), Some(3));
+        assert_eq!(surplus(10, 1500, bound), Some(3)); // 500 bytes too many at 150 each
+        assert_eq!(surplus(1, 1001, bound), Some(1));
+    }
+}

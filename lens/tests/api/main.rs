@@ -1,0 +1,8 @@
+//! The real server on a free port, spoken to as exporters, scripts and browsers do.
+
+mod limits;
+mod logs;
+mod metrics;
+mod profiles;
+mod support;
+mod traces;

@@ -1,0 +1,380 @@
+use lens::pprof::{
+    Function, Label, LabelPair, Line, Location, Profile, PushRequest, RawProfileSeries, RawSample,
+    Sample, ValueType,
+};
+use prost::Message;
+
+use crate::support::{Lens, gzip, now_ns};
+
+/// A profile of stacks, root first and separated by `;`, each with its value and the span it belongs to.
+pub fn profile(measure: (&str, &str), time_ns: u64, stacks: &[(&str, i64, &str)]) -> Profile {
+    let mut strings = vec![String::new()];
+    let mut text = |value: &str| {
+        let place = strings
+            .iter()
+            .position(|known| known == value)
+            .unwrap_or_else(|| {
+                strings.push(value.to_owned());
+                strings.len() - 1
+            });
+        place as i64
+    };
+    let mut profile = Profile {
+        sample_type: vec![ValueType {
+            r#type: text(measure.0),
+            unit: text(measure.1),
+        }],
+        time_nanos: time_ns as i64,
+        duration_nanos: 10_000_000_000,
+        ..Profile::default()
+    };
+    for (stack, value, span) in stacks {
+        let mut locations = Vec::new();
+        for name in stack.rsplit(';') {
+            let id = profile.function.len() as u64 + 1;
+            let name = text(name);
+            profile.function.push(Function {
+                id,
+                name,
+                system_name: name,
+                filename: 0,
+            });
+            profile.location.push(Location {
+                id,
+                address: 0,
+                line: vec![Line {
+                    function_id: id,
+                    line: 7,
+                }],
+            });
+            locations.push(id);
+        }
+        let label = if span.is_empty() {
+            vec![]
+        } else {
+            vec![Label {
+                key: text("profile_id"),
+                str: text(span),
+                num: 0,
+            }]
+        };
+        profile.sample.push(Sample {
+            location_id: locations,
+            value: vec![*value],
+            label,
+        });
+    }
+    profile.string_table = strings;
+    profile
+}
+
+pub async fn push(lens: &Lens, service: &str, profile: &Profile, compressed: bool) {
+    let plain = profile.encode_to_vec();
+    let label = |name: &str, value: &str| LabelPair {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let request = PushRequest {
+        series: vec![RawProfileSeries {
+            labels: vec![
+                label("__name__", "process_cpu"),
+                label("service_name", service),
+                label("region", "eu"),
+            ],
+            samples: vec![RawSample {
+                raw_profile: if compressed { gzip(&plain) } else { plain },
+                id: "1".to_owned(),
+            }],
+        }],
+    };
+    let door = format!("{}/push.v1.PusherService/Push", lens.url);
+    let post = lens
+        .client
+        .post(door)
+        .header("content-type", "application/proto")
+        .header("content-encoding", "gzip");
+    assert_eq!(
+        post.body(gzip(&request.encode_to_vec()))
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        200
+    );
+}
+
+/// The stacks of an answer, root first, with their values.
+async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
+    let response = lens.get(path).await;
+    assert_eq!(response.status(), 200, "{path}");
+    let body = response.bytes().await.expect("a body");
+    assert!(
+        body.starts_with(&[0x1f, 0x8b]),
+        "gzipped as pprof files are"
+    );
+    let profile = Profile::read(&body, 1_000_000).expect("a profile");
+    let mut stacks: Vec<(String, i64)> = profile
+        .sample
+        .iter()
+        .map(|sample| {
+            let name = |id: &u64| {
+                let location = profile
+                    .location
+                    .iter()
+                    .find(|location| location.id == *id)
+                    .expect("a location");
+                let function = profile
+                    .function
+                    .iter()
+                    .find(|function| function.id == location.line[0].function_id)
+                    .expect("a function");
+                profile.text(function.name).to_owned()
+            };
+            (
+                sample
+                    .location_id
+                    .iter()
+                    .rev()
+                    .map(name)
+                    .collect::<Vec<_>>()
+                    .join(";"),
+                sample.value[0],
+            )
+        })
+        .collect();
+    stacks.sort();
+    stacks
+}
+
+fn owned(expected: &[(&str, i64)]) -> Vec<(String, i64)> {
+    expected
+        .iter()
+        .map(|(stack, value)| ((*stack).to_owned(), *value))
+        .collect()
+}
+
+const SPAN: &str = "00f067aa0ba902b7";
+
+#[tokio::test]
+async fn equal_stacks_are_added_up_over_pushes() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    push(
+        &lens,
+        "api",
+        &profile(
+            ("cpu", "nanoseconds"),
+            now - 20_000_000_000,
+            &[("main;work", 30, ""), ("main;idle", 5, "")],
+        ),
+        false,
+    )
+    .await;
+    push(
+        &lens,
+        "api",
+        &profile(
+            ("cpu", "nanoseconds"),
+            now - 10_000_000_000,
+            &[("main;work", 12, ""), ("main;work;deep", 1, "")],
+        ),
+        true,
+    )
+    .await;
+    push(
+        &lens,
+        "worker",
+        &profile(("cpu", "nanoseconds"), now, &[("main;work", 100, "")]),
+        false,
+    )
+    .await;
+
+    let api = "/api/profiles/cpu?service=api";
+    assert_eq!(
+        stacks(&lens, api).await,
+        owned(&[("main;idle", 5), ("main;work", 42), ("main;work;deep", 1)])
+    );
+    let since = format!("{api}&from_ms={}", (now - 12_000_000_000) / 1_000_000);
+    assert_eq!(
+        stacks(&lens, &since).await,
+        owned(&[("main;work", 12), ("main;work;deep", 1)])
+    );
+    let until = format!("{api}&to_ms={}", (now - 12_000_000_000) / 1_000_000);
+    assert_eq!(
+        stacks(&lens, &until).await,
+        owned(&[("main;idle", 5), ("main;work", 30)])
+    );
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu?label=region=eu").await,
+        owned(&[("main;idle", 5), ("main;work", 142), ("main;work;deep", 1)])
+    );
+    assert!(
+        stacks(&lens, "/api/profiles/cpu?label=region=us")
+            .await
+            .is_empty()
+    );
+    assert_eq!(lens.get("/api/profiles/heap").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_span_has_its_own_samples_only() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    push(
+        &lens,
+        "api",
+        &profile(
+            ("cpu", "nanoseconds"),
+            now,
+            &[
+                ("main;burn", 70, SPAN),
+                ("main;burn", 30, "1111111111111111"),
+                ("main", 9, ""),
+            ],
+        ),
+        false,
+    )
+    .await;
+    push(
+        &lens,
+        "api",
+        &profile(("cpu", "nanoseconds"), now, &[("main;burn;deep", 2, SPAN)]),
+        false,
+    )
+    .await;
+    let of_span = format!("/api/profiles/cpu?profile_id={SPAN}");
+    assert_eq!(
+        stacks(&lens, &of_span).await,
+        owned(&[("main;burn", 70), ("main;burn;deep", 2)])
+    );
+    assert_eq!(
+        lens.get("/api/profiles/cpu?profile_id=2222222222222222")
+            .await
+            .status(),
+        404
+    );
+    assert_eq!(
+        lens.get("/api/profiles/cpu?profile_id=nonsense")
+            .await
+            .status(),
+        400
+    );
+}
+
+#[tokio::test]
+async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    for (ago_s, held) in [(30, 100), (20, 900), (10, 50)] {
+        push(
+            &lens,
+            "api",
+            &profile(
+                ("inuse_space", "bytes"),
+                now - ago_s * 1_000_000_000,
+                &[("main;hold", held, ""), ("main", 7, "")],
+            ),
+            true,
+        )
+        .await;
+    }
+    assert_eq!(
+        stacks(&lens, "/api/profiles/heap").await,
+        owned(&[("main", 7), ("main;hold", 900)])
+    );
+    let late = format!(
+        "/api/profiles/heap?from_ms={}",
+        (now - 15_000_000_000) / 1_000_000
+    );
+    assert_eq!(
+        stacks(&lens, &late).await,
+        owned(&[("main", 7), ("main;hold", 50)])
+    );
+}
+
+#[tokio::test]
+async fn the_list_says_what_there_is() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    push(
+        &lens,
+        "api",
+        &profile(("cpu", "nanoseconds"), now, &[("main", 1, "")]),
+        false,
+    )
+    .await;
+    push(
+        &lens,
+        "api",
+        &profile(("cpu", "nanoseconds"), now, &[("main", 1, "")]),
+        false,
+    )
+    .await;
+    push(
+        &lens,
+        "api",
+        &profile(("inuse_space", "bytes"), now, &[("main", 1, "")]),
+        false,
+    )
+    .await;
+    let list: serde_json::Value = lens.json("/api/profiles").await;
+    let found: Vec<(&str, i64)> = list["profiles"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| {
+            (
+                entry["type"].as_str().expect("a type"),
+                entry["count"].as_i64().expect("a count"),
+            )
+        })
+        .collect();
+    assert_eq!(found, [("cpu", 2), ("heap", 1)]);
+    assert_eq!(list["profiles"][0]["labels"]["region"], "eu");
+}
+
+#[tokio::test]
+async fn the_oldest_profiles_go() {
+    let lens = Lens::start_with(|settings| settings.bounds.profiles.rows = 2).await;
+    for value in 1..=4 {
+        push(
+            &lens,
+            "api",
+            &profile(
+                ("cpu", "nanoseconds"),
+                now_ns(),
+                &[(&format!("main;f{value}"), value, SPAN)],
+            ),
+            false,
+        )
+        .await;
+    }
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu").await,
+        owned(&[("main;f3", 3), ("main;f4", 4)])
+    );
+}
+
+#[tokio::test]
+async fn a_bomb_inside_a_push_is_413() {
+    let lens = Lens::start_with(|settings| settings.max_decoded_bytes = 100_000).await;
+    let request = PushRequest {
+        series: vec![RawProfileSeries {
+            labels: vec![],
+            samples: vec![RawSample {
+                raw_profile: gzip(&vec![0; 5_000_000]),
+                id: String::new(),
+            }],
+        }],
+    };
+    assert_eq!(
+        lens.post(
+            "/push.v1.PusherService/Push",
+            "application/proto",
+            request.encode_to_vec()
+        )
+        .await
+        .status(),
+        413
+    );
+}

@@ -1,0 +1,196 @@
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{ArrayValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use prost::Message;
+
+use crate::support::{Lens, PROTOBUF, attribute, failed, int, names, request_of, span, string};
+
+#[tokio::test]
+async fn what_comes_in_goes_out_equal() {
+    let lens = Lens::start().await;
+    let mut sent = span(1, 1, 0, "GET /demo/work", 12);
+    sent.attributes = vec![
+        string("http.route", "/demo/work"),
+        int("http.response.status_code", i64::MAX),
+        attribute("ratio", Value::DoubleValue(0.25)),
+        attribute("retried", Value::BoolValue(true)),
+        attribute("list", Value::ArrayValue(ArrayValue { values: vec![] })),
+    ];
+    sent.events = vec![Event {
+        time_unix_nano: 5,
+        name: "exception".to_owned(),
+        attributes: vec![string("exception.type", "E")],
+        ..Event::default()
+    }];
+    sent.links = vec![Link {
+        trace_id: vec![9; 16],
+        span_id: vec![8; 8],
+        ..Link::default()
+    }];
+    sent.trace_state = "vendor=1".to_owned();
+    sent.flags = 1;
+    let request = request_of("shop", vec![failed(sent)]);
+
+    lens.export("/v1/traces", &request).await;
+
+    let got: ExportTraceServiceRequest = lens
+        .json("/api/traces/01010101010101010101010101010101")
+        .await;
+    assert_eq!(got, request);
+    let raw = lens
+        .text("/api/traces/01010101010101010101010101010101")
+        .await;
+    assert!(
+        raw.contains(r#""traceId":"01010101010101010101010101010101""#),
+        "{raw}"
+    );
+}
+
+#[tokio::test]
+async fn json_is_taken_as_protobuf_is() {
+    let lens = Lens::start().await;
+    let request = request_of("shop", vec![span(1, 1, 0, "a", 1)]);
+    let response = lens
+        .post(
+            "/v1/traces",
+            "application/json; charset=utf-8",
+            serde_json::to_vec(&request).expect("JSON"),
+        )
+        .await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.expect("a body"), "{}");
+    assert_eq!(
+        lens.json::<ExportTraceServiceRequest>("/api/traces").await,
+        request
+    );
+}
+
+#[tokio::test]
+async fn an_export_sent_twice_is_stored_once() {
+    let lens = Lens::start().await;
+    let request = request_of(
+        "shop",
+        vec![failed(span(1, 1, 0, "a", 1)), span(1, 2, 1, "b", 1)],
+    );
+    lens.export("/v1/traces", &request).await;
+    lens.export("/v1/traces", &request).await;
+    assert_eq!(names(&lens.spans("").await), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_span_without_ids_is_rejected_and_its_neighbours_are_kept() {
+    let lens = Lens::start().await;
+    let mut nameless = span(0, 1, 0, "no trace", 1);
+    nameless.trace_id = vec![0; 16];
+    let body = request_of("shop", vec![nameless, span(1, 1, 0, "good", 1)]).encode_to_vec();
+    let response = lens.post("/v1/traces", PROTOBUF, body).await;
+    assert_eq!(response.status(), 200);
+    let answer = ExportTraceServiceResponse::decode(response.bytes().await.expect("a body"))
+        .expect("a message");
+    assert_eq!(answer.partial_success.expect("partial").rejected_spans, 1);
+    assert_eq!(names(&lens.spans("").await), ["good"]);
+}
+
+#[tokio::test]
+async fn filters_choose_whole_traces() {
+    let lens = Lens::start().await;
+    let mut slow = span(1, 1, 0, "GET /slow", 800);
+    slow.attributes = vec![string("http.route", "/slow")];
+    let mut quick = span(2, 3, 0, "GET /quick", 5);
+    quick.attributes = vec![string("http.route", "/quick")];
+    lens.export_spans("api", vec![slow, quick]).await;
+    lens.export_spans("worker", vec![failed(span(1, 2, 1, "quote", 2))])
+        .await;
+
+    for (query, expected) in [
+        ("", vec!["GET /quick", "GET /slow", "quote"]),
+        ("?service=worker", vec!["GET /slow", "quote"]),
+        ("?service=nobody", vec![]),
+        ("?route=/quick", vec!["GET /quick"]),
+        ("?status=error", vec!["GET /slow", "quote"]),
+        ("?status=ok", vec!["GET /quick"]),
+        ("?min_ms=100", vec!["GET /slow", "quote"]),
+        ("?max_ms=100", vec!["GET /quick"]),
+        ("?to_ms=1", vec![]),
+        ("?from_ms=1&limit=1", vec!["GET /quick"]),
+        (
+            "?service=&min_ms=",
+            vec!["GET /quick", "GET /slow", "quote"],
+        ),
+    ] {
+        assert_eq!(names(&lens.spans(query).await), expected, "{query}");
+    }
+    for query in ["?status=maybe", "?min_ms=soon", "?limit=0", "?limit=1001"] {
+        assert_eq!(
+            lens.get(&format!("/api/traces{query}")).await.status(),
+            400,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_traces_go_whole_when_the_bound_is_reached() {
+    let lens = Lens::start_with(|settings| settings.bounds.spans.rows = 5).await;
+    for trace in 1..=4 {
+        lens.export_spans(
+            "api",
+            vec![
+                span(trace, 1, 0, &format!("root {trace}"), 1),
+                span(trace, 2, 1, &format!("child {trace}"), 1),
+            ],
+        )
+        .await;
+    }
+    assert_eq!(
+        names(&lens.spans("").await),
+        ["child 3", "child 4", "root 3", "root 4"]
+    );
+}
+
+#[tokio::test]
+async fn bytes_are_bounded_too() {
+    let lens = Lens::start_with(|settings| settings.bounds.spans.bytes = 10_000).await;
+    for trace in 1..=10 {
+        let mut big = span(trace, 1, 0, &format!("big {trace}"), 1);
+        big.attributes = vec![string("filler", &"x".repeat(3000))];
+        lens.export_spans("api", vec![big]).await;
+    }
+    let kept = lens.spans("").await;
+    assert_eq!(
+        names(&kept),
+        ["big 10", "big 9"],
+        "two of more than 3300 bytes fit, three do not"
+    );
+}
+
+#[tokio::test]
+async fn what_is_stored_outlives_the_process() {
+    let lens = Lens::start().await;
+    lens.export_spans("api", vec![span(1, 1, 0, "kept", 1)])
+        .await;
+    let directory = lens.stop().await;
+    let lens = Lens::start_in(directory, |settings| settings.bounds.spans.rows = 1).await;
+    assert_eq!(names(&lens.spans("").await), ["kept"]);
+    lens.export_spans("api", vec![span(2, 1, 0, "newer", 1)])
+        .await;
+    assert_eq!(
+        names(&lens.spans("").await),
+        ["newer"],
+        "what an earlier run left counts"
+    );
+}
+
+#[tokio::test]
+async fn a_trace_that_never_came_is_404_and_no_trace_id_is_400() {
+    let lens = Lens::start().await;
+    assert_eq!(
+        lens.get("/api/traces/ffffffffffffffffffffffffffffffff")
+            .await
+            .status(),
+        404
+    );
+    assert_eq!(lens.get("/api/traces/xyz").await.status(), 400);
+}
