@@ -1,6 +1,29 @@
 //! The current trace: its ids, and passing it on.
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
+
+use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+
+use super::traces;
+
+/// The propagators of `OTEL_PROPAGATORS`, set by `init`. Without them nothing is read or written.
+static PROPAGATOR: std::sync::OnceLock<TextMapCompositePropagator> = std::sync::OnceLock::new();
+
+pub(super) fn set_propagator(propagator: TextMapCompositePropagator) {
+    // A second `init` in one process (tests) finds the first one's, which is the same.
+    let _ = PROPAGATOR.set(propagator);
+}
+
+pub(super) fn propagator() -> Option<&'static TextMapCompositePropagator> {
+    PROPAGATOR.get()
+}
+
+/// The request's id in the context, from which log records take it.
+#[derive(Debug, Clone)]
+pub(super) struct RequestIdValue(pub(super) Arc<str>);
 
 /// Ids of the current span.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,23 +38,77 @@ pub struct Ids {
 
 /// Ids of the current span; `None` outside any, or when telemetry is off.
 pub fn current() -> Option<Ids> {
-    None
+    Context::map_current(|context| {
+        let span = context.span();
+        let ids = span.span_context();
+        ids.is_valid().then(|| Ids {
+            trace_id: ids.trace_id().to_string(),
+            span_id: ids.span_id().to_string(),
+            sampled: ids.is_sampled(),
+        })
+    })
 }
 
 /// The current context as headers (`traceparent`, …) for a message of any kind.
 pub fn inject() -> HashMap<String, String> {
-    HashMap::new()
+    let mut carrier = HashMap::new();
+    if let Some(propagator) = propagator() {
+        propagator.inject(&mut carrier);
+    }
+    carrier
+}
+
+/// The remote context that `carrier` holds, if it holds one.
+fn extract(carrier: &HashMap<String, String>) -> Option<Context> {
+    let context = propagator()?.extract_with_context(&Context::new(), carrier);
+    context.span().span_context().is_valid().then_some(context)
 }
 
 /// Links `span` to the span whose context `carrier` holds. Returns whether it held one.
-pub fn link(_span: &tracing::Span, _carrier: &HashMap<String, String>) -> bool {
-    false
+pub fn link(span: &tracing::Span, carrier: &HashMap<String, String>) -> bool {
+    let Some(cause) = extract(carrier) else {
+        return false;
+    };
+    let cause = cause.span().span_context().clone();
+    traces::with_context(span, |context| context.span().add_link(cause, Vec::new())).is_some()
 }
 
-/// Makes the span whose context `carrier` holds the parent of `span`, which must not have been entered yet.
-pub fn set_parent(_span: &tracing::Span, _carrier: &HashMap<String, String>) -> bool {
-    false
+/// Makes the span that `make` creates a child of the span whose context `carrier` holds; without one it is a child of
+/// the current span as always. A span's parent is fixed when it starts, hence the closure.
+pub fn child_of(
+    carrier: &HashMap<String, String>,
+    make: impl FnOnce() -> tracing::Span,
+) -> tracing::Span {
+    let _guard = extract(carrier).map(Context::attach);
+    make()
 }
 
-/// Puts `error` as an exception event on the current span and sets its status to error.
-pub fn record_exception(_error: &dyn Error) {}
+/// Makes the span that `make` creates the first of a new trace, whatever is current.
+pub fn new_trace(make: impl FnOnce() -> tracing::Span) -> tracing::Span {
+    let _guard = Context::new().attach();
+    make()
+}
+
+/// Puts `error` as an exception event on the current span and sets the span's status to error.
+pub fn record_exception<E: Error>(error: &E) {
+    Context::map_current(|context| {
+        let span = context.span();
+        if !span.is_recording() {
+            return;
+        }
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        span.set_status(Status::error(message.clone()));
+        span.add_event(
+            "exception",
+            vec![
+                KeyValue::new("exception.type", std::any::type_name::<E>()),
+                KeyValue::new("exception.message", message),
+            ],
+        );
+    });
+}

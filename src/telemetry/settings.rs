@@ -1,8 +1,21 @@
 //! Every setting of the telemetry, read once from the environment.
+//!
+//! Names and meanings are those of
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/> and
+//! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>. Unlike the specification, which lets a wrong value pass
+//! with a warning, a wrong value here is an error: a demo that silently exports nowhere teaches nothing. An empty value
+//! means the same as an absent one.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing_subscriber::filter::Targets;
 
 /// Who emits: what the program says of itself when the environment says nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
+    /// `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
     pub service_name: &'static str,
     pub service_namespace: &'static str,
     pub service_version: &'static str,
@@ -14,17 +27,192 @@ pub struct Identity {
 
 /// A variable whose value is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}={value:?} is not allowed: {allowed}")]
+#[error("{name}={value} is not allowed; allowed: {allowed}")]
 pub struct SettingError {
+    /// The variable.
     pub name: String,
+    /// What it holds; credentials are replaced by `***`.
     pub value: String,
+    /// What it may hold.
     pub allowed: String,
 }
 
-/// All settings.
+/// All settings of the telemetry.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub identity: Identity,
+    /// `OTEL_SDK_DISABLED` (`true` or `false`, default `false`): no trace, metric, OTLP log or profile at all; records
+    /// still reach stdout.
+    pub disabled: bool,
+    /// `OTEL_RESOURCE_ATTRIBUTES` (`key=value,…`, percent-encoded), over which `OTEL_SERVICE_NAME` is laid. They win over
+    /// what is detected.
+    pub resource: BTreeMap<String, String>,
+    pub propagators: Propagators,
+    pub traces: Traces,
+    pub metrics: Metrics,
+    pub logs: Logs,
+    pub profiles: Profiles,
+}
+
+/// `OTEL_PROPAGATORS` (a list of `tracecontext`, `baggage`, `none`; default `tracecontext,baggage`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Propagators {
+    pub trace_context: bool,
+    pub baggage: bool,
+}
+
+/// Traces.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// Absent with `OTEL_TRACES_EXPORTER=none` (default `otlp`): spans still get ids, so that logs carry them.
+    pub otlp: Option<Otlp>,
+    /// `OTEL_TRACES_SAMPLER` (default `parentbased_always_on`).
+    pub sampler: Sampler,
+    /// `OTEL_TRACES_SAMPLER_ARG` (0 to 1, default 1): share of the traces that the `traceidratio` samplers keep.
+    pub sampler_ratio: f64,
+    /// `OTEL_BSP_SCHEDULE_DELAY` (ms, default 5000), `OTEL_BSP_MAX_QUEUE_SIZE` (spans, default 2048),
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` (spans, default 512), `OTEL_BSP_EXPORT_TIMEOUT` (ms, default 30000).
+    pub batch: Batch,
+    /// `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT` (characters, no limit by default), or
+    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
+    pub attribute_length: Option<usize>,
+    /// `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT` or `OTEL_ATTRIBUTE_COUNT_LIMIT` (default 128).
+    pub attribute_count: u32,
+    /// `OTEL_SPAN_EVENT_COUNT_LIMIT` (default 128).
+    pub event_count: u32,
+    /// `OTEL_SPAN_LINK_COUNT_LIMIT` (default 128).
+    pub link_count: u32,
+    /// `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT` (default 128).
+    pub event_attribute_count: u32,
+    /// `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` (default 128).
+    pub link_attribute_count: u32,
+}
+
+/// `OTEL_TRACES_SAMPLER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampler {
+    AlwaysOn,
+    AlwaysOff,
+    TraceIdRatio,
+    ParentBasedAlwaysOn,
+    ParentBasedAlwaysOff,
+    ParentBasedTraceIdRatio,
+}
+
+/// Metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Push. `OTEL_METRICS_EXPORTER` is a list of `otlp` (push and pull, the default), `prometheus` (pull alone) and
+    /// `none` (neither).
+    pub otlp: Option<Otlp>,
+    /// Whether the metrics can be read on demand.
+    pub pull: bool,
+    /// `OTEL_METRIC_EXPORT_INTERVAL` (ms, default 60000).
+    pub interval: Duration,
+    /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` (`cumulative`, `delta`, `lowmemory`; default `cumulative`).
+    pub temporality: Temporality,
+    /// `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` (`explicit_bucket_histogram`, the default, or
+    /// `base2_exponential_bucket_histogram`).
+    pub exponential: bool,
+    /// `OTEL_METRICS_EXEMPLAR_FILTER` (`trace_based`, the default, or `always_off`; `always_on` would name traces that
+    /// nobody exported and is not offered).
+    pub exemplars: bool,
+}
+
+/// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temporality {
+    Cumulative,
+    Delta,
+    LowMemory,
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    /// Absent with `OTEL_LOGS_EXPORTER=none` (default `otlp`).
+    pub otlp: Option<Otlp>,
+    /// `OTEL_BLRP_SCHEDULE_DELAY` (ms, default 1000) and its siblings, as for spans.
+    pub batch: Batch,
+    /// `OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT` (characters, no limit by default), or
+    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
+    pub attribute_length: Option<usize>,
+    /// `OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT` or `OTEL_ATTRIBUTE_COUNT_LIMIT` (default 128).
+    pub attribute_count: usize,
+    /// `LOG_FORMAT` (`json`, the default, `human` or `off`): how records are written to stdout.
+    pub stdout: LogFormat,
+    /// `RUST_LOG` (a level, or `target=level,…`; default `info`): which records are kept, on stdout and in OTLP. Spans of
+    /// level INFO are always kept: a quieter log must not tear traces.
+    pub filter: Targets,
+}
+
+/// `LOG_FORMAT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Human,
+    Off,
+}
+
+/// Profiles.
+#[derive(Debug, Clone)]
+pub struct Profiles {
+    /// `PYROSCOPE_SERVER_ADDRESS` (an http or https URL). Absent: no profile is pushed.
+    pub url: Option<String>,
+    /// `PYROSCOPE_PROFILES` (a list of `cpu`, `heap`, `none`; default `cpu,heap`).
+    pub cpu: bool,
+    pub heap: bool,
+    /// `PYROSCOPE_UPLOAD_INTERVAL` (seconds, 1 to 60, default 10).
+    pub interval: Duration,
+    /// `PYROSCOPE_SAMPLE_RATE` (samples a second, 1 to 1000, default 100).
+    pub sample_rate: u32,
+}
+
+/// One OTLP/HTTP destination.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_ENDPOINT` as it is, or `OTEL_EXPORTER_OTLP_ENDPOINT` (default
+    /// `http://localhost:4318`) with `/v1/{signal}` added.
+    pub endpoint: String,
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_HEADERS` or `OTEL_EXPORTER_OTLP_HEADERS` (`name=value,…`, percent-encoded).
+    pub headers: Vec<(String, String)>,
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of one export with all
+    /// its retries. The batch's own export timeout and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it.
+    pub timeout: Duration,
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_COMPRESSION` or `OTEL_EXPORTER_OTLP_COMPRESSION` (`gzip`, `none`; default `gzip`).
+    pub gzip: bool,
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_CERTIFICATE` or `OTEL_EXPORTER_OTLP_CERTIFICATE`: PEM file of the authorities to
+    /// trust. Absent: those of the system.
+    pub certificate: Option<PathBuf>,
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_CLIENT_KEY` and `…_CLIENT_CERTIFICATE`, or those without signal: PEM files, both or
+    /// neither.
+    pub client_identity: Option<(PathBuf, PathBuf)>,
+}
+
+// Headers hold credentials; a debug print of the settings must not.
+impl std::fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Otlp")
+            .field("endpoint", &self.endpoint)
+            .field("headers", &headers)
+            .field("timeout", &self.timeout)
+            .field("gzip", &self.gzip)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A queue and how it is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Longest wait before an export.
+    pub delay: Duration,
+    /// Items that wait at most; more are dropped and counted.
+    pub queue: usize,
+    /// Items in one export; reaching it exports at once.
+    pub size: usize,
+    /// Longest export.
+    pub timeout: Duration,
 }
 
 impl Settings {
@@ -36,8 +224,544 @@ impl Settings {
     /// Reads from `lookup` instead of the environment, for tests.
     pub fn from_lookup(
         identity: Identity,
-        _lookup: impl Fn(&str) -> Option<String>,
+        lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingError> {
-        Ok(Self { identity })
+        let vars = Vars { lookup: &lookup };
+        let logs_batch = vars.batch("BLRP", 1000)?;
+        let traces_batch = vars.batch("BSP", 5000)?;
+        let metric_timeout = vars.millis("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)?;
+        let metrics = vars.list(
+            "OTEL_METRICS_EXPORTER",
+            "otlp",
+            &["otlp", "prometheus", "none"],
+        )?;
+        let propagators = vars.list(
+            "OTEL_PROPAGATORS",
+            "tracecontext,baggage",
+            &["tracecontext", "baggage", "none"],
+        )?;
+        let profiles = vars.list("PYROSCOPE_PROFILES", "cpu,heap", &["cpu", "heap", "none"])?;
+        let length = vars.optional_number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?;
+        let count = vars.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0..=u32::MAX, 128)?;
+        let limit = |name| vars.number(name, 0..=u32::MAX, 128);
+        let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        let aggregation = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        let has = |list: &[String], value: &str| list.iter().any(|item| item == value);
+
+        Ok(Self {
+            identity,
+            disabled: vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?,
+            resource: vars.resource()?,
+            propagators: Propagators {
+                trace_context: has(&propagators, "tracecontext"),
+                baggage: has(&propagators, "baggage"),
+            },
+            traces: Traces {
+                otlp: vars.exporter("TRACES", "traces", traces_batch.timeout)?,
+                sampler: vars.choice(
+                    "OTEL_TRACES_SAMPLER",
+                    &[
+                        ("parentbased_always_on", Sampler::ParentBasedAlwaysOn),
+                        ("parentbased_always_off", Sampler::ParentBasedAlwaysOff),
+                        ("parentbased_traceidratio", Sampler::ParentBasedTraceIdRatio),
+                        ("always_on", Sampler::AlwaysOn),
+                        ("always_off", Sampler::AlwaysOff),
+                        ("traceidratio", Sampler::TraceIdRatio),
+                    ],
+                )?,
+                sampler_ratio: vars.number("OTEL_TRACES_SAMPLER_ARG", 0.0..=1.0, 1.0)?,
+                batch: traces_batch,
+                attribute_length: vars
+                    .optional_number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")?
+                    .or(length),
+                attribute_count: vars.number(
+                    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+                    0..=u32::MAX,
+                    count,
+                )?,
+                event_count: limit("OTEL_SPAN_EVENT_COUNT_LIMIT")?,
+                link_count: limit("OTEL_SPAN_LINK_COUNT_LIMIT")?,
+                event_attribute_count: limit("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT")?,
+                link_attribute_count: limit("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT")?,
+            },
+            metrics: Metrics {
+                otlp: if has(&metrics, "otlp") {
+                    Some(vars.otlp("METRICS", "metrics", metric_timeout)?)
+                } else {
+                    None
+                },
+                pull: has(&metrics, "otlp") || has(&metrics, "prometheus"),
+                interval: vars.millis("OTEL_METRIC_EXPORT_INTERVAL", 60_000)?,
+                temporality: vars.choice(
+                    temporality,
+                    &[
+                        ("cumulative", Temporality::Cumulative),
+                        ("delta", Temporality::Delta),
+                        ("lowmemory", Temporality::LowMemory),
+                    ],
+                )?,
+                exponential: vars.choice(
+                    aggregation,
+                    &[
+                        ("explicit_bucket_histogram", false),
+                        ("base2_exponential_bucket_histogram", true),
+                    ],
+                )?,
+                exemplars: vars.choice(
+                    "OTEL_METRICS_EXEMPLAR_FILTER",
+                    &[("trace_based", true), ("always_off", false)],
+                )?,
+            },
+            logs: Logs {
+                otlp: vars.exporter("LOGS", "logs", logs_batch.timeout)?,
+                batch: logs_batch,
+                attribute_length: vars
+                    .optional_number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT")?
+                    .or(length),
+                attribute_count: vars.number(
+                    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+                    0..=u32::MAX,
+                    count,
+                )? as usize,
+                stdout: vars.choice(
+                    "LOG_FORMAT",
+                    &[
+                        ("json", LogFormat::Json),
+                        ("human", LogFormat::Human),
+                        ("off", LogFormat::Off),
+                    ],
+                )?,
+                filter: vars.filter()?,
+            },
+            profiles: Profiles {
+                url: vars.url("PYROSCOPE_SERVER_ADDRESS")?,
+                cpu: has(&profiles, "cpu"),
+                heap: has(&profiles, "heap"),
+                interval: Duration::from_secs(vars.number(
+                    "PYROSCOPE_UPLOAD_INTERVAL",
+                    1..=60,
+                    10,
+                )?),
+                sample_rate: vars.number("PYROSCOPE_SAMPLE_RATE", 1..=1000, 100)?,
+            },
+        })
+    }
+}
+
+/// Typed access to the variables.
+struct Vars<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+fn wrong(name: &str, value: &str, allowed: impl Into<String>) -> SettingError {
+    SettingError {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        allowed: allowed.into(),
+    }
+}
+
+impl Vars<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.lookup)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The first that is set of the signal's own variable and the one for all signals.
+    fn of_signal(&self, signal: &str, suffix: &str) -> Option<(String, String)> {
+        [
+            format!("OTEL_EXPORTER_OTLP_{signal}_{suffix}"),
+            format!("OTEL_EXPORTER_OTLP_{suffix}"),
+        ]
+        .into_iter()
+        .find_map(|name| self.get(&name).map(|value| (name, value)))
+    }
+
+    /// One of `choices`; the first is the default. The specification asks for case-insensitive values.
+    fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, SettingError> {
+        let Some(value) = self.get(name) else {
+            return Ok(choices[0].1);
+        };
+        choices
+            .iter()
+            .find(|(choice, _)| choice.eq_ignore_ascii_case(&value))
+            .map(|(_, result)| *result)
+            .ok_or_else(|| {
+                let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+                wrong(name, &value, format!("one of {}", names.join(", ")))
+            })
+    }
+
+    /// A comma-separated list of `allowed`, in which `none` stands alone.
+    fn list(
+        &self,
+        name: &str,
+        default: &str,
+        allowed: &[&str],
+    ) -> Result<Vec<String>, SettingError> {
+        let value = self.get(name).unwrap_or_else(|| default.to_owned());
+        let items: Vec<_> = value
+            .split(',')
+            .map(|item| item.trim().to_lowercase())
+            .collect();
+        let known = items.iter().all(|item| allowed.contains(&item.as_str()));
+        let lone_none = items.len() == 1 || !items.iter().any(|item| item == "none");
+        if known && lone_none {
+            return Ok(items);
+        }
+        Err(wrong(
+            name,
+            &value,
+            format!("a list of {}; none stands alone", allowed.join(", ")),
+        ))
+    }
+
+    fn number<T>(
+        &self,
+        name: &str,
+        range: std::ops::RangeInclusive<T>,
+        default: T,
+    ) -> Result<T, SettingError>
+    where
+        T: FromStr + PartialOrd + std::fmt::Display + Copy,
+    {
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        value
+            .parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (from, to) = (range.start(), range.end());
+                wrong(name, &value, format!("a number from {from} to {to}"))
+            })
+    }
+
+    fn optional_number(&self, name: &str) -> Result<Option<usize>, SettingError> {
+        match self.get(name) {
+            Some(_) => self.number(name, 0..=u32::MAX as usize, 0).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn millis(&self, name: &str, default: u64) -> Result<Duration, SettingError> {
+        self.number(name, 1..=86_400_000, default)
+            .map(Duration::from_millis)
+    }
+
+    fn batch(&self, kind: &str, delay: u64) -> Result<Batch, SettingError> {
+        let queue = self.number(&format!("OTEL_{kind}_MAX_QUEUE_SIZE"), 1..=1_048_576, 2048)?;
+        let size = format!("OTEL_{kind}_MAX_EXPORT_BATCH_SIZE");
+        Ok(Batch {
+            delay: self.millis(&format!("OTEL_{kind}_SCHEDULE_DELAY"), delay)?,
+            queue,
+            size: self.number(&size, 1..=queue, queue.min(512))?,
+            timeout: self.millis(&format!("OTEL_{kind}_EXPORT_TIMEOUT"), 30_000)?,
+        })
+    }
+
+    fn exporter(
+        &self,
+        signal: &str,
+        path: &str,
+        longest: Duration,
+    ) -> Result<Option<Otlp>, SettingError> {
+        let name = format!("OTEL_{signal}_EXPORTER");
+        if self.choice(&name, &[("otlp", true), ("none", false)])? {
+            return self.otlp(signal, path, longest).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn otlp(&self, signal: &str, path: &str, longest: Duration) -> Result<Otlp, SettingError> {
+        if let Some((name, value)) = self.of_signal(signal, "PROTOCOL")
+            && value != "http/protobuf"
+        {
+            return Err(wrong(&name, &value, "http/protobuf"));
+        }
+        let own_endpoint = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
+        let endpoint = match self.url(&own_endpoint)? {
+            Some(own) => own,
+            None => {
+                let base = self
+                    .url("OTEL_EXPORTER_OTLP_ENDPOINT")?
+                    .unwrap_or_else(|| "http://localhost:4318".to_owned());
+                format!("{}/v1/{path}", base.trim_end_matches('/'))
+            }
+        };
+        let headers = match self.of_signal(signal, "HEADERS") {
+            // The value may be a credential: the error names the variable alone.
+            Some((name, value)) => pairs(&value)
+                .filter(|pairs| pairs.iter().all(|(name, value)| fit_header(name, value)))
+                .ok_or_else(|| wrong(&name, "***", "name=value,… (percent-encoded)"))?,
+            None => Vec::new(),
+        };
+        let timeout = match self.of_signal(signal, "TIMEOUT") {
+            Some((name, _)) => self.millis(&name, 0)?,
+            None => Duration::from_secs(10),
+        };
+        let gzip = match self.of_signal(signal, "COMPRESSION") {
+            Some((name, _)) => self.choice(&name, &[("gzip", true), ("none", false)])?,
+            None => true,
+        };
+        let key = self.file(signal, "CLIENT_KEY")?;
+        let client = self.file(signal, "CLIENT_CERTIFICATE")?;
+        let client_identity = match (key, client) {
+            (Some((_, key)), Some((_, client))) => Some((key, client)),
+            (None, None) => None,
+            (Some((name, file)), None) | (None, Some((name, file))) => {
+                let value = file.display().to_string();
+                return Err(wrong(
+                    &name,
+                    &value,
+                    "CLIENT_KEY and CLIENT_CERTIFICATE, both or neither",
+                ));
+            }
+        };
+        Ok(Otlp {
+            endpoint,
+            headers,
+            timeout: timeout.min(longest),
+            gzip,
+            certificate: self.file(signal, "CERTIFICATE")?.map(|(_, file)| file),
+            client_identity,
+        })
+    }
+
+    fn file(&self, signal: &str, suffix: &str) -> Result<Option<(String, PathBuf)>, SettingError> {
+        let Some((name, value)) = self.of_signal(signal, suffix) else {
+            return Ok(None);
+        };
+        let file = PathBuf::from(&value);
+        if file.is_file() {
+            return Ok(Some((name, file)));
+        }
+        Err(wrong(&name, &value, "the path of a PEM file"))
+    }
+
+    fn url(&self, name: &str) -> Result<Option<String>, SettingError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        match reqwest::Url::parse(&value) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {
+                Ok(Some(value))
+            }
+            _ => Err(wrong(name, &value, "an http:// or https:// URL")),
+        }
+    }
+
+    fn resource(&self) -> Result<BTreeMap<String, String>, SettingError> {
+        let name = "OTEL_RESOURCE_ATTRIBUTES";
+        let mut resource: BTreeMap<_, _> = match self.get(name) {
+            Some(value) => pairs(&value)
+                .ok_or_else(|| wrong(name, &value, "key=value,… (percent-encoded)"))?
+                .into_iter()
+                .collect(),
+            None => BTreeMap::new(),
+        };
+        if let Some(service) = self.get("OTEL_SERVICE_NAME") {
+            resource.insert("service.name".to_owned(), service);
+        }
+        Ok(resource)
+    }
+
+    fn filter(&self) -> Result<Targets, SettingError> {
+        let value = self.get("RUST_LOG").unwrap_or_else(|| "info".to_owned());
+        let filter: Targets = value.parse().map_err(|_| {
+            wrong(
+                "RUST_LOG",
+                &value,
+                "a level (off, error, warn, info, debug, trace) or target=level,…",
+            )
+        })?;
+        // `Targets` reads "bananas" as a target to be traced in full; a lone word that is no level is a mistake.
+        let lone = !value.contains(['=', ',', ':', '_']);
+        if lone
+            && value
+                .parse::<tracing_subscriber::filter::LevelFilter>()
+                .is_err()
+        {
+            return Err(wrong(
+                "RUST_LOG",
+                &value,
+                "a level (off, error, warn, info, debug, trace) or target=level,…",
+            ));
+        }
+        Ok(filter)
+    }
+}
+
+/// `key=value,…` with percent-encoded values, as in W3C baggage. `None` when a part is no pair.
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (key, value) = part.split_once('=')?;
+            let key = key.trim();
+            (!key.is_empty()).then_some(())?;
+            Some((key.to_owned(), percent_decode(value.trim())?))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = tail;
+            continue;
+        }
+        let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn fit_header(name: &str, value: &str) -> bool {
+    reqwest::header::HeaderName::from_str(name).is_ok()
+        && reqwest::header::HeaderValue::from_str(value).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::IDENTITY;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        Settings::from_lookup(IDENTITY, |name| {
+            vars.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_specification() {
+        let settings = read(&[]).unwrap();
+        let traces = settings.traces.otlp.unwrap();
+        assert_eq!(traces.endpoint, "http://localhost:4318/v1/traces");
+        assert_eq!(traces.timeout, Duration::from_secs(10));
+        assert_eq!(settings.traces.sampler, Sampler::ParentBasedAlwaysOn);
+        assert_eq!(settings.traces.batch.delay, Duration::from_secs(5));
+        assert_eq!(settings.logs.batch.delay, Duration::from_secs(1));
+        assert_eq!(settings.traces.batch.queue, 2048);
+        assert_eq!(settings.traces.batch.size, 512);
+        assert_eq!(settings.metrics.interval, Duration::from_secs(60));
+        assert_eq!(settings.metrics.temporality, Temporality::Cumulative);
+        assert!(settings.propagators.trace_context && settings.propagators.baggage);
+        assert_eq!(settings.traces.attribute_length, None);
+        assert_eq!(settings.traces.attribute_count, 128);
+        assert!(settings.profiles.url.is_none());
+        assert!(!settings.disabled);
+    }
+
+    #[test]
+    fn a_signal_s_own_variable_wins_and_keeps_its_path() {
+        let settings = read(&[
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "https://collector:4318/base/",
+            ),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:1/in"),
+            (
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "authorization=Basic%20eA==,x-scope=a",
+            ),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-scope=b"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "500"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "none"),
+        ])
+        .unwrap();
+        let (traces, metrics, logs) = (
+            settings.traces.otlp.unwrap(),
+            settings.metrics.otlp.unwrap(),
+            settings.logs.otlp.unwrap(),
+        );
+        assert_eq!(traces.endpoint, "https://collector:4318/base/v1/traces");
+        assert_eq!(logs.endpoint, "http://logs:1/in");
+        assert_eq!(
+            traces.headers,
+            [
+                ("authorization".to_owned(), "Basic eA==".to_owned()),
+                ("x-scope".to_owned(), "a".to_owned())
+            ]
+        );
+        assert_eq!(metrics.headers, [("x-scope".to_owned(), "b".to_owned())]);
+        assert_eq!(traces.timeout, Duration::from_millis(500));
+        assert_eq!(logs.timeout, Duration::from_secs(3));
+        assert!(traces.gzip && !logs.gzip);
+        assert!(!format!("{traces:?}").contains("Basic"));
+    }
+
+    #[test]
+    fn each_signal_is_switched_off_alone() {
+        let settings = read(&[("OTEL_TRACES_EXPORTER", "none")]).unwrap();
+        assert!(settings.traces.otlp.is_none() && settings.logs.otlp.is_some());
+        let settings = read(&[("OTEL_LOGS_EXPORTER", "none")]).unwrap();
+        assert!(settings.logs.otlp.is_none() && settings.metrics.otlp.is_some());
+        let settings = read(&[("OTEL_METRICS_EXPORTER", "prometheus")]).unwrap();
+        assert!(settings.metrics.otlp.is_none() && settings.metrics.pull);
+        let settings = read(&[("OTEL_METRICS_EXPORTER", "none")]).unwrap();
+        assert!(settings.metrics.otlp.is_none() && !settings.metrics.pull);
+        let settings = read(&[("PYROSCOPE_PROFILES", "heap")]).unwrap();
+        assert!(settings.profiles.heap && !settings.profiles.cpu);
+    }
+
+    #[test]
+    fn the_service_name_is_laid_over_the_resource_attributes() {
+        let settings = read(&[
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=a,deployment.environment.name=test%2C1",
+            ),
+            ("OTEL_SERVICE_NAME", "b"),
+        ])
+        .unwrap();
+        assert_eq!(settings.resource["service.name"], "b");
+        assert_eq!(settings.resource["deployment.environment.name"], "test,1");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        for (name, value, allowed) in [
+            ("OTEL_SDK_DISABLED", "yes", "one of false, true"),
+            (
+                "OTEL_TRACES_SAMPLER",
+                "jaeger_remote",
+                "one of parentbased_always_on",
+            ),
+            ("OTEL_TRACES_SAMPLER_ARG", "2", "from 0 to 1"),
+            ("OTEL_TRACES_EXPORTER", "zipkin", "one of otlp, none"),
+            ("OTEL_PROPAGATORS", "none,baggage", "none stands alone"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "http://"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "gzip, none"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "no-such-file", "PEM file"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "from 1"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", "trace_based"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a", "key=value"),
+            ("PYROSCOPE_SERVER_ADDRESS", "here", "http://"),
+            ("LOG_FORMAT", "xml", "json, human, off"),
+            ("RUST_LOG", "bananas", "a level"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+            assert_eq!((error.name.as_str(), error.value.as_str()), (name, value));
+            assert!(error.allowed.contains(allowed), "{name}: {}", error.allowed);
+        }
+        let secret = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "secret")]).unwrap_err();
+        assert!(!secret.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn an_empty_value_is_an_absent_one() {
+        assert!(!read(&[("OTEL_SDK_DISABLED", " ")]).unwrap().disabled);
     }
 }

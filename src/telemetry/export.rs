@@ -1,0 +1,222 @@
+//! How OTLP leaves the process: one blocking HTTP client a signal, on the exporter's own thread.
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceResponse,
+    metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
+    trace::v1::ExportTraceServiceResponse,
+};
+use prost::Message;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+
+use super::Error;
+use super::exemplars::Store;
+use super::health::{Cause, Signal};
+use super::settings::Otlp;
+
+/// Reads how many items an accepted request lost, and why.
+type PartialSuccess = fn(&[u8]) -> Option<(i64, String)>;
+
+pub(super) fn rejected_spans(body: &[u8]) -> Option<(i64, String)> {
+    let partial = ExportTraceServiceResponse::decode(body)
+        .ok()?
+        .partial_success?;
+    Some((partial.rejected_spans, partial.error_message))
+}
+
+pub(super) fn rejected_logs(body: &[u8]) -> Option<(i64, String)> {
+    let partial = ExportLogsServiceResponse::decode(body)
+        .ok()?
+        .partial_success?;
+    Some((partial.rejected_log_records, partial.error_message))
+}
+
+pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
+    let partial = ExportMetricsServiceResponse::decode(body)
+        .ok()?
+        .partial_success?;
+    Some((partial.rejected_data_points, partial.error_message))
+}
+
+/// Sends the exporter's requests and tells the signal's counts how each ended.
+pub(super) struct Transport {
+    client: reqwest::blocking::Client,
+    signal: Arc<Signal>,
+    partial_success: PartialSuccess,
+    /// For metrics: the exemplars to put into each request. The SDK makes none.
+    exemplars: Option<Arc<Store>>,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+impl Transport {
+    pub(super) fn new(
+        otlp: &Otlp,
+        signal: &Arc<Signal>,
+        partial_success: PartialSuccess,
+        exemplars: Option<Arc<Store>>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            client: client(otlp)?,
+            signal: Arc::clone(signal),
+            partial_success,
+            exemplars,
+        })
+    }
+
+    fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let exemplars = match &self.exemplars {
+            Some(store) => add_exemplars(store, &mut request)?.map(|newest| (store, newest)),
+            None => None,
+        };
+        let request = reqwest::blocking::Request::try_from(request)?;
+        let answer = self.client.execute(request).and_then(|response| {
+            let (status, headers) = (response.status(), response.headers().clone());
+            // A collector's answer is some bytes long; whatever else answers must not fill our memory.
+            let mut body = Vec::new();
+            let read = response.take(64 * 1024).read_to_end(&mut body);
+            Ok((status, headers, read.map(|_| body)))
+        });
+        let (status, headers, body) = match answer {
+            Ok((status, headers, Ok(body))) => (status, headers, body),
+            Ok((_, _, Err(error))) => {
+                self.signal
+                    .attempt(Some((Cause::Connection, error.to_string())));
+                return Err(error.into());
+            }
+            Err(error) => {
+                let cause = if error.is_timeout() {
+                    Cause::Timeout
+                } else {
+                    Cause::Connection
+                };
+                self.signal.attempt(Some((cause, with_sources(&error))));
+                return Err(error.into());
+            }
+        };
+        self.note(status.as_u16(), &body);
+        if let Some((store, newest)) = exemplars
+            && status.is_success()
+        {
+            store.arrived(newest);
+        }
+        let mut response = Response::builder().status(status).body(Bytes::from(body))?;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    fn note(&self, status: u16, body: &[u8]) {
+        match status {
+            200..=299 => match (self.partial_success)(body) {
+                Some((rejected, message)) if rejected > 0 => {
+                    self.signal.reject(rejected.unsigned_abs(), message);
+                }
+                _ => self.signal.attempt(None),
+            },
+            429 | 500.. => self
+                .signal
+                .attempt(Some((Cause::Unavailable, format!("status {status}")))),
+            _ => self
+                .signal
+                .attempt(Some((Cause::Refused, format!("status {status}")))),
+        }
+    }
+}
+
+// What `async_trait` would write; the crate is not worth a dependency for one method.
+impl HttpClient for Transport {
+    fn send_bytes<'life, 'future>(
+        &'life self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move { self.send(request) })
+    }
+}
+
+fn with_sources(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// Builds the client on a thread of its own: a blocking client must not be built inside an async runtime.
+pub(super) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
+    let otlp = otlp.clone();
+    std::thread::spawn(move || {
+        let mut builder = reqwest::blocking::Client::builder()
+            .timeout(otlp.timeout)
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(file) = &otlp.certificate {
+            let authorities = reqwest::Certificate::from_pem_bundle(&read(file)?)
+                .map_err(|error| Error(format!("{}: {error}", file.display())))?;
+            builder = builder.tls_certs_only(authorities);
+        }
+        if let Some((key, certificate)) = &otlp.client_identity {
+            let pem = [read(certificate)?, read(key)?].concat();
+            let identity = reqwest::Identity::from_pem(&pem)
+                .map_err(|error| Error(format!("{}: {error}", certificate.display())))?;
+            builder = builder.identity(identity);
+        }
+        builder
+            .build()
+            .map_err(|error| Error(format!("HTTP client for {}: {error}", otlp.endpoint)))
+    })
+    .join()
+    .map_err(|_| Error("the thread that builds the HTTP client panicked".to_owned()))?
+}
+
+fn read(file: &std::path::Path) -> Result<Vec<u8>, Error> {
+    fs::read(file).map_err(|error| Error(format!("{}: {error}", file.display())))
+}
+
+/// Decodes the metrics, adds the exemplars and encodes them again: once per export interval, not per request served.
+fn add_exemplars(
+    exemplars: &Store,
+    request: &mut Request<Bytes>,
+) -> Result<Option<u64>, HttpError> {
+    let gzip = request
+        .headers()
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| value == "gzip");
+    let mut body = Vec::new();
+    if gzip {
+        GzDecoder::new(request.body().as_ref()).read_to_end(&mut body)?;
+    } else {
+        body.extend_from_slice(request.body());
+    }
+    let mut metrics = ExportMetricsServiceRequest::decode(body.as_slice())?;
+    let Some(newest) = exemplars.add_new_to(&mut metrics) else {
+        return Ok(None);
+    };
+    let mut body = metrics.encode_to_vec();
+    if gzip {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&body)?;
+        body = encoder.finish()?;
+    }
+    request
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *request.body_mut() = Bytes::from(body);
+    Ok(Some(newest))
+}

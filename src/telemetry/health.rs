@@ -1,0 +1,426 @@
+//! Telemetry about the telemetry: what waits, what left, what was dropped or refused.
+//!
+//! The SDK counts none of this in its stable form, so the processor and the exporter of each signal are wrapped: the
+//! outer wrapper admits items to the bounded queue, the inner one sees each batch leave. Names are those of
+//! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use opentelemetry::metrics::Meter;
+use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+
+/// Why an export failed: the closed set of `error.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// No connection, or it broke.
+    Connection,
+    /// No answer in time.
+    Timeout,
+    /// The answer was a 4xx: the request is wrong or not allowed.
+    Refused,
+    /// The answer was a 5xx or 429: the other side is in trouble.
+    Unavailable,
+    /// The request was accepted, some items were not.
+    Rejected,
+    /// Anything else, such as a profile that could not be taken.
+    Other,
+}
+
+const CAUSES: [(Cause, &str); 6] = [
+    (Cause::Connection, "connection_error"),
+    (Cause::Timeout, "timeout"),
+    (Cause::Refused, "http_4xx"),
+    (Cause::Unavailable, "http_5xx"),
+    (Cause::Rejected, "rejected"),
+    (Cause::Other, "_OTHER"),
+];
+
+/// Counts of one signal.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    /// Items admitted to the queue and not yet on their way out.
+    queued: AtomicUsize,
+    /// Items that left the queue towards the exporter.
+    processed: AtomicU64,
+    /// Items turned away because the queue was full.
+    dropped: AtomicU64,
+    exported: AtomicU64,
+    failed: [AtomicU64; CAUSES.len()],
+    /// How the last attempt ended, as the transport saw it: the exporter above it only learns that it failed.
+    last: Mutex<Option<(Cause, String)>>,
+    /// Items of the current batch that the other side accepted the request of but not the items.
+    rejected: AtomicU64,
+}
+
+/// Counts of all signals.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    pub(super) spans: Arc<Signal>,
+    pub(super) logs: Arc<Signal>,
+    pub(super) points: Arc<Signal>,
+    pub(super) profiles: Arc<Signal>,
+}
+
+impl Signal {
+    /// Takes a place in the queue, or counts the item as dropped.
+    fn admit(&self, capacity: usize) -> bool {
+        let admitted = self
+            .queued
+            .fetch_update(Relaxed, Relaxed, |queued| {
+                (queued < capacity).then_some(queued + 1)
+            })
+            .is_ok();
+        if !admitted {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+        admitted
+    }
+
+    fn leave(&self, count: usize) {
+        self.queued.fetch_sub(count, Relaxed);
+        self.processed.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Notes how an attempt ended; `None` for success.
+    pub(super) fn attempt(&self, failure: Option<(Cause, String)>) {
+        *self
+            .last
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = failure;
+    }
+
+    /// Notes that of an accepted request `count` items were not accepted.
+    pub(super) fn reject(&self, count: u64, message: String) {
+        self.rejected.store(count, Relaxed);
+        self.attempt(Some((Cause::Rejected, message)));
+    }
+
+    /// Counts a finished export of `count` items and logs its failure, if any, at most once per 30 s and cause.
+    pub(super) fn settle(&self, signal: &'static str, count: u64, success: bool) {
+        let failure = self
+            .last
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        let rejected = self.rejected.swap(0, Relaxed).min(count);
+        let lost = if success { rejected } else { count };
+        self.exported.fetch_add(count - lost, Relaxed);
+        if lost == 0 && success {
+            return;
+        }
+        let (cause, message) = failure.unwrap_or((Cause::Other, "the exporter gave up".to_owned()));
+        self.failed[cause as usize].fetch_add(lost, Relaxed);
+        if may_log(signal, cause) {
+            tracing::warn!(
+                target: "telemetry",
+                signal,
+                error.type = CAUSES[cause as usize].1,
+                lost,
+                "telemetry was not exported: {message}"
+            );
+        }
+    }
+}
+
+/// Whether a failure of this signal and cause may be logged now.
+fn may_log(signal: &'static str, cause: Cause) -> bool {
+    const PAUSE: Duration = Duration::from_secs(30);
+    static LOGGED: OnceLock<Mutex<HashMap<(&'static str, usize), Instant>>> = OnceLock::new();
+    let mut logged = LOGGED
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let now = Instant::now();
+    match logged.get(&(signal, cause as usize)) {
+        Some(at) if now.duration_since(*at) < PAUSE => false,
+        _ => {
+            logged.insert((signal, cause as usize), now);
+            true
+        }
+    }
+}
+
+/// A processor behind a counted, bounded queue.
+#[derive(Debug)]
+pub(super) struct Admission<P> {
+    pub(super) inner: P,
+    pub(super) signal: Arc<Signal>,
+    /// The queue of `inner` holds at least as many, so that it never drops by itself.
+    pub(super) capacity: usize,
+}
+
+impl<P: SpanProcessor> SpanProcessor for Admission<P> {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if self.signal.admit(self.capacity) {
+            self.inner.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl<P: LogProcessor> LogProcessor for Admission<P> {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        if self.signal.admit(self.capacity) {
+            self.inner.emit(record, scope);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// An exporter whose batches are counted.
+#[derive(Debug)]
+pub(super) struct Counted<E> {
+    pub(super) inner: E,
+    pub(super) signal: Arc<Signal>,
+    /// Longest string an attribute of a span may hold, in characters.
+    pub(super) attribute_length: Option<usize>,
+}
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.signal.leave(count);
+        if let Some(limit) = self.attribute_length {
+            batch.iter_mut().for_each(|span| shorten(span, limit));
+        }
+        let result = self.inner.export(batch).await;
+        self.signal.settle("traces", count as u64, result.is_ok());
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn shutdown(&self) -> OTelSdkResult {
+        self.inner.shutdown()
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl<E: LogExporter> LogExporter for Counted<E> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let count = batch.iter().count();
+        self.signal.leave(count);
+        let result = self.inner.export(batch).await;
+        self.signal.settle("logs", count as u64, result.is_ok());
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn shutdown(&self) -> OTelSdkResult {
+        self.inner.shutdown()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.inner.export(metrics).await;
+        self.signal
+            .settle("metrics", data_points(metrics), result.is_ok());
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn shutdown(&self) -> OTelSdkResult {
+        self.inner.shutdown()
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}
+
+fn data_points(metrics: &ResourceMetrics) -> u64 {
+    fn count<T>(data: &MetricData<T>) -> usize {
+        match data {
+            MetricData::Gauge(gauge) => gauge.data_points().count(),
+            MetricData::Sum(sum) => sum.data_points().count(),
+            MetricData::Histogram(histogram) => histogram.data_points().count(),
+            MetricData::ExponentialHistogram(histogram) => histogram.data_points().count(),
+        }
+    }
+    let metrics = metrics.scope_metrics().flat_map(|scope| scope.metrics());
+    metrics
+        .map(|metric| match metric.data() {
+            AggregatedMetrics::F64(data) => count(data),
+            AggregatedMetrics::U64(data) => count(data),
+            AggregatedMetrics::I64(data) => count(data),
+        })
+        .sum::<usize>() as u64
+}
+
+/// Cuts every string attribute of `span`, its events and links to `limit` characters.
+fn shorten(span: &mut SpanData, limit: usize) {
+    let events = span
+        .events
+        .events
+        .iter_mut()
+        .flat_map(|event| &mut event.attributes);
+    let links = span
+        .links
+        .links
+        .iter_mut()
+        .flat_map(|link| &mut link.attributes);
+    for attribute in span.attributes.iter_mut().chain(events).chain(links) {
+        if let Value::String(text) = &attribute.value
+            && let Some((end, _)) = text.as_str().char_indices().nth(limit)
+        {
+            attribute.value = text.as_str()[..end].to_owned().into();
+        }
+    }
+}
+
+/// Declares the metrics over `health`. Every series exists from the start, so that its first rise is seen as one.
+pub(super) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usize; 2]) {
+    let signals = [
+        (&health.spans, "span", "{span}", queues[0]),
+        (&health.logs, "log", "{log_record}", queues[1]),
+    ];
+    for (signal, word, unit, capacity) in signals {
+        let processor = [component(&format!("batching_{word}_processor"))].concat();
+        let attributes = processor.clone();
+        let counts = Arc::clone(signal);
+        let _ = meter
+            .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.size"))
+            .with_unit(unit)
+            .with_description("Items that wait in the queue of the batch processor.")
+            .with_callback(move |observer| {
+                observer.observe(counts.queued.load(Relaxed) as i64, &attributes);
+            })
+            .build();
+        let attributes = processor.clone();
+        let _ = meter
+            .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.capacity"))
+            .with_unit(unit)
+            .with_description("Items that may wait at most.")
+            .with_callback(move |observer| observer.observe(capacity as i64, &attributes))
+            .build();
+        let counts = Arc::clone(signal);
+        let _ = meter
+            .u64_observable_counter(format!("otel.sdk.processor.{word}.processed"))
+            .with_unit(unit)
+            .with_description(
+                "Items handed to the exporter, and those dropped before (error.type queue_full).",
+            )
+            .with_callback(move |observer| {
+                observer.observe(counts.processed.load(Relaxed), &processor);
+                let full = [
+                    processor.clone(),
+                    vec![KeyValue::new("error.type", "queue_full")],
+                ]
+                .concat();
+                observer.observe(counts.dropped.load(Relaxed), &full);
+            })
+            .build();
+        exported(
+            meter,
+            format!("otel.sdk.exporter.{word}.exported"),
+            unit,
+            signal,
+            component(&format!("otlp_http_{word}_exporter")),
+        );
+    }
+    let name = "otel.sdk.exporter.metric_data_point.exported".to_owned();
+    exported(
+        meter,
+        name,
+        "{data_point}",
+        &health.points,
+        component("otlp_http_metric_exporter"),
+    );
+    exported(
+        meter,
+        format!("{prefix}.profile.exported"),
+        "{profile}",
+        &health.profiles,
+        Vec::new(),
+    );
+}
+
+fn component(kind: &str) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("otel.component.type", kind.to_owned()),
+        KeyValue::new("otel.component.name", format!("{kind}/0")),
+    ]
+}
+
+fn exported(
+    meter: &Meter,
+    name: String,
+    unit: &'static str,
+    signal: &Arc<Signal>,
+    attributes: Vec<KeyValue>,
+) {
+    let counts = Arc::clone(signal);
+    let _ = meter
+        .u64_observable_counter(name)
+        .with_unit(unit)
+        .with_description("Items exported, and those that were not (with error.type).")
+        .with_callback(move |observer| {
+            observer.observe(counts.exported.load(Relaxed), &attributes);
+            for (cause, name) in CAUSES {
+                let failed = counts.failed[cause as usize].load(Relaxed);
+                let with_cause =
+                    [attributes.clone(), vec![KeyValue::new("error.type", name)]].concat();
+                observer.observe(failed, &with_cause);
+            }
+        })
+        .build();
+}

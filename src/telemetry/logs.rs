@@ -1,0 +1,600 @@
+//! Log records: from `tracing` events to OTLP and to stdout, both with the ids of the trace they belong to.
+use std::cell::RefCell;
+use std::fmt::{Debug, Write as _};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{Context, Key, KeyValue, SpanId, TraceId, Value};
+use opentelemetry_otlp::{Compression, LogExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{
+    BatchConfigBuilder, BatchLogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
+};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::Context as LayerContext;
+
+use super::Error;
+use super::actix::Outcome;
+use super::context::RequestIdValue;
+use super::export::{Transport, rejected_logs};
+use super::health::{Admission, Counted, Health};
+use super::settings::{LogFormat, Logs, Otlp};
+
+/// Exports by OTLP; `None` when the exporter is switched off.
+pub(super) fn provider(
+    settings: &Logs,
+    resource: &Resource,
+    health: &Health,
+) -> Result<Option<SdkLoggerProvider>, Error> {
+    let Some(otlp) = &settings.otlp else {
+        return Ok(None);
+    };
+    Ok(Some(provider_with(
+        settings,
+        resource,
+        health,
+        exporter(otlp, health)?,
+    )))
+}
+
+/// A provider that exports to `exporter`.
+pub(super) fn provider_with(
+    settings: &Logs,
+    resource: &Resource,
+    health: &Health,
+    exporter: impl opentelemetry_sdk::logs::LogExporter + 'static,
+) -> SdkLoggerProvider {
+    let batch = settings.batch;
+    let exporter = Counted {
+        inner: exporter,
+        signal: Arc::clone(&health.logs),
+        attribute_length: None, // cut when the record is made
+    };
+    let inner = BatchLogProcessor::builder(exporter)
+        .with_batch_config(
+            BatchConfigBuilder::default()
+                .with_max_queue_size(batch.queue)
+                .with_max_export_batch_size(batch.size)
+                .with_scheduled_delay(batch.delay)
+                .build(),
+        )
+        .build();
+    SdkLoggerProvider::builder()
+        .with_resource(resource.clone())
+        .with_log_processor(Admission {
+            inner,
+            signal: Arc::clone(&health.logs),
+            capacity: batch.queue,
+        })
+        .build()
+}
+
+fn exporter(otlp: &Otlp, health: &Health) -> Result<LogExporter, Error> {
+    let transport = Transport::new(otlp, &health.logs, rejected_logs, None)?;
+    let mut builder = LogExporter::builder()
+        .with_http()
+        .with_http_client(transport)
+        .with_endpoint(&otlp.endpoint)
+        .with_timeout(otlp.timeout)
+        .with_headers(otlp.headers.iter().cloned().collect());
+    if otlp.gzip {
+        builder = builder.with_compression(Compression::Gzip);
+    }
+    builder
+        .build()
+        .map_err(|error| Error(format!("log exporter: {error}")))
+}
+
+/// Decides which events and spans exist at all. `RUST_LOG` rules events; spans of level INFO and above always exist,
+/// because a quieter log must not tear traces.
+pub(super) struct Filter(Targets);
+
+impl Filter {
+    pub(super) fn new(targets: &Targets) -> Self {
+        // The SDK reports each failed export as an error without any limit; `health` does so once per 30 s and cause.
+        let named = targets
+            .iter()
+            .any(|(target, _)| target.starts_with("opentelemetry"));
+        let targets = targets.clone();
+        Self(if named {
+            targets
+        } else {
+            targets.with_target("opentelemetry", LevelFilter::OFF)
+        })
+    }
+
+    fn lets(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && *metadata.level() <= Level::INFO
+            || self.0.would_enable(metadata.target(), metadata.level())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Filter {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.lets(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: LayerContext<'_, S>) -> bool {
+        self.lets(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let events = Layer::<S>::max_level_hint(&self.0).unwrap_or(LevelFilter::TRACE);
+        Some(events.max(LevelFilter::INFO))
+    }
+}
+
+thread_local! {
+    /// Attributes of the record being made, beyond the fields of its event: their names are not known to the compiler.
+    static MORE: RefCell<Vec<KeyValue>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes the access-log record of a request.
+pub(super) fn access(
+    outcome: &Outcome,
+    method: &'static str,
+    path: &str,
+    seconds: f64,
+    failed: bool,
+) {
+    MORE.with_borrow_mut(|more| {
+        more.extend(outcome.set.attributes.iter().cloned());
+        more.push(KeyValue::new("url.path", path.to_owned()));
+        more.push(KeyValue::new(DURATION_MS, (seconds * 1e6).round() / 1e3));
+    });
+    let (route, status) = (outcome.route.unwrap_or(path), outcome.status);
+    // The error itself is logged where it is turned into an answer; here it is one request among others.
+    if failed {
+        tracing::warn!(name: "http.server.request", target: "access", "{method} {route} {status}");
+    } else {
+        tracing::info!(name: "http.server.request", target: "access", "{method} {route} {status}");
+    }
+    MORE.with_borrow_mut(Vec::clear);
+}
+
+/// Duration of a request in its access-log record, in milliseconds.
+const DURATION_MS: &str = "duration_ms";
+
+/// Targets whose records the export of a record would itself cause.
+const EXPORTERS: [&str; 6] = [
+    "opentelemetry",
+    "hyper",
+    "reqwest",
+    "h2",
+    "rustls",
+    "telemetry",
+];
+
+/// Makes OTLP log records of events.
+pub(super) struct Bridge {
+    logger: SdkLogger,
+    request_id: Key,
+    attribute_length: Option<usize>,
+    attribute_count: usize,
+}
+
+/// The layer that makes OTLP log records of events.
+///
+/// Not `opentelemetry-appender-tracing`: it names every record after its source line, and knows neither the request's
+/// id nor the limits.
+pub(super) fn otlp_layer(
+    provider: &SdkLoggerProvider,
+    settings: &Logs,
+    request_id: &'static str,
+) -> Bridge {
+    Bridge {
+        // No scope name: the exporter takes the record's target for it.
+        logger: provider.logger(""),
+        request_id: Key::from_static_str(request_id),
+        attribute_length: settings.attribute_length,
+        attribute_count: settings.attribute_count,
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Bridge {
+    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+        let metadata = event.metadata();
+        let target = metadata.target();
+        if EXPORTERS
+            .iter()
+            .any(|exporter| target.starts_with(exporter))
+        {
+            return;
+        }
+        let severity = severity(*metadata.level());
+        if !self.logger.event_enabled(severity, target, None) {
+            return;
+        }
+        let mut record = self.logger.create_log_record();
+        record.set_timestamp(SystemTime::now());
+        record.set_target(target);
+        record.set_severity_number(severity);
+        record.set_severity_text(metadata.level().as_str());
+        // The default name is the source line ("event src/…"), which names nothing; one given on purpose does.
+        if !metadata.name().starts_with("event ") {
+            record.set_event_name(metadata.name());
+        }
+        event.record(&mut RecordVisitor {
+            record: &mut record,
+            length: self.attribute_length,
+            left: self.attribute_count,
+        });
+        MORE.with_borrow(|more| {
+            for attribute in more {
+                record.add_attribute(attribute.key.clone(), any(&attribute.value));
+            }
+        });
+        Context::map_current(|context| {
+            if let Some(RequestIdValue(id)) = context.get::<RequestIdValue>() {
+                record.add_attribute(
+                    self.request_id.clone(),
+                    AnyValue::String(Arc::clone(id).into()),
+                );
+            }
+        });
+        // `emit` adds the trace and span ids of the current context.
+        self.logger.emit(record);
+    }
+}
+
+fn any(value: &Value) -> AnyValue {
+    match value {
+        Value::Bool(value) => AnyValue::Boolean(*value),
+        Value::I64(value) => AnyValue::Int(*value),
+        Value::F64(value) => AnyValue::Double(*value),
+        Value::String(text) => AnyValue::String(text.clone()),
+        other => AnyValue::String(other.to_string().into()),
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::TRACE => Severity::Trace,
+        Level::DEBUG => Severity::Debug,
+        Level::INFO => Severity::Info,
+        Level::WARN => Severity::Warn,
+        Level::ERROR => Severity::Error,
+    }
+}
+
+struct RecordVisitor<'a> {
+    record: &'a mut SdkLogRecord,
+    length: Option<usize>,
+    left: usize,
+}
+
+impl RecordVisitor<'_> {
+    fn put(&mut self, field: &Field, value: AnyValue) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.record
+                .add_attribute(Key::from_static_str(field.name()), value);
+        }
+    }
+
+    fn text(&mut self, field: &Field, mut text: String) {
+        if field.name() == "message" {
+            self.record.set_body(AnyValue::String(text.into()));
+            return;
+        }
+        if let Some((end, _)) = self.length.and_then(|limit| text.char_indices().nth(limit)) {
+            text.truncate(end);
+        }
+        self.put(field, AnyValue::String(text.into()));
+    }
+}
+
+impl Visit for RecordVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.text(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value.to_owned());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, AnyValue::Boolean(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, AnyValue::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.put(field, AnyValue::Int(value)),
+            Err(_) => self.text(field, value.to_string()),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, AnyValue::Double(value));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.text(field, value.to_string());
+    }
+}
+
+/// Writes records to stdout, one line each.
+pub(super) struct Stdout {
+    human: bool,
+    request_id: &'static str,
+}
+
+/// The layer that writes records to stdout; `None` when that is switched off.
+pub(super) fn stdout_layer(format: LogFormat, request_id: &'static str) -> Option<Stdout> {
+    let human = match format {
+        LogFormat::Json => false,
+        LogFormat::Human => true,
+        LogFormat::Off => return None,
+    };
+    Some(Stdout { human, request_id })
+}
+
+impl<S: Subscriber> Layer<S> for Stdout {
+    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+        let line = self.line(event, SystemTime::now());
+        // A closed stdout must not stop the service, and there is nowhere else to say so.
+        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    }
+}
+
+impl Stdout {
+    fn line(&self, event: &Event<'_>, now: SystemTime) -> String {
+        let mut line = String::with_capacity(512);
+        let metadata = event.metadata();
+        let mut fields = LineVisitor {
+            human: self.human,
+            message: String::new(),
+            rest: String::new(),
+        };
+        event.record(&mut fields);
+        let (trace, request_id) = Context::map_current(|context| {
+            let span = context.span();
+            let ids = span.span_context();
+            let trace = ids.is_valid().then(|| (ids.trace_id(), ids.span_id()));
+            (trace, context.get::<RequestIdValue>().cloned())
+        });
+        let _ = if self.human {
+            write!(
+                line,
+                "{} {:5} {}: {}",
+                Timestamp(now),
+                metadata.level(),
+                metadata.target(),
+                fields.message
+            )
+        } else {
+            write!(
+                line,
+                "{{\"timestamp\":\"{}\",\"severity\":\"{}\",\"target\":\"{}\",\"message\":{}",
+                Timestamp(now),
+                metadata.level(),
+                metadata.target(),
+                Quoted(&fields.message)
+            )
+        };
+        MORE.with_borrow(|more| {
+            more.iter()
+                .for_each(|attribute| fields.attribute(attribute))
+        });
+        line.push_str(&fields.rest);
+        self.ids(&mut line, trace, request_id);
+        line.push_str(if self.human { "\n" } else { "}\n" });
+        line
+    }
+
+    fn ids(
+        &self,
+        line: &mut String,
+        trace: Option<(TraceId, SpanId)>,
+        request: Option<RequestIdValue>,
+    ) {
+        let _ = match (trace, self.human) {
+            (Some((trace, span)), true) => {
+                write!(line, " trace_id={trace:032x} span_id={span:016x}")
+            }
+            (Some((trace, span)), false) => {
+                write!(
+                    line,
+                    ",\"trace_id\":\"{trace:032x}\",\"span_id\":\"{span:016x}\""
+                )
+            }
+            (None, _) => Ok(()),
+        };
+        let _ = match (request, self.human) {
+            (Some(RequestIdValue(id)), true) => write!(line, " {}={id}", self.request_id),
+            (Some(RequestIdValue(id)), false) => {
+                write!(line, ",\"{}\":{}", self.request_id, Quoted(&id))
+            }
+            (None, _) => Ok(()),
+        };
+    }
+}
+
+/// Writes the fields behind the message: ` name=value` for people, `,"name":value` for machines.
+struct LineVisitor {
+    human: bool,
+    message: String,
+    rest: String,
+}
+
+impl LineVisitor {
+    fn attribute(&mut self, attribute: &KeyValue) {
+        let name = attribute.key.as_str();
+        match &attribute.value {
+            Value::String(text) => self.text(name, text.as_str()),
+            Value::Bool(value) => self.plain(name, value),
+            Value::I64(value) => self.plain(name, value),
+            Value::F64(value) => self.plain(name, value),
+            other => self.text(name, &other.to_string()),
+        }
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        if self.human && !value.contains([' ', '"', '=', '\n']) {
+            self.plain(name, value);
+        } else {
+            self.plain(name, Quoted(value));
+        }
+    }
+
+    fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = if self.human {
+            write!(self.rest, " {name}={value}")
+        } else {
+            write!(self.rest, ",\"{name}\":{value}")
+        };
+    }
+}
+
+impl Visit for LineVisitor {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            name => self.text(name, value),
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field.name(), value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.plain(field.name(), value);
+        } else {
+            self.plain(field.name(), Quoted(&value.to_string())); // JSON knows no infinity
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.record_str(field, &value.to_string());
+    }
+}
+
+/// A JSON string.
+struct Quoted<'a>(&'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_char('"')?;
+        let mut plain = 0;
+        for (at, byte) in self.0.bytes().enumerate() {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            f.write_str(&self.0[plain..at])?;
+            plain = at + 1;
+            match byte {
+                b'"' => f.write_str("\\\"")?,
+                b'\\' => f.write_str("\\\\")?,
+                b'\n' => f.write_str("\\n")?,
+                _ => write!(f, "\\u{byte:04x}")?,
+            }
+        }
+        f.write_str(&self.0[plain..])?;
+        f.write_char('"')
+    }
+}
+
+/// RFC 3339 in UTC with microseconds.
+struct Timestamp(SystemTime);
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
+        // Civil date from days: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
+        let shifted = days + 719_468;
+        let era = shifted / 146_097;
+        let day_of_era = shifted % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let micros = since.subsec_micros();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        let at = |seconds, micros| {
+            Timestamp(UNIX_EPOCH + Duration::new(seconds, micros * 1000)).to_string()
+        };
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(at(951_827_696, 5), "2000-02-29T12:34:56.000005Z");
+        assert_eq!(at(1_795_235_299, 999_999), "2026-11-21T03:48:19.999999Z");
+    }
+
+    #[test]
+    fn quoted_text_is_json() {
+        let text = "a \"b\" \\ \n\t\u{1} é";
+        assert_eq!(
+            serde_json::from_str::<String>(&Quoted(text).to_string()).unwrap(),
+            text
+        );
+    }
+
+    #[test]
+    fn the_filter_keeps_spans_and_silences_the_sdk() {
+        let filter = Filter::new(&"warn,noisy=off".parse().unwrap());
+        assert!(!filter.0.would_enable("service", &Level::INFO));
+        assert!(filter.0.would_enable("service", &Level::WARN));
+        assert!(!filter.0.would_enable("noisy", &Level::ERROR));
+        assert!(!filter.0.would_enable("opentelemetry_sdk", &Level::ERROR));
+        assert_eq!(
+            Layer::<tracing_subscriber::Registry>::max_level_hint(&filter),
+            Some(LevelFilter::INFO)
+        );
+        let asked = Filter::new(&"warn,opentelemetry_sdk=debug".parse().unwrap());
+        assert!(asked.0.would_enable("opentelemetry_sdk", &Level::DEBUG));
+    }
+}

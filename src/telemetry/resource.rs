@@ -1,0 +1,163 @@
+//! What emits: the resource that every span, record, point and profile carries.
+use std::collections::BTreeMap;
+use std::fs;
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+
+use super::settings::Settings;
+
+/// What is detected, with what the environment says laid over it.
+pub(super) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
+    let identity = settings.identity;
+    let mut found = BTreeMap::new();
+    let mut put = |key: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            found.insert(key.to_owned(), value);
+        }
+    };
+    put("service.name", Some(identity.service_name.to_owned()));
+    put(
+        "service.namespace",
+        Some(identity.service_namespace.to_owned()),
+    );
+    put("service.version", Some(identity.service_version.to_owned()));
+    put(
+        "service.instance.id",
+        Some(uuid::Uuid::new_v4().to_string()),
+    );
+    // Not known by itself; whoever deploys says so in OTEL_RESOURCE_ATTRIBUTES.
+    put(
+        "deployment.environment.name",
+        Some("development".to_owned()),
+    );
+    put("telemetry.sdk.name", Some("opentelemetry".to_owned()));
+    put("telemetry.sdk.language", Some("rust".to_owned()));
+    put("telemetry.sdk.version", Some("0.33.1".to_owned()));
+    put("host.name", line("/proc/sys/kernel/hostname"));
+    put("host.id", line("/etc/machine-id"));
+    put("host.arch", Some(architecture().to_owned()));
+    put("os.type", Some(operating_system().to_owned()));
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    put("os.name", release_field(&release, "NAME"));
+    put("os.version", release_field(&release, "VERSION_ID"));
+    put("os.description", release_field(&release, "PRETTY_NAME"));
+    put("process.pid", Some(std::process::id().to_string()));
+    if let Ok(executable) = std::env::current_exe() {
+        let name = executable
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        put("process.executable.name", name);
+        put(
+            "process.executable.path",
+            Some(executable.to_string_lossy().into_owned()),
+        );
+    }
+    put("process.runtime.name", Some("rust".to_owned()));
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    put("container.id", container_id(&cgroup, &mounts));
+    found.extend(settings.resource.clone());
+    found
+}
+
+/// The attributes as the SDK wants them. `process.pid` is the one number among them.
+pub(super) fn resource(attributes: &BTreeMap<String, String>) -> Resource {
+    let attributes = attributes.iter().map(|(key, value)| {
+        let key = key.clone();
+        match value.parse::<i64>() {
+            Ok(pid) if key == "process.pid" => KeyValue::new(key, pid),
+            _ => KeyValue::new(key, value.clone()),
+        }
+    });
+    Resource::builder_empty()
+        .with_schema_url(attributes, SCHEMA_URL)
+        .build()
+}
+
+fn line(path: &str) -> Option<String> {
+    fs::read_to_string(path)
+        .ok()
+        .map(|text| text.trim().to_owned())
+}
+
+/// The convention's names differ from Rust's.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "x86",
+        "arm" => "arm32",
+        other => other,
+    }
+}
+
+fn operating_system() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    }
+}
+
+fn release_field(release: &str, name: &str) -> Option<String> {
+    release.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key == name).then(|| value.trim_matches('"').to_owned())
+    })
+}
+
+/// A container's id: 64 hex digits in the control group's path (cgroup v1), or in the path from which the engine mounts
+/// the container's `hostname` file (cgroup v2, where the path is just `/`).
+fn container_id(cgroup: &str, mounts: &str) -> Option<String> {
+    let mounted = mounts.lines().filter(|line| line.contains("/hostname "));
+    cgroup
+        .lines()
+        .chain(mounted)
+        .flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric()))
+        .find(|part| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::settings;
+
+    #[test]
+    fn detected_and_given_attributes_meet() {
+        let attributes = attributes(&settings(&[
+            ("OTEL_SERVICE_NAME", "other"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "host.name=h,team=t"),
+        ]));
+        assert_eq!(attributes["service.name"], "other");
+        assert_eq!(attributes["service.namespace"], "test");
+        assert_eq!(attributes["host.name"], "h");
+        assert_eq!(attributes["team"], "t");
+        assert_eq!(attributes["process.pid"], std::process::id().to_string());
+        assert_eq!(attributes["service.instance.id"].len(), 36);
+        let pid = opentelemetry::Key::new("process.pid");
+        let expected = i64::from(std::process::id());
+        assert_eq!(resource(&attributes).get(&pid), Some(expected.into()));
+    }
+
+    #[test]
+    fn the_container_is_found_in_both_kinds_of_control_group() {
+        let id = "0123456789abcdef".repeat(4);
+        let v1 = format!("12:cpu:/docker/{id}\n");
+        assert_eq!(container_id(&v1, ""), Some(id.clone()));
+        let scope = format!("0::/system.slice/docker-{id}.scope\n");
+        assert_eq!(container_id(&scope, ""), Some(id.clone()));
+        let mounts = format!("1 2 8:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw\n");
+        assert_eq!(container_id("0::/\n", &mounts), Some(id));
+        assert_eq!(container_id("0::/\n", "1 2 8:1 / / rw\n"), None);
+    }
+
+    #[test]
+    fn the_release_file_is_read() {
+        assert_eq!(
+            release_field("A=1\nNAME=\"Debian GNU\"\n", "NAME"),
+            Some("Debian GNU".to_owned())
+        );
+    }
+}
