@@ -1,0 +1,193 @@
+"""Every query must parse, and must ask only for what somebody emits; every panel must explain itself and know its unit.
+
+`python -m check` checks. `python -m check --collect URL` asks a running Mimir (URL ends in /prometheus) which labels the backends'
+series have, and adds what it finds to grafana/backend-metrics.txt.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import promql_parser
+
+from . import known, queries
+from .queries import Query
+
+SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
+NO_UNIT = {"row", "text", "logs", "traces", "flamegraph", "nodeGraph", "alertlist", "table", "heatmap", "state-timeline"}
+PROFILES = {"process_cpu:cpu:nanoseconds:cpu:nanoseconds", "memory:inuse_space:bytes:space:bytes"}
+
+
+# -- PromQL ------------------------------------------------------------------------------------------------------------
+
+
+def selectors(expression) -> Iterator[tuple[str, set[str]]]:
+    """(metric, labels matched) of each selector below."""
+    found = []
+
+    def visit(node):
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append((node.name, {matcher.name for matcher in node.matchers.matchers}))
+
+    promql_parser.walk(expression, visit)
+    return iter(found)
+
+
+def grouped(expression) -> set[str]:
+    """Labels that aggregations and matchings name, less those that the query makes itself."""
+    asked, made = set(), set()
+
+    def visit(node):
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier:
+            asked.update(node.modifier.labels)
+        if isinstance(node, promql_parser.BinaryExpr) and node.modifier and node.modifier.matching:
+            asked.update(node.modifier.matching.labels)
+        if isinstance(node, promql_parser.Call) and node.func.name in ("label_replace", "label_join"):
+            made.add(node.args[1].val)
+            strings = [argument.val for argument in node.args[2:] if isinstance(argument, promql_parser.StringLiteral)]
+            asked.update(strings[1:2] if node.func.name == "label_replace" else strings[1:])
+
+    promql_parser.walk(expression, visit)
+    return asked - made
+
+
+def check_promql(query: Query, series: dict[str, set[str]]) -> Iterator[str]:
+    try:
+        expression = promql_parser.parse(query.text)
+    except ValueError as error:
+        yield f"{query.where}: does not parse: {error}"
+        return
+    if "vector(0)" in query.text:
+        yield f"{query.where}: vector(0) hides a broken pipeline"
+    available: set[str] = set()
+    for metric, labels in selectors(expression):
+        if metric not in series:
+            yield f"{query.where}: nobody emits {metric}"
+            continue
+        available |= series[metric]
+        for label in sorted(labels - series[metric]):
+            yield f"{query.where}: {metric} has no label {label}"
+    for label in sorted(grouped(expression) - available):
+        yield f"{query.where}: no series here has the label {label}"
+
+
+# -- LogQL, TraceQL ----------------------------------------------------------------------------------------------------
+
+
+def parse_elsewhere(asked: list[Query]) -> Iterator[str]:
+    """The grammars are JavaScript packages of Grafana's own editors."""
+    here = Path(__file__).parent
+    payload = json.dumps([{"language": query.language, "query": query.text} for query in asked])
+    answer = subprocess.run(["node", "parse.mjs"], cwd=here, input=payload, capture_output=True, text=True, timeout=60, check=False)
+    if answer.returncode != 0:
+        yield f"the grammars of LogQL and TraceQL are missing: npm ci --prefix grafana/check\n{answer.stderr[-400:]}"
+        return
+    for query, wrong in zip(asked, json.loads(answer.stdout), strict=True):
+        if wrong:
+            yield f"{query.where}: does not parse near {wrong['near']!r}"
+
+
+def check_logql(query: Query, attributes: set[str]) -> Iterator[str]:
+    exist = known.LOKI_OWN | {known.underscored(name) for name in attributes}
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"|`[^`]*`', '""', query.text)
+    asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"\"", bare))
+    for group in re.findall(r"by \(([^)]*)\)", bare):
+        asked |= {name.strip() for name in group.split(",")}
+    for name in sorted(asked - exist):
+        yield f"{query.where}: no record has the field {name}"
+
+
+def check_traceql(query: Query, attributes: set[str]) -> Iterator[str]:
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', query.text)
+    for name in re.findall(r"\b(?:resource|span)\.([\w.]+)", bare):
+        if name not in attributes:
+            yield f"{query.where}: no span has the attribute {name}"
+
+
+# -- dashboards --------------------------------------------------------------------------------------------------------
+
+
+def check_board(name: str, board: dict, uids: dict[str, set[str]]) -> Iterator[str]:
+    if board["uid"] != f"signalbox-{name}" or board["schemaVersion"] != 42 or not board.get("description"):
+        yield f"{name}: uid, schemaVersion or description"
+    text = json.dumps(board)
+    for uid in set(re.findall(r'"uid": "([^"]+)"', text)) - SOURCES - set(uids):
+        yield f"{name}: unknown data source {uid}"
+    for uid, query in re.findall(r"/d/(signalbox-[a-z-]+)\??([^\"\\]*)", text):
+        if uid not in uids:
+            yield f"{name}: link to a dashboard that does not exist: {uid}"
+        for variable in re.findall(r"var-(\w+)=", query):
+            if variable not in uids.get(uid, set()):
+                yield f"{name}: {uid} has no variable {variable}"
+    for panel in queries.panels(board):
+        where = f"{name} / {panel.get('title') or panel['type']}"
+        if panel["type"] not in ("row", "text") and not panel.get("description"):
+            yield f"{where}: no description"
+        if panel["type"] not in NO_UNIT and "unit" not in panel["fieldConfig"]["defaults"]:
+            yield f"{where}: no unit"
+
+
+def check() -> int:
+    boards = queries.dashboards()
+    uids = {board["uid"]: {variable["name"] for variable in board["templating"].get("list", [])} for board in boards.values()}
+    own, attributes = known.declared()
+    rules = [*queries.of_rules("mimir/rules", "promql"), *queries.of_rules("loki/rules", "logql")]
+    series = own | known.seen() | known.recorded(rules)
+    asked = queries.everything()
+    problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
+    problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
+    for query in asked:
+        match query.language:
+            case "promql":
+                problems += check_promql(query, series)
+            case "logql":
+                problems += check_logql(query, attributes)
+            case "traceql":
+                problems += check_traceql(query, attributes)
+            case "profile" if query.text not in PROFILES:
+                problems.append(f"{query.where}: nobody sends profiles of type {query.text}")
+    for problem in sorted(set(problems)):
+        print(problem)
+    print(f"{len(asked)} queries of {len(boards)} dashboards and {len(rules)} rules: {len(set(problems))} problems")
+    return 1 if problems else 0
+
+
+# -- what the backends have --------------------------------------------------------------------------------------------
+
+
+def collect(url: str) -> int:
+    own, _ = known.declared()
+    rules = [*queries.of_rules("mimir/rules", "promql"), *queries.of_rules("loki/rules", "logql")]
+    foreign = set()
+    for query in queries.everything():
+        if query.language == "promql":
+            foreign |= {metric for metric, _ in selectors(promql_parser.parse(query.text))}
+    foreign -= set(own) | set(known.recorded(rules))
+    found = known.seen()
+    for metric in sorted(foreign):
+        address = f"{url}/api/v1/series?{urllib.parse.urlencode({'match[]': metric})}"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            labels = {label for labels in json.load(answer)["data"] for label in labels} - {"__name__"}
+        if labels:
+            found[metric] = found.get(metric, set()) | labels
+        elif metric not in found:
+            print(f"not seen: {metric}")
+    header = [line for line in known.BACKENDS.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    lines = [f"{name} {','.join(sorted(labels))}".rstrip() for name, labels in sorted(found.items()) if name in foreign]
+    known.BACKENDS.write_text("\n".join(header + lines) + "\n", encoding="utf-8")
+    print(f"{len(lines)} of {len(foreign)} series of the backends are known")
+    return 0
+
+
+match sys.argv[1:]:
+    case []:
+        sys.exit(check())
+    case ["--collect", url]:
+        sys.exit(collect(url))
+    case _:
+        sys.exit("usage: python -m check [--collect URL]")

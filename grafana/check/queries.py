@@ -1,0 +1,78 @@
+"""All queries of the repository, with Grafana's variables filled in as a browser would at first sight."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__auto": "15s", "__range": "15m"}
+LANGUAGE = {"prometheus": "promql", "loki": "logql", "tempo": "traceql", "grafana-pyroscope-datasource": "profile"}
+VARIABLE = re.compile(r"\$(?:\{([a-z_]+)(?::[a-z]+)?\}|([a-z_]+))")
+
+
+@dataclass(frozen=True)
+class Query:
+    where: str
+    language: str
+    text: str
+
+
+def dashboards() -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))}
+
+
+def panels(board: dict) -> Iterator[dict]:
+    for panel in board["panels"]:
+        yield panel
+        yield from panel.get("panels", [])
+
+
+def values(board: dict) -> dict[str, str]:
+    """Each variable's value when the dashboard is opened; a query's first answer is not known here, so any word stands for it."""
+    found = dict(BUILT_IN)
+    for variable in board["templating"].get("list", []):
+        current = variable.get("current", {}).get("value", "x")
+        found[variable["name"]] = variable.get("allValue", ".*") if current == ["$__all"] else current
+    return found
+
+
+def filled(text: str, known: dict[str, str]) -> str:
+    return VARIABLE.sub(lambda match: known.get(match[1] or match[2], match[0]), text)
+
+
+def of_dashboard(name: str, board: dict) -> Iterator[Query]:
+    known = values(board)
+    for panel in panels(board):
+        for target in panel.get("targets", []):
+            language = LANGUAGE[target["datasource"]["type"]]
+            if language == "profile":
+                yield Query(f"{name} / {panel['title']}", "profile", target["profileTypeId"])
+                continue
+            text = target.get("expr") or target.get("query")
+            if text and text != "$trace_id":  # a bare id is looked up, not searched for
+                yield Query(f"{name} / {panel['title']}", language, filled(text, known))
+    for annotation in board["annotations"]["list"]:
+        yield Query(f"{name} / annotation {annotation['name']}", "promql", filled(annotation["expr"], known))
+    for variable in board["templating"].get("list", []):
+        source = variable.get("datasource", {}).get("type")
+        asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable.get("definition", ""))
+        if source == "prometheus" and asked:
+            yield Query(f"{name} / variable {variable['name']}", "promql", f"count by ({asked[2]}) ({filled(asked[1], known)})")
+
+
+def of_rules(folder: str, language: str) -> Iterator[tuple[dict, Query]]:
+    for path in sorted((ROOT / folder).rglob("*.yaml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                yield rule, Query(f"{path.relative_to(ROOT)} / {rule.get('alert') or rule['record']}", language, rule["expr"])
+
+
+def everything() -> list[Query]:
+    found = [query for name, board in dashboards().items() for query in of_dashboard(name, board)]
+    found += [query for _, query in of_rules("mimir/rules", "promql")]
+    found += [query for _, query in of_rules("loki/rules", "logql")]
+    return found
