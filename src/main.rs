@@ -1,1 +1,53 @@
-fn main() {}
+//! Table of contents of the process: settings → telemetry → build → run → flush, always flush.
+use std::error::Error;
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use clap::Parser;
+use signalbox::cli::{Cli, Command};
+use signalbox::server::{Server, identity};
+use signalbox::settings::{Role, Settings};
+use signalbox::{check, signals, telemetry};
+
+#[cfg(target_os = "linux")] // elsewhere the system's allocator, and no heap profiles
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve => run(Role::Api),
+        Command::Worker => run(Role::Worker),
+        Command::Check { process } => probe(process.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("signalbox: {error}");
+            let wrong_setting = error.is::<telemetry::SettingError>();
+            ExitCode::from(if wrong_setting { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(role: Role) -> Result<(), Box<dyn Error>> {
+    let settings = Settings::from_env(role)?;
+    let guard = telemetry::init(&telemetry::Settings::from_env(identity(role))?)?;
+    let flush_timeout = settings.flush_timeout;
+
+    let served = actix_web::rt::System::new().block_on(async {
+        let stop = signals::first()?;
+        let listener = TcpListener::bind(settings.listen)?;
+        let server = Server::build(settings, listener, guard.pull()).await?;
+        server.run_until(stop).await
+    });
+
+    let served = served.inspect_err(|error| tracing::error!("{error}"));
+    if let Err(errors) = guard.shutdown(flush_timeout) {
+        eprintln!("signalbox: {errors}");
+    }
+    Ok(served?)
+}
+
+fn probe(role: Role) -> Result<(), Box<dyn Error>> {
+    Ok(check::ready(&Settings::from_env(role)?)?)
+}

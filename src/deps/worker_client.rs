@@ -1,0 +1,138 @@
+//! The second process, by HTTP: quotes, and jobs where no stream is configured.
+//!
+//! Every call is a CLIENT span and carries the W3C context, so the worker's spans join the caller's trace.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::deps::queue::Job;
+use crate::settings::Settings;
+use crate::telemetry::client::send;
+
+/// What shipping an order costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Quote {
+    #[schema(example = "rail")]
+    pub carrier: String,
+    #[schema(minimum = 1)]
+    pub shipping_cents: i64,
+    #[schema(minimum = 1)]
+    pub days: i64,
+}
+
+/// Why the worker did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the worker does not answer: {}", chain(.0))]
+    Away(#[from] reqwest::Error),
+    #[error("the worker answered {0}")]
+    Refused(StatusCode),
+    #[error("the worker's URL is wrong: {0}")]
+    Url(String),
+}
+
+/// The whole chain of causes: reqwest's own message stops before the one that helps.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl WorkerError {
+    /// `error.type`: a closed set.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Away(error) if error.is_timeout() => "timeout",
+            Self::Away(_) => "unavailable",
+            Self::Refused(StatusCode::SERVICE_UNAVAILABLE) => "full",
+            Self::Refused(_) | Self::Url(_) => "_OTHER",
+        }
+    }
+}
+
+/// The worker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerClient {
+    client: Client,
+    base: reqwest::Url,
+}
+
+impl WorkerClient {
+    /// A client of the worker that settings name; it may be away.
+    pub fn new(settings: &Settings) -> Result<Self, WorkerError> {
+        let base = reqwest::Url::parse(&settings.worker_url)
+            .map_err(|error| WorkerError::Url(error.to_string()))?;
+        let client = Client::builder()
+            .timeout(settings.worker_timeout)
+            .connect_timeout(settings.worker_timeout)
+            .no_proxy()
+            .build()?;
+        Ok(Self { client, base })
+    }
+
+    fn request(&self, method: Method, segments: &[&str], request_id: Option<&str>) -> Request {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        let mut request = Request::new(method, url);
+        if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
+            request.headers_mut().insert("x-request-id", id);
+        }
+        request
+    }
+
+    /// Asks what shipping costs.
+    pub async fn quote(
+        &self,
+        sku: &str,
+        quantity: i64,
+        request_id: Option<&str>,
+    ) -> Result<Quote, WorkerError> {
+        let mut request = self.request(Method::GET, &["quotes", sku], request_id);
+        request
+            .url_mut()
+            .query_pairs_mut()
+            .append_pair("quantity", &quantity.to_string());
+        let response = send(&self.client, request, "/quotes/{sku}").await?;
+        Ok(accepted(response)?.json().await?)
+    }
+
+    /// Hands a job over; accepted means that it waits in the worker.
+    pub async fn post_job(&self, job: &Job) -> Result<(), WorkerError> {
+        let mut request = self.request(Method::POST, &["jobs"], job.request_id.as_deref());
+        let body = serde_json::to_vec(job).unwrap_or_default();
+        *request.body_mut() = Some(body.into());
+        let json = reqwest::header::HeaderValue::from_static("application/json");
+        request
+            .headers_mut()
+            .insert(reqwest::header::CONTENT_TYPE, json);
+        let response = send(&self.client, request, "/jobs").await?;
+        accepted(response).map(drop)
+    }
+
+    /// Whether it answers, within `deadline`. Leaves no span here.
+    pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
+        let mut request = self.request(Method::GET, &["healthz"], None);
+        *request.timeout_mut() = Some(deadline);
+        let response = self.client.execute(request).await;
+        let outcome = response.map_err(WorkerError::Away).and_then(accepted);
+        outcome.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn accepted(response: Response) -> Result<Response, WorkerError> {
+    if response.status().is_success() {
+        Ok(response)
+    } else {
+        Err(WorkerError::Refused(response.status()))
+    }
+}
