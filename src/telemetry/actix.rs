@@ -98,7 +98,7 @@ impl RootSpanBuilder for Root {
         let context = match traces::tracer() {
             Some(tracer) => {
                 let span = tracer
-                    .span_builder(METHODS[method_index(request.method().as_str())])
+                    .span_builder(span_method(method_index(request.method().as_str())))
                     .with_kind(SpanKind::Server)
                     .start_with_context(tracer, &parent);
                 parent.with_span(span)
@@ -293,6 +293,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         ACTIVE[self.method][usize::from(self.secure)].fetch_sub(1, Relaxed);
         if !self.finished {
+            let _guard = self.context.clone().attach();
             self.record(&cancelled(self.method, self.secure), false);
         }
     }
@@ -522,4 +523,380 @@ fn duration() -> &'static Histogram {
             "Duration of HTTP server requests.",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::{self, capture, message, record_attribute, span_attribute};
+    use actix_web::{App, HttpResponse, test, web};
+    use opentelemetry_sdk::trace::SpanData;
+
+    async fn nested(request: HttpRequest, id: web::Path<u32>) -> HttpResponse {
+        annotate(&request, "test.client", "a");
+        let span = tracing::info_span!("inner", otel.kind = "client", answer = 42);
+        span.in_scope(|| tracing::info!(id = *id, ok = true, "inside"));
+        HttpResponse::Ok().finish()
+    }
+
+    async fn broken(request: HttpRequest) -> HttpResponse {
+        annotate(&request, "error.type", "database-failed");
+        let error = std::io::Error::other("no disk");
+        context::record_exception(&error);
+        HttpResponse::InternalServerError().finish()
+    }
+
+    /// Serves one request and returns its trace id, status and `x-request-id`.
+    async fn serve(request: test::TestRequest) -> (String, StatusCode, String) {
+        capture();
+        let app = App::new()
+            .wrap(Instrument::new())
+            .route("/items/{id}", web::get().to(nested))
+            .route("/broken", web::get().to(broken))
+            .route(
+                "/refused",
+                web::get().to(|| async {
+                    Err::<HttpResponse, _>(actix_web::error::ErrorBadGateway("x"))
+                }),
+            );
+        let app = test::init_service(app).await;
+        let response = test::call_service(&app, request.to_request()).await;
+        let header = |name: HeaderName| {
+            response
+                .headers()
+                .get(name)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        let trace = header(TRACE_RESPONSE).split('-').nth(1).unwrap().to_owned();
+        (trace, response.status(), header(REQUEST_ID))
+    }
+
+    fn server_span(trace: &str) -> SpanData {
+        let spans = capture().spans(trace);
+        spans
+            .into_iter()
+            .find(|span| span.span_kind == SpanKind::Server)
+            .unwrap()
+    }
+
+    #[actix_web::test]
+    async fn a_request_is_a_span_a_record_and_a_point() {
+        let request = test::TestRequest::get()
+            .uri("/items/7?full=1")
+            .insert_header(("host", "shop.example:8443"))
+            .insert_header(("user-agent", "probe/1"))
+            .insert_header(("x-forwarded-for", "192.0.2.1, 10.0.0.1"));
+        let (trace, status, id) = serve(request).await;
+        assert_eq!(status, 200);
+        assert_eq!(id.len(), 32);
+
+        let span = server_span(&trace);
+        assert_eq!(span.name, "GET /items/{id}");
+        assert_eq!(span.status, Status::Unset);
+        for (key, value) in [
+            ("http.request.method", "GET"),
+            ("http.route", "/items/{id}"),
+            ("http.response.status_code", "200"),
+            ("url.scheme", "http"),
+            ("url.path", "/items/7"),
+            ("url.query", "full=1"),
+            ("server.address", "shop.example"),
+            ("server.port", "8443"),
+            ("client.address", "192.0.2.1"),
+            ("user_agent.original", "probe/1"),
+            ("network.protocol.version", "1.1"),
+            ("test.client", "a"),
+        ] {
+            assert_eq!(span_attribute(&span, key).as_deref(), Some(value), "{key}");
+        }
+        assert!(span.events.events.is_empty());
+
+        let spans = capture().spans(&trace);
+        let inner = spans.iter().find(|span| span.name == "inner").unwrap();
+        assert_eq!(inner.parent_span_id, span.span_context.span_id());
+        assert_eq!(inner.span_kind, SpanKind::Client);
+        assert_eq!(span_attribute(inner, "answer").as_deref(), Some("42"));
+
+        let records = capture().records(&trace);
+        assert_eq!(records.len(), 2);
+        for record in &records {
+            assert_eq!(
+                record_attribute(record, "test.request.id").as_deref(),
+                Some(id.as_str())
+            );
+        }
+        let [inside, access] = &records[..] else {
+            panic!("two records")
+        };
+        assert_eq!(message(inside), "inside");
+        assert_eq!(record_attribute(inside, "id").as_deref(), Some("7"));
+        assert_eq!(record_attribute(inside, "ok").as_deref(), Some("true"));
+        assert_eq!(
+            inside.trace_context().unwrap().span_id,
+            inner.span_context.span_id()
+        );
+        assert_eq!(inside.event_name(), None);
+        assert_eq!(message(access), "GET /items/{id} 200");
+        assert_eq!(access.event_name(), Some("http.server.request"));
+        assert_eq!(
+            access.trace_context().unwrap().span_id,
+            span.span_context.span_id()
+        );
+        assert_eq!(
+            record_attribute(access, "url.path").as_deref(),
+            Some("/items/7")
+        );
+        assert_eq!(
+            record_attribute(access, "test.client").as_deref(),
+            Some("a")
+        );
+        assert!(
+            record_attribute(access, "duration_ms")
+                .unwrap()
+                .parse::<f64>()
+                .unwrap()
+                >= 0.0
+        );
+
+        let page = capture().openmetrics();
+        let line = page.lines().find(|line| {
+            line.starts_with("http_server_request_duration_seconds_bucket")
+                && line.contains("test_client")
+        });
+        assert!(line.unwrap().contains("http_route=\"/items/{id}\""));
+        assert!(
+            page.contains(&format!("# {{trace_id=\"{trace}\"")),
+            "its exemplar is there"
+        );
+        assert!(page.contains(
+            "http_server_active_requests{http_request_method=\"GET\",url_scheme=\"http\"} "
+        ));
+    }
+
+    #[actix_web::test]
+    async fn a_returned_500_is_an_error_with_its_exception() {
+        let (trace, status, _) = serve(test::TestRequest::get().uri("/broken")).await;
+        assert_eq!(status, 500);
+        let span = server_span(&trace);
+        assert_eq!(span.status, Status::error("no disk"));
+        assert_eq!(
+            span_attribute(&span, "error.type").as_deref(),
+            Some("database-failed")
+        );
+        assert_eq!(
+            span_attribute(&span, "http.response.status_code").as_deref(),
+            Some("500")
+        );
+        let event = &span.events.events[0];
+        assert_eq!(event.name, "exception");
+        assert!(
+            event
+                .attributes
+                .contains(&KeyValue::new("exception.message", "no disk"))
+        );
+        assert!(
+            event
+                .attributes
+                .contains(&KeyValue::new("exception.type", "std::io::error::Error"))
+        );
+        assert_eq!(capture().records(&trace)[0].severity_text(), Some("WARN"));
+
+        let (trace, status, _) = serve(test::TestRequest::get().uri("/refused")).await;
+        assert_eq!(status, 502);
+        assert_eq!(server_span(&trace).status, Status::error(""));
+        assert_eq!(
+            span_attribute(&server_span(&trace), "error.type").as_deref(),
+            Some("502")
+        );
+    }
+
+    #[actix_web::test]
+    async fn what_no_route_matches_has_no_route_and_is_no_error() {
+        let method = actix_web::http::Method::from_bytes(b"BREW").unwrap();
+        let (trace, status, _) =
+            serve(test::TestRequest::default().method(method).uri("/none/1")).await;
+        assert_eq!(status, 404);
+        let span = server_span(&trace);
+        assert_eq!((span.name.as_ref(), &span.status), ("HTTP", &Status::Unset));
+        assert_eq!(span_attribute(&span, "http.route"), None);
+        assert_eq!(
+            span_attribute(&span, "http.request.method").as_deref(),
+            Some("_OTHER")
+        );
+        assert_eq!(
+            span_attribute(&span, "http.request.method_original").as_deref(),
+            Some("BREW")
+        );
+    }
+
+    #[actix_web::test]
+    async fn the_caller_s_trace_and_request_id_go_on() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let request = test::TestRequest::get()
+            .uri("/items/1")
+            .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+            .insert_header(("x-request-id", "caller_1-A"));
+        let (seen, _, id) = serve(request).await;
+        assert_eq!((seen.as_str(), id.as_str()), (trace, "caller_1-A"));
+        let span = server_span(trace);
+        assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+        assert!(span.parent_span_is_remote);
+
+        for unfit in ["", "a b", "é", &"x".repeat(65)] {
+            let request = test::TestRequest::get()
+                .uri("/items/1")
+                .insert_header(("x-request-id", unfit));
+            assert_eq!(serve(request).await.2.len(), 32, "{unfit:?}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_unsampled_trace_is_continued_but_not_exported() {
+        let trace = "1af7651916cd43dd8448eb211c80319c";
+        let request = test::TestRequest::get()
+            .uri("/items/1")
+            .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-00")));
+        assert_eq!(serve(request).await.0, trace);
+        assert!(capture().spans(trace).is_empty());
+        assert_eq!(
+            capture().records(trace).len(),
+            2,
+            "its records carry the ids all the same"
+        );
+        assert!(
+            !capture().openmetrics().contains(trace),
+            "and it is no exemplar"
+        );
+    }
+
+    #[actix_web::test]
+    async fn a_cancelled_request_is_recorded() {
+        capture();
+        let app = App::new().wrap(Instrument::new()).route(
+            "/slow",
+            web::get().to(|| async {
+                std::future::pending::<()>().await;
+                HttpResponse::Ok()
+            }),
+        );
+        let app = test::init_service(app).await;
+        let trace = "2af7651916cd43dd8448eb211c80319c";
+        let request = test::TestRequest::get()
+            .uri("/slow")
+            .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+            .to_request();
+        {
+            let mut call = std::pin::pin!(test::call_service(&app, request));
+            assert!(futures_util::poll!(call.as_mut()).is_pending());
+        }
+        assert_eq!(
+            span_attribute(&server_span(trace), "error.type").as_deref(),
+            Some("cancelled")
+        );
+        assert_eq!(capture().records(trace).len(), 1);
+    }
+
+    #[actix_web::test]
+    async fn an_outbound_call_is_a_child_and_passes_the_context_on() {
+        capture();
+        let server = actix_web::HttpServer::new(|| {
+            App::new()
+                .wrap(Instrument::new())
+                .route("/items/{id}", web::get().to(nested))
+        });
+        let server = server
+            .workers(1)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let port = server.addrs()[0].port();
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+
+        let client = reqwest::Client::new();
+        let request = client
+            .get(format!("http://u:p@127.0.0.1:{port}/items/1"))
+            .build()
+            .unwrap();
+        let span = context::new_trace(|| tracing::info_span!("caller"));
+        let trace = span.in_scope(|| context::current().unwrap().trace_id);
+        let response = tracing::Instrument::instrument(
+            crate::telemetry::client::send(&client, request, "/items/{id}"),
+            span,
+        );
+        assert_eq!(response.await.unwrap().status(), 200);
+        handle.stop(true).await;
+
+        let spans = capture().spans(&trace);
+        let find = |name: &str, kind: SpanKind| {
+            spans
+                .iter()
+                .find(|span| span.name == name && span.span_kind == kind)
+                .unwrap()
+        };
+        let (caller, call, served) = (
+            find("caller", SpanKind::Internal),
+            find("GET /items/{id}", SpanKind::Client),
+            find("GET /items/{id}", SpanKind::Server),
+        );
+        assert_eq!(call.parent_span_id, caller.span_context.span_id());
+        assert_eq!(served.parent_span_id, call.span_context.span_id());
+        assert_eq!(
+            span_attribute(call, "url.full"),
+            Some(format!("http://127.0.0.1:{port}/items/1"))
+        );
+        assert_eq!(span_attribute(call, "server.port"), Some(port.to_string()));
+        assert_eq!(
+            span_attribute(call, "http.response.status_code").as_deref(),
+            Some("200")
+        );
+
+        let gone = client
+            .get(format!("http://127.0.0.1:{port}/items/1"))
+            .build()
+            .unwrap();
+        let span = context::new_trace(|| tracing::info_span!("caller"));
+        let trace = span.in_scope(|| context::current().unwrap().trace_id);
+        let call = crate::telemetry::client::send(&client, gone, "/items/{id}");
+        assert!(tracing::Instrument::instrument(call, span).await.is_err());
+        let spans = capture().spans(&trace);
+        let call = spans
+            .iter()
+            .find(|span| span.span_kind == SpanKind::Client)
+            .unwrap();
+        assert_eq!(
+            span_attribute(call, "error.type").as_deref(),
+            Some("connection_error")
+        );
+        assert!(matches!(call.status, Status::Error { .. }));
+    }
+
+    #[actix_web::test]
+    async fn a_job_s_trace_is_linked_to_its_cause() {
+        capture();
+        let cause = context::new_trace(|| tracing::info_span!("cause"));
+        let (ids, carrier) = cause.in_scope(|| (context::current().unwrap(), context::inject()));
+        assert_eq!(
+            carrier["traceparent"],
+            format!("00-{}-{}-01", ids.trace_id, ids.span_id)
+        );
+        let job = context::new_trace(|| tracing::info_span!("job"));
+        assert!(context::link(&job, &carrier));
+        assert!(!context::link(&job, &HashMap::new()));
+        let trace = job.in_scope(|| context::current().unwrap().trace_id);
+        assert_ne!(trace, ids.trace_id);
+        let child = context::child_of(&carrier, || tracing::info_span!("child"));
+        drop((job, child));
+        let spans = testing::capture().spans(&trace);
+        assert_eq!(
+            spans[0].links.links[0].span_context.trace_id().to_string(),
+            ids.trace_id
+        );
+        let spans = testing::capture().spans(&ids.trace_id);
+        assert_eq!(spans[0].parent_span_id.to_string(), ids.span_id);
+    }
 }

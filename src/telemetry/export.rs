@@ -149,6 +149,26 @@ impl HttpClient for Transport {
     }
 }
 
+/// Why a request of ours got no answer.
+pub(super) fn cause(error: &reqwest::Error) -> (Cause, String) {
+    let cause = if error.is_timeout() {
+        Cause::Timeout
+    } else {
+        Cause::Connection
+    };
+    (cause, with_sources(error))
+}
+
+/// What an answer's status means when it is no success.
+pub(super) fn refusal(status: u16) -> Option<(Cause, String)> {
+    let cause = match status {
+        200..=299 => return None,
+        429 | 500.. => Cause::Unavailable,
+        _ => Cause::Refused,
+    };
+    Some((cause, format!("status {status}")))
+}
+
 fn with_sources(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

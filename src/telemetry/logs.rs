@@ -566,12 +566,12 @@ mod tests {
 
     #[test]
     fn timestamps_are_rfc_3339() {
-        let at = |seconds, micros| {
+        let at = |seconds, micros: u32| {
             Timestamp(UNIX_EPOCH + Duration::new(seconds, micros * 1000)).to_string()
         };
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(at(951_827_696, 5), "2000-02-29T12:34:56.000005Z");
-        assert_eq!(at(1_795_235_299, 999_999), "2026-11-21T03:48:19.999999Z");
+        assert_eq!(at(1_795_235_299, 999_999), "2026-11-21T04:28:19.999999Z");
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn start(
     }
     if !settings.disabled {
         // Last, so that their threads' failures are logged.
-        guard.profiles = profiles::start(&settings.profiles, &attributes, &health);
+        guard.profiles = profiles::start(&settings.profiles, &attributes, &health)?;
     }
     Ok(guard)
 }
@@ -168,7 +168,7 @@ impl Guard {
             ..
         } = self;
         type Job = Box<dyn FnOnce() -> Result<(), String> + Send>;
-        let mut jobs: Vec<(&'static str, Job)> = profiles.into_shutdowns(deadline);
+        let mut jobs: Vec<(&'static str, Job)> = profiles.into_shutdowns();
         if let Some(traces) = traces {
             jobs.push((
                 "traces",

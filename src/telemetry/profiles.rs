@@ -1,34 +1,56 @@
-//! CPU and heap profiles.
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! CPU and heap profiles: pushed to Pyroscope all the time, and taken on demand.
+//!
+//! Sampling and symbols are pyroscope-rs' (its backends `pprof-rs` and `jemalloc`). The loop around them is ours: the
+//! agent of the crate ends silently when a report fails once, says nothing of failed pushes, and stops only at its next
+//! tick. Both ways of taking a CPU profile share the one profiler a process can have.
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::health::Health;
-use super::settings::Profiles;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry::{Context, KeyValue};
+use prost::Message;
+use pyroscope::ThreadId;
+use pyroscope::backend::{
+    BackendConfig, BackendImpl, BackendReady, PprofConfig, Report, ReportBatch, ReportData, Tag,
+    ThreadTag, jemalloc_backend, pprof_backend,
+};
+use pyroscope::encode::r#gen::push::{PushRequest, RawProfileSeries, RawSample};
+use pyroscope::encode::r#gen::types::LabelPair;
+use pyroscope::encode::pprof;
 
-#[derive(Default)]
-pub(super) struct Agents {}
+use super::Error;
+use super::export;
+use super::health::{Cause, Health, Signal};
+use super::settings::{Otlp, Profiles};
 
-impl Agents {
-    pub(super) fn into_shutdowns(
-        self,
-        _deadline: Duration,
-    ) -> Vec<(&'static str, Box<dyn FnOnce() -> Result<(), String> + Send>)> {
-        Vec::new()
-    }
-}
+/// Read by jemalloc before `main`, when it is the program's allocator: sample one allocation in 512 KiB on average.
+/// Has an effect only with `unprefixed_malloc_on_supported_platforms`, and so not on macOS.
+#[cfg(target_os = "linux")]
+#[unsafe(export_name = "malloc_conf")]
+static MALLOC_CONF: Option<&'static std::ffi::c_char> =
+    // SAFETY: the first byte of a string that ends in NUL and lives for ever.
+    Some(unsafe { &*c"prof:true,prof_active:true,lg_prof_sample:19".as_ptr() });
 
-pub(super) fn start(
-    _settings: &Profiles,
-    _resource: &BTreeMap<String, String>,
-    _health: &Health,
-) -> Agents {
-    Agents {}
-}
+/// Label of the CPU samples of one span. Pyroscope shows it as `span_id`.
+const PROFILE_ID: &str = "profile_id";
+/// Attribute of a span whose own CPU samples can be asked for.
+const PROFILE_ID_ATTRIBUTE: &str = "pyroscope.profile.id";
+/// Label of the route whose work it was.
+const ROUTE: &str = "route";
 
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    #[error("not supported here: {0}")]
+    #[error("{0}")]
     Unsupported(&'static str),
     #[error("another profile is being taken")]
     Busy,
@@ -36,23 +58,525 @@ pub enum ProfileError {
     Failed(String),
 }
 
+fn failed(error: impl std::fmt::Display) -> ProfileError {
+    ProfileError::Failed(error.to_string())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The CPU profiler, of which a process has one at most.
+struct Cpu {
+    backend: BackendImpl<BackendReady>,
+    samples: Mutex<Samples>,
+}
+
+#[derive(Default)]
+struct Samples {
+    /// Not yet pushed.
+    pending: Vec<Report>,
+    /// Those that somebody waits for on demand.
+    tap: Option<Vec<Report>>,
+}
+
+/// The running profiler, if one runs.
+static CPU: Mutex<Option<Arc<Cpu>>> = Mutex::new(None);
+/// Samples a second.
+static SAMPLE_RATE: AtomicU32 = AtomicU32::new(100);
+/// Whether heap profiles may be taken.
+static HEAP: AtomicBool = AtomicBool::new(true);
+
+impl Cpu {
+    fn start() -> Result<Arc<Self>, ProfileError> {
+        let sample_rate = SAMPLE_RATE.load(Relaxed);
+        let backend = pprof_backend(PprofConfig { sample_rate }, BackendConfig::default());
+        Ok(Arc::new(Self {
+            backend: backend.initialize().map_err(failed)?,
+            samples: Mutex::default(),
+        }))
+    }
+
+    /// Moves what the profiler has collected to where it is waited for. Returns whether any of it bears `tag`.
+    fn drain(&self, tag: Option<&Tag>) -> Result<bool, ProfileError> {
+        let mut samples = locked(&self.samples);
+        let batch = report(&self.backend)?;
+        let ReportData::Reports(reports) = batch.data else {
+            return Err(failed("the CPU profiler returned no reports"));
+        };
+        let mut stacks = reports.iter().flat_map(|report| report.data.keys());
+        let found = tag.is_some_and(|tag| stacks.any(|stack| stack.metadata.tags.contains(tag)));
+        if let Some(tap) = &mut samples.tap {
+            tap.extend(reports.iter().cloned());
+        }
+        samples.pending.extend(reports);
+        Ok(found)
+    }
+
+    fn take(&self) -> Result<Vec<Report>, ProfileError> {
+        self.drain(None)?;
+        Ok(std::mem::take(&mut locked(&self.samples).pending))
+    }
+
+    /// What is sampled during `duration`.
+    fn watch(&self, duration: Duration) -> Result<Vec<Report>, ProfileError> {
+        self.drain(None)?;
+        locked(&self.samples).tap = Some(Vec::new());
+        std::thread::sleep(duration);
+        let drained = self.drain(None);
+        let tap = locked(&self.samples).tap.take();
+        drained.map(|_| tap.unwrap_or_default())
+    }
+
+    fn tag(&self, tag: Tag, add: bool) {
+        let tag = ThreadTag::new(ThreadId::pthread_self(), tag);
+        // A missing label is no reason to fail the work that it would have marked.
+        let _ = if add {
+            self.backend.add_tag(tag)
+        } else {
+            self.backend.remove_tag(tag)
+        };
+    }
+}
+
+fn report(backend: &BackendImpl<BackendReady>) -> Result<ReportBatch, ProfileError> {
+    let mut backend = locked(&backend.backend);
+    let backend = backend
+        .as_mut()
+        .ok_or_else(|| failed("the profiler has been shut down"))?;
+    backend.report().map_err(failed)
+}
+
+/// Allows one profile on demand at a time.
+struct OnDemand;
+
+static ON_DEMAND: AtomicBool = AtomicBool::new(false);
+
+impl OnDemand {
+    fn begin() -> Result<Self, ProfileError> {
+        if ON_DEMAND.swap(true, Relaxed) {
+            Err(ProfileError::Busy)
+        } else {
+            Ok(Self)
+        }
+    }
+}
+
+impl Drop for OnDemand {
+    fn drop(&mut self) {
+        ON_DEMAND.store(false, Relaxed);
+    }
+}
+
+fn watch(duration: Duration) -> Result<Vec<Report>, ProfileError> {
+    let _one = OnDemand::begin()?;
+    let running = locked(&CPU).clone();
+    match running {
+        Some(cpu) => cpu.watch(duration),
+        None => Cpu::start()?.watch(duration), // stops when dropped
+    }
+}
+
 /// CPU profile of the next `duration` as gzipped pprof. Blocks that long: call it on a blocking thread.
-pub fn cpu(_duration: Duration) -> Result<Vec<u8>, ProfileError> {
-    Err(ProfileError::Busy)
+///
+/// # Errors
+/// [`ProfileError::Busy`] while another one is being taken.
+pub fn cpu(duration: Duration) -> Result<Vec<u8>, ProfileError> {
+    let reports = watch(duration)?;
+    gzip(&encode(&reports, duration)).map_err(failed)
 }
 
 /// CPU profile of the next `duration` as an SVG flame graph. Blocks that long.
-pub fn cpu_flamegraph(_duration: Duration) -> Result<Vec<u8>, ProfileError> {
-    Err(ProfileError::Busy)
+///
+/// # Errors
+/// As [`cpu`], and when there was nothing to draw because the process slept all the time.
+pub fn cpu_flamegraph(duration: Duration) -> Result<Vec<u8>, ProfileError> {
+    let stacks = folded(&watch(duration)?);
+    let mut svg = Vec::new();
+    let mut options = inferno::flamegraph::Options::default();
+    options.title = format!("CPU samples in {} s", duration.as_secs_f64());
+    inferno::flamegraph::from_lines(&mut options, stacks.iter().map(String::as_str), &mut svg)
+        .map_err(failed)?;
+    Ok(svg)
 }
 
 /// What is allocated now, by allocation site, as gzipped pprof.
+///
+/// # Errors
+/// [`ProfileError::Unsupported`] when it is switched off or jemalloc does not profile here.
 pub fn heap() -> Result<Vec<u8>, ProfileError> {
-    Err(ProfileError::Busy)
+    static ONE: Mutex<()> = Mutex::new(()); // the backend refuses a second caller
+    if !HEAP.load(Relaxed) {
+        return Err(ProfileError::Unsupported(
+            "heap profiles are switched off by PYROSCOPE_PROFILES",
+        ));
+    }
+    let _one = locked(&ONE);
+    let backend = jemalloc_backend().initialize().map_err(|_| {
+        ProfileError::Unsupported(
+            "heap profiles need Linux and jemalloc as the program's allocator",
+        )
+    })?;
+    match report(&backend)?.data {
+        ReportData::RawPprof(profile) => Ok(profile),
+        ReportData::Reports(_) => Err(failed("the heap profiler returned no profile")),
+    }
+}
+
+/// Lines of `outermost;…;innermost count`.
+fn folded(reports: &[Report]) -> Vec<String> {
+    let mut stacks: HashMap<String, usize> = HashMap::new();
+    for (stack, count) in reports.iter().flat_map(|report| &report.data) {
+        let names: Vec<_> = stack
+            .frames
+            .iter()
+            .rev()
+            .map(|frame| frame.name.as_deref().unwrap_or("?"))
+            .collect();
+        *stacks.entry(names.join(";")).or_default() += count;
+    }
+    stacks
+        .into_iter()
+        .map(|(stack, count)| format!("{stack} {count}"))
+        .collect()
+}
+
+/// `reports`, which end now and cover `duration`, as pprof.
+fn encode(reports: &Vec<Report>, duration: Duration) -> Vec<u8> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let start = now.saturating_sub(duration).as_nanos() as u64;
+    pprof::encode(
+        reports,
+        SAMPLE_RATE.load(Relaxed),
+        start,
+        duration.as_nanos() as u64,
+    )
+    .encode_to_vec()
+}
+
+fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
 }
 
 /// Runs `work` with its CPU samples marked as the current span's and the route's. Only for work that stays on this
-/// OS thread: call it inside `web::block`. Does nothing more than run `work` when CPU profiles are off.
-pub fn span_scope<R>(_route: &str, work: impl FnOnce() -> R) -> R {
-    work()
+/// OS thread: call it inside `web::block`, in the span's scope, and never around an `.await`. Marking costs 0.1 to some
+/// ms, so mark only what burns CPU. Does nothing more than run `work` when no CPU profiler runs.
+///
+/// The span gets the attribute by which its profile is found only if it really has samples.
+pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> R {
+    let Some(cpu) = locked(&CPU).clone() else {
+        return work();
+    };
+    let context = Context::current();
+    let span = context.span();
+    if !span.span_context().is_sampled() {
+        return work();
+    }
+    let id = span.span_context().span_id().to_string();
+    let tags = [
+        Tag::new(PROFILE_ID.to_owned(), id.clone()),
+        Tag::new(ROUTE.to_owned(), route.to_owned()),
+    ];
+    let marked = Marked::new(&cpu, &tags);
+    let before = thread_cpu_time();
+    let result = work();
+    // Less than half a sample's time has hardly been sampled: not worth looking.
+    let used = thread_cpu_time().saturating_sub(before);
+    let worth = used >= Duration::from_secs(1) / (2 * SAMPLE_RATE.load(Relaxed));
+    if worth && cpu.drain(Some(&tags[0])).unwrap_or(false) {
+        span.set_attribute(KeyValue::new(PROFILE_ID_ATTRIBUTE, id));
+    }
+    drop(marked);
+    result
+}
+
+/// Marks this thread's samples until dropped, also when the work panics.
+struct Marked<'a> {
+    cpu: &'a Cpu,
+    tags: &'a [Tag],
+}
+
+impl<'a> Marked<'a> {
+    fn new(cpu: &'a Cpu, tags: &'a [Tag]) -> Self {
+        tags.iter().for_each(|tag| cpu.tag(tag.clone(), true));
+        Self { cpu, tags }
+    }
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        self.tags
+            .iter()
+            .for_each(|tag| self.cpu.tag(tag.clone(), false));
+    }
+}
+
+/// Processor time this thread has used. Where the system does not say, time that has passed stands for it.
+fn thread_cpu_time() -> Duration {
+    let nanos = || {
+        fs::read_to_string("/proc/thread-self/schedstat")
+            .ok()?
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    };
+    match nanos() {
+        Some(nanos) => Duration::from_nanos(nanos),
+        None => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
+    }
+}
+
+/// The threads that push.
+#[derive(Default)]
+pub(super) struct Agents(Vec<Agent>);
+
+struct Agent {
+    name: &'static str,
+    stop: Sender<()>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+type Shutdown = (&'static str, Box<dyn FnOnce() -> Result<(), String> + Send>);
+
+impl Agents {
+    /// One job an agent: push what is left, and end.
+    pub(super) fn into_shutdowns(self) -> Vec<Shutdown> {
+        let jobs = self.0.into_iter().map(|agent| {
+            let job = move || {
+                let _ = agent.stop.send(()); // an agent that has ended says so below
+                agent
+                    .thread
+                    .join()
+                    .map_err(|_| "the thread panicked".to_owned())?
+            };
+            (
+                agent.name,
+                Box::new(job) as Box<dyn FnOnce() -> Result<(), String> + Send>,
+            )
+        });
+        jobs.collect()
+    }
+}
+
+/// Starts pushing what the settings ask for.
+pub(super) fn start(
+    settings: &Profiles,
+    resource: &BTreeMap<String, String>,
+    health: &Health,
+) -> Result<Agents, Error> {
+    // A reference, so that the linker takes the file that holds it.
+    #[cfg(target_os = "linux")]
+    std::hint::black_box(&MALLOC_CONF);
+    SAMPLE_RATE.store(settings.sample_rate, Relaxed);
+    HEAP.store(settings.heap, Relaxed);
+    if !settings.heap {
+        // SAFETY: `prof.active` takes a bool. It fails where jemalloc does not profile: then there is nothing to stop.
+        let _ = unsafe { tikv_jemalloc_ctl::raw::write(b"prof.active\0", false) };
+    }
+    let Some(url) = &settings.url else {
+        return Ok(Agents::default());
+    };
+    let pusher = Pusher {
+        client: export::client(&Otlp {
+            endpoint: url.clone(),
+            timeout: settings.interval.min(Duration::from_secs(10)),
+            ..Otlp::default()
+        })?,
+        url: format!("{}/push.v1.PusherService/Push", url.trim_end_matches('/')),
+        labels: labels(resource),
+        signal: Arc::clone(&health.profiles),
+    };
+    let mut agents = Agents::default();
+    if settings.cpu {
+        agents.0.push(agent(
+            "cpu profiles",
+            "process_cpu",
+            settings.interval,
+            pusher.clone(),
+            cpu_tick,
+        ));
+    }
+    if settings.heap {
+        match heap() {
+            Ok(_) => agents.0.push(agent(
+                "heap profiles",
+                "memory",
+                settings.interval,
+                pusher,
+                |_| heap(),
+            )),
+            Err(error) => tracing::warn!(target: "telemetry", "no heap profiles: {error}"),
+        }
+    }
+    Ok(agents)
+}
+
+/// Labels of every profile: what tells services and versions apart.
+fn labels(resource: &BTreeMap<String, String>) -> Vec<LabelPair> {
+    let names = [
+        "service.name",
+        "service.namespace",
+        "service.version",
+        "deployment.environment.name",
+        "host.name",
+    ];
+    let labels = names.iter().filter_map(|name| {
+        let value = resource.get(*name)?.clone();
+        Some(LabelPair {
+            name: name.replace('.', "_"),
+            value,
+        })
+    });
+    labels.collect()
+}
+
+/// The CPU profile since the last tick; starts the profiler if none runs.
+fn cpu_tick(elapsed: Duration) -> Result<Vec<u8>, ProfileError> {
+    let running = locked(&CPU).clone();
+    let cpu = match running {
+        Some(cpu) => cpu,
+        None => {
+            let cpu = Cpu::start()?;
+            *locked(&CPU) = Some(Arc::clone(&cpu));
+            cpu
+        }
+    };
+    match cpu.take() {
+        Ok(reports) => gzip(&encode(&reports, elapsed)).map_err(failed),
+        Err(error) => {
+            *locked(&CPU) = None; // a new one at the next tick
+            Err(error)
+        }
+    }
+}
+
+fn agent(
+    name: &'static str,
+    kind: &'static str,
+    interval: Duration,
+    pusher: Pusher,
+    tick: impl Fn(Duration) -> Result<Vec<u8>, ProfileError> + Send + 'static,
+) -> Agent {
+    let (stop, stopped) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // The first tick starts the profiler; its profile is empty and not pushed.
+        let mut result = guarded(|| tick(Duration::ZERO).map(drop));
+        if let Err(error) = &result {
+            tracing::warn!(target: "telemetry", "{name}: {error}");
+        }
+        let mut since = std::time::Instant::now();
+        loop {
+            let last = stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout);
+            let elapsed = since.elapsed();
+            since = std::time::Instant::now();
+            result = guarded(|| tick(elapsed)).and_then(|profile| pusher.push(kind, profile));
+            if last {
+                return result;
+            }
+        }
+    });
+    Agent { name, stop, thread }
+}
+
+/// A panic must not end the thread that pushes for the rest of the program's life.
+fn guarded<T>(f: impl FnOnce() -> Result<T, ProfileError>) -> Result<T, String> {
+    match std::panic::catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the profiler panicked".to_owned()),
+    }
+}
+
+/// Sends profiles to Pyroscope, or to what receives in its place.
+#[derive(Clone)]
+struct Pusher {
+    client: reqwest::blocking::Client,
+    url: String,
+    labels: Vec<LabelPair>,
+    signal: Arc<Signal>,
+}
+
+impl Pusher {
+    fn push(&self, kind: &str, raw_profile: Vec<u8>) -> Result<(), String> {
+        let result = self.send(kind, raw_profile);
+        let failure = result.as_ref().err().cloned();
+        self.signal.attempt(failure);
+        self.signal.settle("profiles", 1, result.is_ok());
+        result.map_err(|(_, message)| message)
+    }
+
+    fn send(&self, kind: &str, raw_profile: Vec<u8>) -> Result<(), (Cause, String)> {
+        let name = LabelPair {
+            name: "__name__".to_owned(),
+            value: kind.to_owned(),
+        };
+        let request = PushRequest {
+            series: vec![RawProfileSeries {
+                labels: [vec![name], self.labels.clone()].concat(),
+                samples: vec![RawSample {
+                    raw_profile,
+                    id: uuid::Uuid::new_v4().to_string(),
+                }],
+            }],
+        };
+        let body =
+            gzip(&request.encode_to_vec()).map_err(|error| (Cause::Other, error.to_string()))?;
+        let response = self
+            .client
+            .post(&self.url)
+            .header("Content-Type", "application/proto")
+            .header("Content-Encoding", "gzip")
+            .body(body)
+            .send()
+            .map_err(|error| export::cause(&error))?;
+        export::refusal(response.status().as_u16()).map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyroscope::backend::{StackFrame, StackTrace};
+
+    #[test]
+    fn stacks_fold_from_the_outermost_frame() {
+        let frame = |name: &str| StackFrame {
+            name: Some(name.to_owned()),
+            ..StackFrame::default()
+        };
+        let stack = |names: &[&str]| StackTrace {
+            frames: names.iter().map(|name| frame(name)).collect(),
+            ..StackTrace::default()
+        };
+        let data = HashMap::from([(stack(&["inner", "main"]), 2), (stack(&["main"]), 1)]);
+        let mut lines = folded(&[Report::new(data)]);
+        lines.sort();
+        assert_eq!(lines, ["main 1", "main;inner 2"]);
+    }
+
+    #[test]
+    fn labels_are_those_of_the_resource() {
+        let resource = BTreeMap::from([
+            ("service.name".to_owned(), "s".to_owned()),
+            ("service.version".to_owned(), "1".to_owned()),
+            ("process.pid".to_owned(), "7".to_owned()),
+        ]);
+        let labels: Vec<_> = labels(&resource)
+            .into_iter()
+            .map(|label| (label.name, label.value))
+            .collect();
+        let expected = [("service_name", "s"), ("service_version", "1")];
+        assert_eq!(
+            labels,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
 }

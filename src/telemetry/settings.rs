@@ -169,7 +169,7 @@ pub struct Profiles {
 }
 
 /// One OTLP/HTTP destination.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Otlp {
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_ENDPOINT` as it is, or `OTEL_EXPORTER_OTLP_ENDPOINT` (default
     /// `http://localhost:4318`) with `/v1/{signal}` added.
