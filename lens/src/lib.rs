@@ -6,8 +6,11 @@
 
 mod api;
 mod attributes;
+mod chart;
+mod flame;
 mod ingest;
 mod problem;
+mod quantile;
 mod query;
 mod server;
 mod settings;

@@ -1,0 +1,209 @@
+//! A flame graph and a list of functions out of merged stacks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use crate::pprof::Merged;
+
+/// Frames smaller than this share of the whole are not drawn: they would be narrower than a pixel.
+const SMALLEST_SHARE: f64 = 1.0 / 1500.0;
+/// Frames deeper than this are not drawn.
+const DEEPEST: usize = 200;
+/// Functions listed.
+const MOST_FUNCTIONS: usize = 40;
+
+/// A flame graph as the page's script reads it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Flame {
+    pub unit: String,
+    pub total: i64,
+    pub names: Vec<String>,
+    /// Depth, start, width, own value, and index into `names`, the parent before its children.
+    pub frames: Vec<(usize, i64, i64, i64, usize)>,
+}
+
+/// A function and what was spent in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Function {
+    pub name: String,
+    /// In the function itself.
+    pub own: i64,
+    /// And in what it called, however often it stands in a stack.
+    pub total: i64,
+}
+
+#[derive(Default)]
+struct Node {
+    total: i64,
+    own: i64,
+    children: BTreeMap<usize, Node>,
+}
+
+impl Flame {
+    /// Lays the stacks out, the widest first.
+    pub fn of(merged: &Merged) -> Self {
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut names: Vec<String> = Vec::new();
+        let mut root = Node::default();
+        for (stack, value) in merged.stacks() {
+            root.total += value;
+            let mut node = &mut root;
+            for frame in stack.take(DEEPEST) {
+                let number = *numbers.entry(frame.function.as_str()).or_insert_with(|| {
+                    names.push(readable(&frame.function));
+                    names.len() - 1
+                });
+                node = node.children.entry(number).or_default();
+                node.total += value;
+            }
+            node.own += value;
+        }
+        let mut flame = Self {
+            unit: merged.unit().to_owned(),
+            total: root.total,
+            names,
+            frames: Vec::new(),
+        };
+        let smallest = (root.total as f64 * SMALLEST_SHARE) as i64;
+        flame.lay_out(&root, 0, 0, smallest);
+        flame
+    }
+
+    fn lay_out(&mut self, node: &Node, depth: usize, start: i64, smallest: i64) {
+        let mut children: Vec<_> = node
+            .children
+            .iter()
+            .filter(|(_, child)| child.total > smallest)
+            .collect();
+        children.sort_by_key(|(name, child)| (-child.total, self.names[**name].clone()));
+        let mut start = start;
+        for (name, child) in children {
+            self.frames
+                .push((depth, start, child.total, child.own, *name));
+            self.lay_out(child, depth + 1, start, smallest);
+            start += child.total;
+        }
+    }
+}
+
+/// The functions with the most spent in themselves, then in what they called.
+pub fn functions(merged: &Merged) -> Vec<Function> {
+    let mut functions: HashMap<&str, (i64, i64)> = HashMap::new();
+    for (stack, value) in merged.stacks() {
+        let stack: Vec<&str> = stack.map(|frame| frame.function.as_str()).collect();
+        for name in stack.iter().collect::<BTreeSet<_>>() {
+            functions.entry(name).or_default().1 += value;
+        }
+        if let Some(leaf) = stack.last() {
+            functions.entry(leaf).or_default().0 += value;
+        }
+    }
+    let mut functions: Vec<Function> = functions
+        .into_iter()
+        .map(|(name, (own, total))| Function {
+            name: readable(name),
+            own,
+            total,
+        })
+        .collect();
+    functions.sort_by(|a, b| (b.own, b.total, &a.name).cmp(&(a.own, a.total, &b.name)));
+    functions.truncate(MOST_FUNCTIONS);
+    functions
+}
+
+/// Without the hash that Rust's legacy mangling ends in.
+fn readable(function: &str) -> String {
+    match function.rsplit_once("::h") {
+        Some((name, hash))
+            if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            name.to_owned()
+        }
+        _ => function.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pprof::{Function as PprofFunction, Line, Location, Profile, Sample, ValueType};
+
+    #[test]
+    fn stacks_become_frames_and_functions() {
+        let names = [
+            "",
+            "cpu",
+            "nanoseconds",
+            "main",
+            "work::h0123456789abcdef",
+            "idle",
+        ];
+        let function = |id: u64| PprofFunction {
+            id,
+            name: id as i64 + 2,
+            system_name: 0,
+            filename: 0,
+        };
+        let sample = |location_id: &[u64], value| Sample {
+            location_id: location_id.to_vec(),
+            value: vec![value],
+            label: vec![],
+        };
+        let profile = Profile {
+            sample_type: vec![ValueType { r#type: 1, unit: 2 }],
+            string_table: names.map(str::to_owned).to_vec(),
+            function: (1..=3).map(function).collect(),
+            location: (1..=3)
+                .map(|id| Location {
+                    id,
+                    address: 0,
+                    line: vec![Line {
+                        function_id: id,
+                        line: 1,
+                    }],
+                })
+                .collect(),
+            // leaf first: main calls work, which calls itself once, and idle
+            sample: vec![
+                sample(&[2, 1], 60),
+                sample(&[2, 2, 1], 10),
+                sample(&[3, 1], 30),
+            ],
+            ..Profile::default()
+        };
+        let mut merged = Merged::default();
+        merged.add(&profile, &[], &[]);
+
+        let flame = Flame::of(&merged);
+        assert_eq!((flame.total, flame.unit.as_str()), (100, "nanoseconds"));
+        let frames: Vec<(usize, i64, i64, i64, &str)> = flame
+            .frames
+            .iter()
+            .map(|(depth, start, width, own, name)| {
+                (*depth, *start, *width, *own, flame.names[*name].as_str())
+            })
+            .collect();
+        assert_eq!(
+            frames,
+            [
+                (0, 0, 100, 0, "main"),
+                (1, 0, 70, 60, "work"),
+                (2, 0, 10, 10, "work"),
+                (1, 70, 30, 30, "idle")
+            ]
+        );
+        let listed: Vec<(String, i64, i64)> = functions(&merged)
+            .into_iter()
+            .map(|function| (function.name, function.own, function.total))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                ("work".to_owned(), 70, 70),
+                ("idle".to_owned(), 30, 30),
+                ("main".to_owned(), 0, 100)
+            ]
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! Distributions as histograms give them, and their quantiles, interpolated as Prometheus does.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, HistogramDataPoint};
+
+/// How many observations fell where. Counts are fractions once an interval was split.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Distribution {
+    /// Buckets between given bounds; one more than bounds, the last without an upper one.
+    Explicit { bounds: Vec<f64>, counts: Vec<f64> },
+    /// Bucket `i` reaches from `b^i` (exclusive) to `b^(i+1)` where `b = 2^(2^-scale)`.
+    Exponential {
+        scale: i32,
+        zero_threshold: f64,
+        zero: f64,
+        positive: BTreeMap<i32, f64>,
+        negative: BTreeMap<i32, f64>,
+    },
+}
+
+/// Buckets outside this range of scales would be finer or coarser than any number needs.
+const SCALES: std::ops::RangeInclusive<i32> = -20..=20;
+
+impl From<&HistogramDataPoint> for Distribution {
+    fn from(point: &HistogramDataPoint) -> Self {
+        let mut counts: Vec<f64> = point
+            .bucket_counts
+            .iter()
+            .map(|count| *count as f64)
+            .collect();
+        if counts.is_empty() {
+            // A histogram without buckets knows its count only.
+            counts = vec![point.count as f64];
+        }
+        counts.resize(point.explicit_bounds.len() + 1, 0.0);
+        Self::Explicit {
+            bounds: point.explicit_bounds.clone(),
+            counts,
+        }
+    }
+}
+
+impl From<&ExponentialHistogramDataPoint> for Distribution {
+    fn from(point: &ExponentialHistogramDataPoint) -> Self {
+        let scale = point.scale.clamp(*SCALES.start(), *SCALES.end());
+        let buckets = |buckets: &Option<Buckets>| -> BTreeMap<i32, f64> {
+            let Some(buckets) = buckets else {
+                return BTreeMap::new();
+            };
+            let indexes = (0..).map(|place: i32| buckets.offset.saturating_add(place));
+            indexes
+                .zip(&buckets.bucket_counts)
+                .filter(|(_, count)| **count > 0)
+                .map(|(index, count)| (index, *count as f64))
+                .collect()
+        };
+        Self::Exponential {
+            scale,
+            zero_threshold: point.zero_threshold,
+            zero: point.zero_count as f64,
+            positive: buckets(&point.positive),
+            negative: buckets(&point.negative),
+        }
+    }
+}
+
+impl Distribution {
+    /// Number of observations.
+    pub fn count(&self) -> f64 {
+        match self {
+            Self::Explicit { counts, .. } => counts.iter().sum(),
+            Self::Exponential {
+                zero,
+                positive,
+                negative,
+                ..
+            } => zero + positive.values().sum::<f64>() + negative.values().sum::<f64>(),
+        }
+    }
+
+    /// Adds `factor` times the other. Where buckets differ, the sum has the bounds both have, which loses precision and no observation; an
+    /// explicit and an exponential one do not add up, the first stays.
+    pub fn add(&mut self, other: &Self, factor: f64) {
+        match (self, other) {
+            (
+                Self::Explicit { bounds, counts },
+                Self::Explicit {
+                    bounds: other_bounds,
+                    counts: other_counts,
+                },
+            ) => {
+                if bounds == other_bounds {
+                    counts
+                        .iter_mut()
+                        .zip(other_counts)
+                        .for_each(|(count, other)| *count += other * factor);
+                    return;
+                }
+                let common: Vec<f64> = bounds
+                    .iter()
+                    .copied()
+                    .filter(|bound| other_bounds.contains(bound))
+                    .collect();
+                let mut sum = regrouped(bounds, counts, &common);
+                let other = regrouped(other_bounds, other_counts, &common);
+                sum.iter_mut()
+                    .zip(other)
+                    .for_each(|(count, other)| *count += other * factor);
+                (*bounds, *counts) = (common, sum);
+            }
+            (
+                this @ Self::Exponential { .. },
+                Self::Exponential {
+                    scale: other_scale,
+                    zero_threshold: other_threshold,
+                    zero: other_zero,
+                    positive: p,
+                    negative: n,
+                },
+            ) => {
+                this.coarsen(*other_scale);
+                let Self::Exponential {
+                    scale,
+                    zero_threshold,
+                    zero,
+                    positive,
+                    negative,
+                } = this
+                else {
+                    return;
+                };
+                let shift = other_scale - *scale;
+                *zero += other_zero * factor;
+                *zero_threshold = zero_threshold.max(*other_threshold);
+                for (into, from) in [(positive, p), (negative, n)] {
+                    for (index, count) in from {
+                        *into.entry(index >> shift).or_default() += count * factor;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was observed since `earlier`, `None` if some bucket went down: then it began anew in between.
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut difference = self.clone();
+        difference.add(earlier, -1.0);
+        let all_positive = match &difference {
+            Self::Explicit { counts, .. } => counts.iter().all(|count| *count >= 0.0),
+            Self::Exponential {
+                zero,
+                positive,
+                negative,
+                ..
+            } => {
+                *zero >= 0.0
+                    && positive
+                        .values()
+                        .chain(negative.values())
+                        .all(|count| *count >= 0.0)
+            }
+        };
+        all_positive.then_some(difference)
+    }
+
+    /// Brings an exponential distribution to a coarser scale.
+    fn coarsen(&mut self, to: i32) {
+        let Self::Exponential {
+            scale,
+            positive,
+            negative,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if to >= *scale {
+            return;
+        }
+        for buckets in [positive, negative] {
+            let mut coarse = BTreeMap::new();
+            for (index, count) in std::mem::take(buckets) {
+                *coarse.entry(index >> (*scale - to)).or_default() += count;
+            }
+            *buckets = coarse;
+        }
+        *scale = to;
+    }
+
+    /// The value below which the share `q` of the observations lies, `None` without observations.
+    ///
+    /// Explicit buckets are interpolated linearly, the first from 0; above the last bound it is that bound. Exponential ones are interpolated
+    /// exponentially. Both as `histogram_quantile` does.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let count = self.count();
+        if count <= 0.0 {
+            return None;
+        }
+        let rank = q * count;
+        match self {
+            Self::Explicit { bounds, counts } => {
+                let mut below = 0.0;
+                for (place, bucket) in counts.iter().enumerate() {
+                    if below + bucket < rank || *bucket <= 0.0 {
+                        below += bucket;
+                        continue;
+                    }
+                    let Some(upper) = bounds.get(place).copied() else {
+                        break;
+                    };
+                    let lower = match place.checked_sub(1) {
+                        Some(previous) => bounds[previous],
+                        None if upper <= 0.0 => return Some(upper),
+                        None => 0.0,
+                    };
+                    return Some(lower + (upper - lower) * (rank - below) / bucket);
+                }
+                bounds.last().copied()
+            }
+            Self::Exponential {
+                scale,
+                zero_threshold,
+                zero,
+                positive,
+                negative,
+            } => {
+                let bound = |index: i32| 2f64.powf(f64::from(index) * 2f64.powi(-scale));
+                let mut below = 0.0;
+                for (index, bucket) in negative.iter().rev() {
+                    if *bucket > 0.0 && below + bucket >= rank {
+                        let (near, far) = (bound(*index), bound(index + 1));
+                        return Some(-far * (near / far).powf((rank - below) / bucket));
+                    }
+                    below += bucket;
+                }
+                if *zero > 0.0 && below + zero >= rank {
+                    let lower = if negative.is_empty() {
+                        0.0
+                    } else {
+                        -zero_threshold
+                    };
+                    let upper = if positive.is_empty() {
+                        0.0
+                    } else {
+                        *zero_threshold
+                    };
+                    return Some(lower + (upper - lower) * (rank - below) / zero);
+                }
+                below += zero;
+                for (index, bucket) in positive {
+                    if *bucket > 0.0 && below + bucket >= rank {
+                        let (lower, upper) = (bound(*index), bound(index + 1));
+                        return Some(lower * (upper / lower).powf((rank - below) / bucket));
+                    }
+                    below += bucket;
+                }
+                positive.keys().next_back().map(|index| bound(index + 1))
+            }
+        }
+    }
+}
+
+/// Counts between fewer bounds.
+fn regrouped(bounds: &[f64], counts: &[f64], fewer: &[f64]) -> Vec<f64> {
+    let mut grouped = vec![0.0; fewer.len() + 1];
+    for (place, count) in counts.iter().enumerate() {
+        let upper = bounds.get(place).copied().unwrap_or(f64::INFINITY);
+        let group = fewer
+            .iter()
+            .position(|bound| upper <= *bound)
+            .unwrap_or(fewer.len());
+        grouped[group] += count;
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explicit(bounds: &[f64], counts: &[f64]) -> Distribution {
+        Distribution::Explicit {
+            bounds: bounds.to_vec(),
+            counts: counts.to_vec(),
+        }
+    }
+
+    fn exponential(
+        scale: i32,
+        zero: f64,
+        positive: &[(i32, f64)],
+        negative: &[(i32, f64)],
+    ) -> Distribution {
+        Distribution::Exponential {
+            scale,
+            zero_threshold: 0.0,
+            zero,
+            positive: positive.iter().copied().collect(),
+            negative: negative.iter().copied().collect(),
+        }
+    }
+
+    fn near(got: Option<f64>, expected: f64) {
+        let got = got.expect("a quantile");
+        assert!((got - expected).abs() < 1e-9, "{got} is not {expected}");
+    }
+
+    #[test]
+    fn explicit_buckets_are_interpolated_linearly() {
+        // 10 up to 0.1, 30 up to 0.5, 10 up to 1, 0 beyond.
+        let one = explicit(&[0.1, 0.5, 1.0], &[10.0, 30.0, 10.0, 0.0]);
+        near(one.quantile(0.1), 0.05); // rank 5 of the first 10, between 0 and 0.1
+        near(one.quantile(0.5), 0.3); // rank 25: the 15th of 30, half of 0.1 to 0.5
+        near(one.quantile(0.95), 0.875); // rank 47.5: 7.5 of 10 between 0.5 and 1
+        near(one.quantile(1.0), 1.0);
+    }
+
+    #[test]
+    fn beyond_the_last_bound_it_is_the_last_bound() {
+        near(explicit(&[0.1, 0.5], &[1.0, 1.0, 8.0]).quantile(0.9), 0.5);
+        near(explicit(&[-2.0, 1.0], &[4.0, 0.0, 0.0]).quantile(0.5), -2.0);
+        assert_eq!(explicit(&[0.1], &[0.0, 0.0]).quantile(0.5), None);
+    }
+
+    #[test]
+    fn exponential_buckets_are_interpolated_exponentially() {
+        // Scale 0: bucket 0 is (1, 2], bucket 1 is (2, 4].
+        let one = exponential(0, 0.0, &[(0, 4.0), (1, 4.0)], &[]);
+        near(one.quantile(0.25), 2f64.sqrt()); // rank 2: half of the first, 2^0.5
+        near(one.quantile(0.75), 2.0 * 2f64.sqrt());
+        near(one.quantile(1.0), 4.0);
+        // Scale 1: base √2, bucket 2 is (2, 2.83].
+        near(
+            exponential(1, 0.0, &[(2, 10.0)], &[]).quantile(0.5),
+            2f64.powf(1.25),
+        );
+        near(exponential(0, 6.0, &[(0, 4.0)], &[]).quantile(0.5), 0.0);
+        // Two of four lie in [-2, -1): the first quarter ends in its middle.
+        near(
+            exponential(0, 0.0, &[(0, 2.0)], &[(0, 2.0)]).quantile(0.25),
+            -(2f64.sqrt()),
+        );
+    }
+
+    #[test]
+    fn different_scales_add_up_at_the_coarser_one() {
+        let mut fine = exponential(1, 1.0, &[(0, 1.0), (1, 2.0), (2, 3.0), (-1, 5.0)], &[]);
+        fine.add(&exponential(0, 1.0, &[(0, 10.0)], &[]), 1.0);
+        assert_eq!(
+            fine,
+            exponential(0, 2.0, &[(-1, 5.0), (0, 13.0), (1, 3.0)], &[])
+        );
+        let mut coarse = exponential(0, 0.0, &[(0, 10.0)], &[]);
+        coarse.add(&exponential(1, 0.0, &[(1, 2.0)], &[]), 0.5);
+        assert_eq!(coarse, exponential(0, 0.0, &[(0, 11.0)], &[]));
+    }
+
+    #[test]
+    fn different_bounds_add_up_at_those_both_have() {
+        let mut sum = explicit(&[0.1, 0.5, 1.0], &[1.0, 2.0, 3.0, 4.0]);
+        sum.add(&explicit(&[0.5, 2.0], &[10.0, 20.0, 30.0]), 1.0);
+        assert_eq!(sum, explicit(&[0.5], &[13.0, 57.0]));
+    }
+
+    #[test]
+    fn a_bucket_that_went_down_is_a_reset() {
+        let earlier = explicit(&[1.0], &[5.0, 5.0]);
+        assert_eq!(
+            explicit(&[1.0], &[6.0, 9.0]).since(&earlier),
+            Some(explicit(&[1.0], &[1.0, 4.0]))
+        );
+        assert_eq!(explicit(&[1.0], &[4.0, 9.0]).since(&earlier), None);
+    }
+}
