@@ -1,7 +1,8 @@
 """Every query must parse, and must ask only for what somebody emits; every panel must explain itself and know its unit.
 
-`python -m check` checks. `python -m check --collect URL` asks a running Mimir (URL ends in /prometheus) which labels the backends'
-series have, and adds what it finds to grafana/backend-metrics.txt.
+`python -m check` checks the files. Two more ask a running stack, after a load:
+`--collect MIMIR` adds what the backends emit to grafana/backend-metrics.txt, `--live MIMIR LOKI TEMPO` names panels without data.
+In the compose stack MIMIR is http://127.0.0.1:19009/prometheus, LOKI http://127.0.0.1:13100, TEMPO http://127.0.0.1:13200.
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import promql_parser
 
-from . import known, queries
+from . import known, live, queries
 from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
@@ -187,7 +188,11 @@ def collect(url: str) -> int:
 match sys.argv[1:]:
     case []:
         sys.exit(check())
-    case ["--collect", url]:
-        sys.exit(collect(url))
+    case ["--collect", mimir]:
+        sys.exit(collect(mimir))
+    case ["--live", mimir, loki, tempo]:
+        found = list(live.empty({"mimir": mimir, "loki": loki, "tempo": tempo}))
+        print("\n".join(found + [f"{len(found)} queries without an answer"]))
+        sys.exit(1 if found else 0)
     case _:
-        sys.exit("usage: python -m check [--collect URL]")
+        sys.exit("usage: python -m check [--collect MIMIR | --live MIMIR LOKI TEMPO]")

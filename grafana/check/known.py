@@ -9,8 +9,8 @@ from .queries import ROOT
 SCHEMA = ROOT / "telemetry-schema"
 BACKENDS = ROOT / "grafana/backend-metrics.txt"
 
-#: On every series of the service: Mimir makes job and instance of the resource, and promotes four of its attributes (mimir/mimir.yaml).
-EVERYWHERE = {"job", "instance", "service_name", "service_namespace", "service_version", "deployment_environment_name"}
+#: On every series of the service: Mimir makes job and instance of the resource, and promotes five of its attributes (mimir/mimir.yaml).
+EVERYWHERE = {"job", "instance", "service_name", "service_namespace", "service_version", "service_instance_id", "deployment_environment_name"}
 #: How Mimir spells a unit at the end of a name; counts in braces leave no trace.
 UNITS = {"s": "_seconds", "ms": "_milliseconds", "By": "_bytes", "1": "_ratio"}
 #: What Loki itself adds to a record that comes by OTLP.

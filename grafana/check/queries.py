@@ -32,11 +32,11 @@ def panels(board: dict) -> Iterator[dict]:
 
 
 def values(board: dict) -> dict[str, str]:
-    """Each variable's value when the dashboard is opened; a query's first answer is not known here, so any word stands for it."""
+    """Each variable's value when the dashboard is opened."""
     found = dict(BUILT_IN)
     for variable in board["templating"].get("list", []):
-        current = variable.get("current", {}).get("value", "x")
-        found[variable["name"]] = variable.get("allValue", ".*") if current == ["$__all"] else current
+        current = variable.get("current", {}).get("value", "")
+        found[variable["name"]] = variable.get("allValue", ".*") if current == ["$__all"] else "|".join(current) if isinstance(current, list) else current
     return found
 
 

@@ -7,13 +7,15 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from .panels import MIMIR
+from .panels import LOKI, MIMIR
 
 TAG = "signalbox"
 COLUMNS = 24
 
 
-def query_variable(name: str, label: str, query: str, *, source=MIMIR, all_value: str = ".+", description: str = "", multi: bool = True):
+def query_variable(name: str, label: str, query: str, *, source=MIMIR, default: str | None = None, description: str = ""):
+    """Several values may be chosen; all are at first, or `default`. *All* matches series without the label too: a request that
+    met no route has none."""
     variable = (
         builders.QueryVariable(name)
         .label(label)
@@ -23,12 +25,11 @@ def query_variable(name: str, label: str, query: str, *, source=MIMIR, all_value
         .definition(query)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
-        .multi(multi)
-        .include_all(multi)
+        .multi(True)
+        .include_all(True)
+        .all_value(".+" if source is LOKI else ".*")  # Loki refuses a stream selector that could match everything
     )
-    if not multi:
-        return variable
-    return variable.all_value(all_value).current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    return variable.current(model.VariableOption(selected=True, text=[default or "All"], value=[default or "$__all"]))
 
 
 def choice(name: str, label: str, values: Sequence[str], *, all_value: str | None = None, description: str = ""):

@@ -13,6 +13,9 @@ METHOD = "http_request_method"
 STATUS = "http_response_status_code"
 ERROR = "error_type"
 
+#: Requests that nobody made on purpose: health checks and scrapes. Every count of requests leaves them out.
+NOT_PROBES = f'{ROUTE}!~"/healthz|/readyz|/metrics"'
+
 # -- the services ------------------------------------------------------------------------------------------------------
 API, WORKER = "signalbox-api", "signalbox-worker"
 

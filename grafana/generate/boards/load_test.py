@@ -6,7 +6,7 @@ from ..panels import graph, now, prom, read_me, row, stat
 from ..promql import counted, quantile, rate, selector, zero_while
 
 SERVICE = f'{n.SERVICE}=~"$service"'
-SCOPE = (SERVICE, f'{n.ROUTE}=~"$route"')
+SCOPE = (SERVICE, f'{n.ROUTE}=~"$route"', n.NOT_PROBES)
 REQUESTS = selector(n.HTTP_SERVER_COUNT, *SCOPE)
 FAILED = selector(n.HTTP_SERVER_COUNT, *SCOPE, f'{n.STATUS}=~"5.."')
 USED = f'{n.POOL_STATE}="used"'
@@ -20,8 +20,8 @@ def dashboard():
         "Signalbox · Load test",
         f"{question} Choose the range of a run: exact counts, latency under load, and what filled up.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})"),
-            query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.ROUTE})'),
+            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=n.API),
+            query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
         ),
         next_board=("slo", "SLO"),
         span="now-5m",

@@ -5,7 +5,7 @@ from ..board import board, query_variable
 from ..panels import buckets, graph, heatmap, link, now, prom, read_me, row, stat, table
 from ..promql import counted, quantile, rate, selector, zero_while
 
-SCOPE = (f'{n.SERVICE}=~"$service"', f'{n.ROUTE}=~"$route"', f'{n.METHOD}=~"$method"', f'{n.STATUS}=~"$status"')
+SCOPE = (f'{n.SERVICE}=~"$service"', f'{n.ROUTE}=~"$route"', f'{n.METHOD}=~"$method"', f'{n.STATUS}=~"$status"', n.NOT_PROBES)
 REQUESTS = selector(n.HTTP_SERVER_COUNT, *SCOPE)
 FAILED = selector(n.HTTP_SERVER_COUNT, *SCOPE, f'{n.STATUS}=~"5.."')
 ROUTE_LINKS = (
@@ -27,8 +27,8 @@ def dashboard():
         "Signalbox · Overview",
         f"{question} The four golden signals: traffic, errors, latency, saturation.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})"),
-            query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.ROUTE})'),
+            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=n.API),
+            query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
             query_variable("method", "Method", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.METHOD})'),
             query_variable("status", "Status", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.STATUS})'),
         ),
@@ -43,7 +43,7 @@ def dashboard():
                 "Requests",
                 "Requests answered within the range, counted, not estimated: last value less the value before the range, for each series. "
                 "`increase()` would extrapolate and miss what a counter had already counted when it was first seen. "
-                "The newest requests appear with the next export of the service.",
+                "Probes and scrapes are left out. The newest requests appear with the next export of the service.",
                 now(counted(REQUESTS)),
                 unit="none",
                 decimals=0,
