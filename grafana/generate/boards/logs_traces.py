@@ -8,6 +8,7 @@ STREAM = f'{{{n.SERVICE}=~"$service"}}'
 #: Filters on structured metadata; an empty box matches every record, those without the field too.
 ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" |~ "(?i)$search"'
 RECORDS = f"{STREAM} {ASKED}"
+TRACED = f'{RECORDS} | {n.TRACE_ID}!=""'
 TRACES = (
     '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") '
     '&& (span.signalbox.request.id = "$request_id" || "$request_id" = "") }'
@@ -51,10 +52,10 @@ def dashboard():
                 unit="none", decimals=0, thresholds=style.plain(style.BAD), sparkline=False, datasource=LOKI, width=6,
             ),
             stat(
-                "Traces with records",
-                "Distinct trace ids among the records.",
-                logql(f'count (sum by ({n.TRACE_ID}) (count_over_time({RECORDS} | {n.TRACE_ID}!="" [$__range])))', instant=True),
-                unit="none", decimals=0, thresholds=style.plain(style.TRACES), sparkline=False, datasource=LOKI, width=6,
+                "With a trace",
+                "Share of the records that carry a trace id: all those written inside a request. Start and stop of a process have none.",
+                logql(f"{counted(TRACED)} / {counted(RECORDS)}", instant=True),
+                unit="percentunit", decimals=1, thresholds=style.plain(style.TRACES), sparkline=False, datasource=LOKI, width=6,
             ),
             stat(
                 "Volume",
