@@ -55,10 +55,10 @@ restart: ## Restart every container that runs
 wait: ## Return when all is ready; print every address and the seconds it took
 	@$(COMPOSE) exec -T probe signalboxctl wait
 
-logs: ## Follow the logs of all; logs-alloy those of one
+logs: ## Follow the logs of all
 	@$(COMPOSE) logs --follow --tail 20
 
-logs-%:
+logs-%: ## Follow the logs of one service
 	@$(COMPOSE) logs --follow --tail 100 $*
 
 alloy-reload: ## Let Alloy read its configuration again; prints why, if it does not
