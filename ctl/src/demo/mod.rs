@@ -5,6 +5,7 @@
 //! over its last signals.
 
 mod child;
+mod identity;
 mod log;
 mod plan;
 mod ports;
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 use reqwest::Client;
-use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -149,12 +149,6 @@ struct House {
     children: Vec<Child>,
 }
 
-#[derive(Deserialize)]
-struct Identity {
-    name: String,
-    version: String,
-}
-
 impl House {
     fn new(args: &Args) -> Result<Self, Error> {
         let plan = Plan {
@@ -183,8 +177,13 @@ impl House {
     /// Starts all, says where they are, and returns when one of them ends, which none should.
     async fn live(&mut self, started: Instant) -> Result<(), Error> {
         let viewer = self.start("viewer", self.plan.viewer()).await?;
-        self.identify(&viewer).await?;
-        let viewer_took = self.ready(&viewer, "/healthz").await?;
+        let viewer_took = self.ready(&viewer, "/api/identity").await?;
+        identity::is_lens(&self.client, &viewer)
+            .await
+            .map_err(|what| Error::NotLens {
+                address: viewer.clone(),
+                what,
+            })?;
 
         let worker = self.start("worker", self.plan.worker(&viewer)).await?;
         let worker_took = self.ready(&worker, "/readyz").await?;
@@ -269,36 +268,6 @@ impl House {
             how = child.exited() => format!("ended before it was ready ({how})"),
         };
         Err(failed(child, what))
-    }
-
-    /// Telemetry can hold anything, so nothing is sent before the port's owner has said that it is lens, of this very version.
-    async fn identify(&self, viewer: &str) -> Result<(), Error> {
-        let wrong = |what: String| Error::NotLens {
-            address: viewer.to_owned(),
-            what,
-        };
-        let answer = self
-            .client
-            .get(format!("{viewer}/api/identity"))
-            .send()
-            .await;
-        let identity: Identity = match answer {
-            Ok(answer) => answer
-                .json()
-                .await
-                .map_err(|_| wrong("its identity cannot be read".into()))?,
-            Err(error) => return Err(wrong(http::cause(&error))),
-        };
-        if (identity.name.as_str(), identity.version.as_str())
-            == ("lens", env!("CARGO_PKG_VERSION"))
-        {
-            Ok(())
-        } else {
-            Err(wrong(format!(
-                "it is {} {}",
-                identity.name, identity.version
-            )))
-        }
     }
 
     async fn stop(&self) {

@@ -43,7 +43,7 @@ const CATALOGUE: [(&str, &str, u32); 12] = [
     ("api-404", "/api?sc=404", 3),
     ("api-503", "/api?sc=503", 2),
     ("cpu", "/demo/cpu?ms=50", 10),
-    ("memory", "/demo/memory?mb=16&hold_ms=1000", 4),
+    ("memory", "/demo/memory?mb=16&hold_ms=400", 4),
     ("work-error", "/demo/work-error", 3),
     ("cpu-error", "/demo/cpu-error", 1),
     ("memory-error", "/demo/memory-error", 1),

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     rate: f64,
     /// How long; with --count it follows from the rate
-    #[arg(long, default_value = "30s", value_parser = crate::duration::parse)]
+    #[arg(long, default_value = "1m", value_parser = crate::duration::parse)]
     duration: Duration,
     /// Exactly so many requests, instead of a duration
     #[arg(long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=MAX_REQUESTS as u64))]

@@ -51,7 +51,7 @@ impl Report<'_> {
         if self.late > 0 {
             writeln!(
                 f,
-                "{} were sent late, because --concurrency allows no more at once",
+                "{} were sent late: everything that --concurrency allows was under way, or this machine was busy",
                 self.late
             )?;
         }
