@@ -53,7 +53,7 @@ LATENCY = Objective(
 OBJECTIVES = (AVAILABILITY, LATENCY)
 
 #: Windows that the rules record, with how often: nobody needs the three-day window every 15 seconds.
-SHORT_WINDOWS = ("1m", "5m", "30m", "1h")
+SHORT_WINDOWS = ("1m", "2m", "5m", "30m", "1h")
 LONG_WINDOWS = ("2h", "6h", "1d", "3d")
 
 
@@ -70,7 +70,7 @@ FAST = (Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m"))
 SLOW = (Burn(3, "1d", "2h"), Burn(1, "3d", "6h"))
 #: The same arithmetic at the scale of a lesson: fires within a minute or two of a fault and resolves as fast. Demo only:
 #: in production it would page for every hiccup.
-DRILL = (Burn(14.4, "5m", "1m"),)
+DRILL = (Burn(14.4, "2m", "1m"),)
 #: Requests per second below which a ratio means nothing: one failure among three is no outage.
 ENOUGH_TRAFFIC = 0.1
 
@@ -126,7 +126,7 @@ def rules_yaml() -> str:
         for suffix, burns, severity, guard, summary, impact in (
             ("BudgetBurnsFast", FAST, "page", True, "burns its error budget fast", "At this pace the month's budget is gone within days."),
             ("BudgetBurnsSlow", SLOW, "ticket", False, "burns its error budget slowly", "At this pace the month's budget will not last the month."),
-            ("Drill", DRILL, "page", True, "fails right now", "Five-minute window of the drills, demo scale only."),
+            ("Drill", DRILL, "page", True, "fails right now", "Two-minute window of the drills, demo scale only."),
         ):
             lines.extend(
                 [

@@ -41,10 +41,10 @@ def section(objective: slo.Objective):
         ),
         graph(
             "Bad requests",
-            "Share of bad requests in the last five minutes and in the last minute: what the drill alert watches.",
-            prom(f'max({slo.RATIO}5m{{slo="{objective.name}"}})', "5m"),
+            "Share of bad requests in the last two minutes and in the last one: what the drill alert watches. It fires above 14.4 times the budget.",
+            prom(f'max({slo.RATIO}2m{{slo="{objective.name}"}})', "2m"),
             prom(f'max({slo.RATIO}1m{{slo="{objective.name}"}})', "1m"),
-            unit="percentunit", width=15, height=5, colors={"5m": "light-orange", "1m": style.QUIET},
+            unit="percentunit", width=15, height=5, colors={"2m": "light-orange", "1m": style.QUIET},
         ),
     ]
 
