@@ -37,12 +37,12 @@ CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 ##@ The stack: Docker with Compose, nothing else
 
 up: ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds profiles
-	@COMPOSE_PROFILES=$(call list,full $(PROFILE)) $(COMPOSE) up --detach
+	@$(with-systems) $(COMPOSE) up --detach --remove-orphans
 	@$(MAKE) --no-print-directory wait
 
 up-light: ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
 	@$(COMPOSE) --profile full rm --stop --force mimir-2 mimir-3 minio minio-init
-	@COMPOSE_PROFILES=$(call list,$(PROFILE)) $(COMPOSE) --env-file .env --env-file .env.light up --detach
+	@$(with-systems) $(COMPOSE) --env-file .env --env-file .env.light up --detach --remove-orphans
 	@$(MAKE) --no-print-directory wait
 
 down: ## Stop and remove the containers; the data stays
@@ -90,23 +90,31 @@ test-alloy-profiles: ## The same with a CPU profile, in Pyroscope
 test-load: ## Ten seconds of mixed load
 	@$(MAKE) --no-print-directory generate-load ARGS='--rate 5 --duration 10s $(ARGS)'
 
-# $(call list,a b): a,b
-empty :=
+# A profile is a folder of systems/: its compose.yml is laid over the base. Every other command knows all of them.
+files = docker-compose.yml$(subst $(empty) systems/,:systems/,$(empty)$(patsubst %, systems/%/compose.yml,$(1)))
 comma := ,
-list = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
+empty :=
+with-systems = COMPOSE_FILE=$(call files,$(subst $(comma), ,$(PROFILE)))
 
 ##@ Tests
 
 # With CI=true it installs what is missing by itself, and a skip is a failure.
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
-	@$(MAKE) --no-print-directory lint build test-rust test-python
+	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-python
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
 
 test-python: ## The API against its own description, and the click path in a real browser
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); .venv/bin/pytest tests $(ARGS)
+
+test-grafana: ## Dashboards are as generated, and every alert fires and rests as its tests say
+	@$(call need,.venv/bin/python,drift of the dashboards); cd grafana && ../.venv/bin/python -m generate --check
+	@$(call need,promtool,tests of the alerts); promtool check rules mimir/rules/anonymous/*.yaml && promtool test rules mimir/tests/*.yaml
+
+dashboards: ## Generate grafana/dashboards and the burn-rate rules anew
+	cd grafana && ../.venv/bin/python -m generate
 
 screenshots: ## Take the pictures in docs/images anew, with the browser test
 	SCREENSHOTS=1 .venv/bin/pytest tests/browser
@@ -135,4 +143,4 @@ help: ## List the targets
 
 .PHONY: alloy-reload clean down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light wait \
-  advisories bench build demo generate-load generate-logs help lint screenshots test test-deps test-python test-rust
+  advisories bench build demo generate-load generate-logs dashboards help lint screenshots test test-deps test-grafana test-python test-rust
