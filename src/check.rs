@@ -1,30 +1,49 @@
 //! The container's health probe: asks the process beside it whether it is ready.
+//!
+//! It speaks HTTP by hand: a probe runs every few seconds and should cost nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::settings::Settings;
 
-/// Seconds that the probe waits.
+/// How long the probe waits for a connection, and for each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks `/readyz` at the address that settings name; an error says what was answered.
-pub fn ready(settings: &Settings) -> Result<(), String> {
+/// Bytes of the answer that are read.
+const ENOUGH: u64 = 16 * 1024;
+
+/// What is wrong with the process.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    #[error("http://{0}/readyz does not answer: {1}")]
+    Silent(SocketAddr, std::io::Error),
+    #[error("http://{0}/readyz answered: {1}")]
+    Answered(SocketAddr, String),
+}
+
+/// Asks `/readyz` at the address that settings name.
+pub fn ready(settings: &Settings) -> Result<(), NotReady> {
     let address = reachable(settings.listen);
-    let url = format!("http://{address}/readyz");
-    let client = reqwest::blocking::Client::builder()
-        .timeout(PATIENCE)
-        .no_proxy()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let response = client.get(&url).send();
-    let response = response.map_err(|error| format!("{url} does not answer: {error}"))?;
-    let status = response.status();
-    if status.is_success() {
+    let answer = ask(address).map_err(|error| NotReady::Silent(address, error))?;
+    if answer.starts_with("HTTP/1.1 200 ") {
         return Ok(());
     }
-    let reason = response.text().unwrap_or_default();
-    Err(format!("{url} answered {status}: {reason}"))
+    Err(NotReady::Answered(address, answer))
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(ENOUGH).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// An address that listens everywhere is asked on loopback.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::telemetry::actix::RequestId;
+use crate::telemetry::actix::{RequestId, annotate};
 use crate::telemetry::context;
 
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
@@ -152,7 +152,7 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     detail: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    cause: Option<Cause>,
     extensions: Map<String, Value>,
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -163,7 +163,7 @@ impl Error {
         Self {
             kind,
             detail: detail.into(),
-            source: None,
+            cause: None,
             extensions: Map::new(),
             header: None,
         }
@@ -176,8 +176,8 @@ impl Error {
     }
 
     /// Keeps its cause for log and span; the caller does not see it.
-    pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Box::new(source));
+    pub fn because(mut self, cause: impl StdError) -> Self {
+        self.cause = Some(Cause(causes(&cause)));
         self
     }
 
@@ -200,23 +200,44 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&self.detail)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.cause
+            .as_ref()
+            .map(|cause| cause as &(dyn StdError + 'static))
     }
 }
+
+/// An error and its causes as one text. Some libraries repeat the next cause in their own message, some do not: what has
+/// been said is not said again.
+pub fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What was behind an error, in words.
+#[derive(Debug)]
+struct Cause(String);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Cause {}
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
@@ -319,7 +340,7 @@ pub async fn edge<B: MessageBody + 'static>(
             }
         };
         if let Some(error) = error {
-            report(error);
+            report(error, response.request());
             let document = document(error, response.request());
             return Ok(answer(response, status, &document).map_into_right_body());
         }
@@ -328,12 +349,15 @@ pub async fn edge<B: MessageBody + 'static>(
 }
 
 /// One log record an error; a server error is also an exception on the span.
-fn report(error: &Error) {
+fn report(error: &Error, request: &HttpRequest) {
     let status = i64::from(error.kind.status().as_u16());
     let code = error.kind.code();
     if error.kind.status().is_server_error() {
+        annotate(request, "error.type", code);
         context::record_exception(error);
-        tracing::error!(http.response.status_code = status, error.type = code, "request failed: {error}");
+        let cause = error.cause.as_ref();
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        tracing::error!(http.response.status_code = status, error.type = code, "request failed: {error}{cause}");
     } else {
         tracing::info!(http.response.status_code = status, error.type = code, "request refused: {error}");
     }

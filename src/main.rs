@@ -1,11 +1,10 @@
 //! Table of contents of the process: settings → telemetry → build → run → flush, always flush.
 use std::error::Error;
-use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser;
 use signalbox::cli::{Cli, Command};
-use signalbox::server::{Server, identity};
+use signalbox::server::{self, Server};
 use signalbox::settings::{Role, Settings};
 use signalbox::{check, signals, telemetry};
 
@@ -31,12 +30,12 @@ fn main() -> ExitCode {
 
 fn run(role: Role) -> Result<(), Box<dyn Error>> {
     let settings = Settings::from_env(role)?;
-    let guard = telemetry::init(&telemetry::Settings::from_env(identity(role))?)?;
+    let guard = telemetry::init(&Settings::telemetry(role)?)?;
     let flush_timeout = settings.flush_timeout;
 
     let served = actix_web::rt::System::new().block_on(async {
         let stop = signals::first()?;
-        let listener = TcpListener::bind(settings.listen)?;
+        let listener = server::listen(&settings)?;
         let server = Server::build(settings, listener, guard.pull()).await?;
         server.run_until(stop).await
     });

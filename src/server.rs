@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -23,20 +23,8 @@ use crate::limits::{Limits, admit};
 use crate::routes::health::Readiness;
 use crate::routes::{self, demo};
 use crate::settings::{Role, Settings};
-use crate::telemetry::Identity;
 use crate::telemetry::actix::Instrument;
 use crate::telemetry::metrics::Pull;
-
-/// What the process says of itself in its telemetry.
-pub fn identity(role: Role) -> Identity {
-    Identity {
-        service_name: role.service_name(),
-        service_namespace: "signalbox",
-        service_version: env!("CARGO_PKG_VERSION"),
-        metric_prefix: "signalbox",
-        request_id_attribute: "signalbox.request.id",
-    }
-}
 
 /// What kept the server from being built.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +37,26 @@ pub enum BuildError {
     Queue(#[from] QueueError),
     #[error("SIGNALBOX_WORKER_URL: {0}")]
     Worker(#[from] WorkerError),
+    #[error("{variable}={address} cannot be listened on: {error}")]
+    Listen {
+        variable: &'static str,
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Takes the address that settings name.
+pub fn listen(settings: &Settings) -> Result<TcpListener, BuildError> {
+    TcpListener::bind(settings.listen).map_err(|error| BuildError::Listen {
+        variable: match settings.role {
+            Role::Api => "SIGNALBOX_LISTEN",
+            Role::Worker => "SIGNALBOX_WORKER_LISTEN",
+        },
+        address: settings.listen,
+        error,
+    })
 }
 
 /// A server that listens and is ready to run.

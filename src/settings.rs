@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::faults::Plan;
+use crate::telemetry;
 pub use crate::telemetry::SettingError;
 
 /// What this process is.
@@ -181,6 +182,23 @@ impl Settings {
         Self::from_lookup(role, |name| std::env::var(name).ok())
     }
 
+    /// Reads the telemetry's settings. Where `RUST_LOG` is absent the records of the log demo are kept whatever their
+    /// level: it is there to show all five.
+    pub fn telemetry(role: Role) -> Result<telemetry::Settings, SettingError> {
+        let identity = telemetry::Identity {
+            service_name: role.service_name(),
+            service_namespace: "signalbox",
+            service_version: env!("CARGO_PKG_VERSION"),
+            metric_prefix: "signalbox",
+            request_id_attribute: "signalbox.request.id",
+        };
+        telemetry::Settings::from_lookup(identity, |name| {
+            let value = std::env::var(name).ok();
+            let given = value.filter(|value| !value.trim().is_empty());
+            given.or_else(|| (name == "RUST_LOG").then(|| LOG_FILTER.to_owned()))
+        })
+    }
+
     /// Reads from `lookup` instead of the environment, for tests.
     pub fn from_lookup(
         role: Role,
@@ -282,6 +300,9 @@ impl Settings {
         })
     }
 }
+
+/// `RUST_LOG` where it is absent.
+const LOG_FILTER: &str = "info,actix_server=warn,signalbox::routes::demo::logs=trace";
 
 /// Looks variables up and says what is allowed when one is wrong.
 struct Reader<L>(L);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::deps::queue::Job;
+use crate::error::causes;
 use crate::settings::Settings;
 use crate::telemetry::client::send;
 
@@ -26,24 +27,12 @@ pub struct Quote {
 /// Why the worker did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    #[error("the worker does not answer: {}", chain(.0))]
+    #[error("the worker does not answer: {}", causes(.0))]
     Away(#[from] reqwest::Error),
     #[error("the worker answered {0}")]
     Refused(StatusCode),
     #[error("the worker's URL is wrong: {0}")]
     Url(String),
-}
-
-/// The whole chain of causes: reqwest's own message stops before the one that helps.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl WorkerError {
@@ -70,6 +59,8 @@ impl WorkerClient {
     pub fn new(settings: &Settings) -> Result<Self, WorkerError> {
         let base = reqwest::Url::parse(&settings.worker_url)
             .map_err(|error| WorkerError::Url(error.to_string()))?;
+        // The client of a plain URL wants a TLS provider too. An error says that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(settings.worker_timeout)
             .connect_timeout(settings.worker_timeout)

@@ -22,7 +22,7 @@ use crate::jobs::Jobs;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often dependencies are checked when nobody asks.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the process depends on. Cheap to clone.
 #[derive(Clone)]

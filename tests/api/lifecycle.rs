@@ -1,0 +1,201 @@
+//! Start and stop.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::harness::{App, Lens, Process, SILENT, TempDir, eventually, exporting};
+
+/// A collector that accepts connections and never answers.
+fn hanging_collector() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            kept.push(stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn the_stop_lets_requests_finish_and_flushes() {
+    // Arrange
+    let mut app = App::start();
+    let (status, trace_id) = std::thread::scope(|scope| {
+        let request = scope.spawn(|| {
+            app.api
+                .request(reqwest::Method::GET, "/api?sc=200&delay_ms=1200")
+                .send()
+        });
+        eventually("the request is in flight", || {
+            let text = app.get("/metrics").text;
+            let active = text
+                .lines()
+                .find(|line| line.starts_with("http_server_active_requests{"))?;
+            (!active.ends_with(" 1") && !active.ends_with(" 0")).then_some(())
+        });
+        // Act
+        app.api.signal("-TERM");
+        let answer = crate::harness::Answer::of(request.join().expect("no panic"));
+        (answer.status, answer.trace_id())
+    });
+    let exit = app.api.wait();
+    // Assert
+    assert_eq!((status, exit.code()), (200, Some(0)));
+    let spans = app.lens.trace(&trace_id, |spans| !spans.is_empty());
+    assert_eq!(spans[0].attributes["http.route"], "/api");
+    let refused = std::net::TcpStream::connect(app.api.address());
+    assert!(refused.is_err(), "nobody listens any more");
+}
+
+#[test]
+fn accepted_jobs_are_done_before_the_worker_stops() {
+    let mut app = App::with(&[("SIGNALBOX_JOB_CONCURRENCY", "1")]);
+    for _ in 0..10 {
+        assert!(app.get("/demo/work").json()["job_id"].is_string());
+    }
+    assert_eq!(app.worker.stop().code(), Some(0));
+    let sent = app
+        .worker
+        .records()
+        .iter()
+        .filter(|record| record["message"] == "invoice sent")
+        .count();
+    assert_eq!(sent, 10);
+}
+
+#[test]
+fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
+    // Arrange: traces, metrics, logs and profiles all hang.
+    let directory = TempDir::new("hanging");
+    let collector = hanging_collector();
+    let exporting = exporting(&collector);
+    let mut variables: Vec<(&str, &str)> =
+        exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    variables.push(("PYROSCOPE_SERVER_ADDRESS", &collector));
+    let mut api = Process::start("serve", directory.path(), &variables);
+    for _ in 0..20 {
+        assert_eq!(api.get("/ping").status, 200);
+    }
+    // Act
+    let start = Instant::now();
+    let status = api.stop();
+    // Assert
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        api.stderr().contains("not flushed"),
+        "what was lost is said"
+    );
+}
+
+#[test]
+fn the_second_signal_exits_at_once() {
+    // Arrange: a request that outlives the test, and a collector that hangs.
+    let directory = TempDir::new("second");
+    let collector = hanging_collector();
+    let exporting = exporting(&collector);
+    let mut variables: Vec<(&str, &str)> =
+        exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    variables.extend([
+        ("SIGNALBOX_SHUTDOWN_TIMEOUT_S", "60"),
+        ("SIGNALBOX_FLUSH_TIMEOUT_MS", "60000"),
+    ]);
+    let mut api = Process::start("serve", directory.path(), &variables);
+    let mut stream = std::net::TcpStream::connect(api.address()).expect("a connection");
+    write!(
+        stream,
+        "GET /ping?fault=latency_ms%3D9000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    .expect("sent");
+    eventually("the request is in flight", || {
+        api.lines()
+            .iter()
+            .any(|line| line.contains("fault injected"))
+            .then_some(())
+    });
+    // Act
+    api.signal("-TERM");
+    eventually("it is stopping", || {
+        api.lines()
+            .iter()
+            .any(|line| line.contains("stopping"))
+            .then_some(())
+    });
+    api.signal("-INT");
+    let status = api.wait();
+    // Assert
+    assert_eq!(status.code(), Some(130));
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(
+        !answer.contains("200 OK"),
+        "the request was cut off: {answer}"
+    );
+}
+
+#[test]
+fn the_port_is_said_and_a_taken_one_is_an_error_that_still_flushes() {
+    // Arrange
+    let lens = Lens::start();
+    let directory = TempDir::new("port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let exporting = exporting(lens.url());
+    let mut variables: Vec<(&str, &str)> =
+        exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    variables.push(("SIGNALBOX_LISTEN", &address));
+    // Act
+    let mut process = Process::spawn("serve", directory.path(), &variables);
+    let status = process.wait();
+    // Assert
+    assert_eq!(status.code(), Some(1));
+    let stderr = process.stderr();
+    assert!(
+        stderr.contains("SIGNALBOX_LISTEN") && stderr.contains(&address),
+        "{stderr}"
+    );
+    eventually("the reason reached the viewer", || {
+        let logs = crate::harness::otlp::logs(&lens.get("/api/logs?level=ERROR")?);
+        logs.iter()
+            .any(|log| log.body.contains(&address))
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_database_that_stays_away_fails_the_start() {
+    let directory = TempDir::new("away");
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .expect("a free port")
+        .local_addr()
+        .expect("an address");
+    let url = format!("postgres://signalbox:secret@{closed}/signalbox");
+    let variables = [
+        SILENT[0],
+        SILENT[2],
+        ("DATABASE_URL", url.as_str()),
+        ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "700"),
+    ];
+    let mut process = Process::spawn("serve", directory.path(), &variables);
+    let status = process.wait();
+    let stderr = process.stderr();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        stderr.contains("DATABASE_URL") && stderr.contains("cannot be opened"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("secret"), "{stderr}");
+    assert!(
+        process
+            .lines()
+            .iter()
+            .any(|line| line.contains("trying again"))
+    );
+}

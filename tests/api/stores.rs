@@ -1,0 +1,332 @@
+//! Real PostgreSQL and Redis, taken away and brought back while the service runs.
+
+use serde_json::json;
+
+use crate::harness::otlp::{Span, total};
+use crate::harness::servers::{Postgres, Redis};
+use crate::harness::{App, eventually};
+
+#[test]
+fn postgres_serves_the_same_orders_with_the_same_spans() {
+    // Arrange
+    let Some(mut postgres) = Postgres::start() else {
+        return;
+    };
+    let app = App::with(&[
+        ("DATABASE_URL", &postgres.url()),
+        ("SIGNALBOX_DATABASE_ACQUIRE_TIMEOUT_MS", "500"),
+    ]);
+    // Act
+    let answer = app.get("/demo/work?quantity=2");
+    // Assert: the same statements in the same order as with SQLite
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(
+        (&answer.json()["order"]["id"], &answer.json()["degraded"]),
+        (&json!(1), &json!([]))
+    );
+    let spans = app.lens.trace(&answer.trace_id(), |spans| {
+        spans.iter().any(|span| span.name == "GET /demo/work")
+    });
+    let calls: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.attributes.contains_key("db.system.name"))
+        .collect();
+    let mut names: Vec<&str> = calls.iter().map(|span| span.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "BEGIN",
+            "COMMIT",
+            "INSERT order_items",
+            "INSERT orders",
+            "SELECT orders order_items",
+            "SELECT products",
+            "UPDATE products"
+        ]
+    );
+    let port = postgres.port().to_string();
+    for span in calls {
+        let expected = [
+            ("db.system.name", "postgresql"),
+            ("db.namespace", "postgres"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", &port),
+        ];
+        for (key, value) in expected {
+            assert_eq!(
+                span.attributes.get(key).map(String::as_str),
+                Some(value),
+                "{key} of {}",
+                span.name
+            );
+        }
+        assert_eq!(span.kind, 3);
+    }
+    // The database's own error is on its span
+    let failed = app.get("/demo/work-error");
+    assert_eq!(failed.status, 500);
+    let spans = app.lens.trace(&failed.trace_id(), |spans| {
+        spans.iter().any(|span| span.kind == 2)
+    });
+    let insert = spans
+        .iter()
+        .find(|span| span.name == "INSERT order_items")
+        .expect("the insert");
+    assert_eq!(
+        insert.attributes["db.response.status_code"], "23503",
+        "foreign key violation"
+    );
+    assert_eq!(insert.attributes["error.type"], "constraint");
+    // Real waits in the database
+    for (plan, name) in [
+        ("slow_query_ms%3D200", "SELECT"),
+        ("lock_wait_ms%3D200", "UPDATE products"),
+    ] {
+        let answer = app.get(&format!("/ping?fault={plan}"));
+        assert_eq!(answer.status, 200, "{plan}: {}", answer.text);
+        let spans = app.lens.trace(&answer.trace_id(), |spans| {
+            spans.iter().any(|span| span.kind == 2)
+        });
+        let longest = spans
+            .iter()
+            .filter(|span| span.name == name)
+            .map(|span| span.millis)
+            .fold(0.0, f64::max);
+        assert!(longest >= 190.0, "{plan}: {longest} ms");
+    }
+
+    // Act: the database goes
+    postgres.down();
+    // Assert
+    let ready = eventually("not ready", || {
+        let ready = app.get("/readyz");
+        (ready.status == 503).then_some(ready)
+    });
+    let problem = ready.json();
+    assert_eq!(ready.header("content-type"), "application/problem+json");
+    assert_eq!(problem["checks"]["database"]["status"], "away");
+    assert!(
+        problem["checks"]["database"]["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty())
+    );
+    assert_eq!(app.get("/healthz").status, 200, "the process is alive");
+    let refused = app.get("/demo/work-error");
+    assert_eq!(
+        (refused.status, &refused.json()["type"]),
+        (503, &json!("urn:signalbox:problem:dependency-unavailable"))
+    );
+
+    // Act: and comes back
+    postgres.up();
+    // Assert
+    eventually("ready again", || {
+        (app.get("/readyz").status == 200).then_some(())
+    });
+    eventually("orders again", || {
+        (app.get("/demo/work").status == 200).then_some(())
+    });
+    let records = app.api.records();
+    let said = |text: &str| {
+        records
+            .iter()
+            .any(|record| record["message"].as_str().is_some_and(|m| m.contains(text)))
+    };
+    assert!(said("database is away") && said("database answers again"));
+}
+
+#[test]
+fn a_database_that_starts_late_is_waited_for() {
+    let Some(mut postgres) = Postgres::start() else {
+        return;
+    };
+    postgres.down();
+    let url = postgres.url();
+    let app = std::thread::scope(|scope| {
+        let app = scope.spawn(|| {
+            App::with(&[
+                ("DATABASE_URL", &url),
+                ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "20000"),
+            ])
+        });
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        postgres.up();
+        app.join().expect("it starts")
+    });
+    assert_eq!(app.get("/demo/work").status, 200);
+    assert!(
+        app.api
+            .lines()
+            .iter()
+            .any(|line| line.contains("trying again"))
+    );
+}
+
+#[test]
+fn redis_caches_and_carries_jobs_and_may_go_and_come_back() {
+    // Arrange
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let app = App::with(&[
+        ("REDIS_URL", &redis.url()),
+        ("SIGNALBOX_CACHE_TTL_MS", "600000"),
+    ]);
+    // Act
+    let answer = app.get("/demo/work");
+    // Assert: cache spans and the stream
+    assert_eq!(
+        (
+            answer.status,
+            &answer.json()["cache"],
+            &answer.json()["degraded"]
+        ),
+        (200, &json!("miss"), &json!([]))
+    );
+    let spans = app.lens.trace(&answer.trace_id(), |spans| {
+        spans.iter().any(|span| span.name == "GET /demo/work")
+    });
+    for (name, operation, result) in [("GET", "get", "miss"), ("SET", "set", "stored")] {
+        let span = spans
+            .iter()
+            .find(|span| span.name == name && span.kind == 3)
+            .expect(name);
+        let expected = [
+            ("db.system.name", "redis"),
+            ("db.operation.name", name),
+            ("db.namespace", "0"),
+            ("server.address", "127.0.0.1"),
+            ("signalbox.cache.backend", "redis"),
+            ("signalbox.cache.operation", operation),
+            ("signalbox.cache.result", result),
+        ];
+        for (key, value) in expected {
+            assert_eq!(
+                span.attributes.get(key).map(String::as_str),
+                Some(value),
+                "{key} of {name}"
+            );
+        }
+    }
+    assert!(
+        !spans.iter().any(|span| span.name == "POST /jobs"),
+        "the job goes by stream"
+    );
+    let producer = spans
+        .iter()
+        .find(|span| span.kind == 4)
+        .expect("a producer");
+    assert_eq!(producer.attributes["messaging.system"], "redis");
+    let consumer = consumer_of(&app, producer);
+    assert_eq!(consumer.attributes["messaging.system"], "redis");
+    assert_eq!(consumer.parent, "");
+    assert_eq!(
+        app.worker.get("/readyz").json()["checks"]["queue"]["status"],
+        "ok"
+    );
+
+    // Act: Redis goes
+    redis.down();
+    let answer = eventually("the cache is missed", || {
+        let answer = app.get("/demo/work");
+        (answer.json()["degraded"] == json!(["cache"])).then_some(answer)
+    });
+    // Assert: an answer all the same, with a warning, and the job by HTTP
+    assert_eq!(
+        (answer.status, &answer.json()["cache"]),
+        (200, &json!("unavailable"))
+    );
+    assert!(answer.json()["job_id"].is_string());
+    let spans = app.lens.trace(&answer.trace_id(), |spans| {
+        spans.iter().any(|span| span.name == "GET /demo/work")
+    });
+    let systems: Vec<(&str, u64)> = spans
+        .iter()
+        .filter(|span| span.kind == 4)
+        .map(|span| (span.attributes["messaging.system"].as_str(), span.status))
+        .collect();
+    assert_eq!(systems, [("redis", 2), ("http", 0)]);
+    let logs = app.lens.logs(&answer.trace_id(), |logs| {
+        logs.iter()
+            .any(|log| log.body.starts_with("GET /demo/work"))
+    });
+    assert_eq!(
+        logs.iter()
+            .filter(|log| log.severity == "WARN" && log.service == "signalbox-api")
+            .count(),
+        2,
+        "{logs:#?}"
+    );
+    let ready = app.get("/readyz");
+    assert_eq!(
+        (ready.status, &ready.json()["status"]),
+        (200, &json!("degraded"))
+    );
+    assert_eq!(ready.json()["checks"]["cache"]["status"], "away");
+
+    // Act: and comes back, empty
+    redis.up();
+    // Assert
+    eventually("ready again", || {
+        (app.get("/readyz").json()["status"] == "ok").then_some(())
+    });
+    let answer = eventually("cached again", || {
+        let answer = app.get("/demo/work");
+        (answer.json()["degraded"] == json!([])).then_some(answer)
+    });
+    let spans = app.lens.trace(&answer.trace_id(), |spans| {
+        spans.iter().any(|span| span.name == "GET /demo/work")
+    });
+    let producer = spans
+        .iter()
+        .find(|span| span.kind == 4)
+        .expect("a producer");
+    assert_eq!(producer.attributes["messaging.system"], "redis");
+    consumer_of(&app, producer);
+    let points = app
+        .lens
+        .metric("signalbox-api", "db.client.operation.duration");
+    assert!(
+        total(
+            &points,
+            &[("db.system.name", "redis"), ("error.type", "unavailable")]
+        ) >= 1.0,
+        "{points:#?}"
+    );
+}
+
+/// The span that does the job that `producer` handed over.
+fn consumer_of(app: &App, producer: &Span) -> Span {
+    eventually("the job is done", || {
+        let document = app
+            .lens
+            .get("/api/traces?service=signalbox-worker&limit=200")?;
+        let spans = crate::harness::otlp::spans(&document);
+        let link = [(producer.trace_id.clone(), producer.id.clone())];
+        spans
+            .into_iter()
+            .find(|span| span.kind == 5 && span.links == link)
+    })
+}
+
+#[test]
+fn a_start_without_redis_is_no_failure() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    redis.down();
+    let app = App::with(&[("REDIS_URL", &redis.url())]);
+    let answer = app.get("/demo/work");
+    assert_eq!(
+        (answer.status, &answer.json()["degraded"]),
+        (200, &json!(["cache"]))
+    );
+    redis.up();
+    eventually("Redis is found", || {
+        (app.get("/demo/work").json()["degraded"] == json!([])).then_some(())
+    });
+    eventually("the worker finds it too", || {
+        (app.worker.get("/readyz").json()["status"] == "ok").then_some(())
+    });
+}
