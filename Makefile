@@ -36,7 +36,7 @@ CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 
 ##@ The stack: Docker with Compose, nothing else
 
-up: ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds profiles
+up: ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds systems
 	@$(with-systems) $(COMPOSE) up --detach --remove-orphans
 	@$(MAKE) --no-print-directory wait
 
@@ -90,11 +90,12 @@ test-alloy-profiles: ## The same with a CPU profile, in Pyroscope
 test-load: ## Ten seconds of mixed load
 	@$(MAKE) --no-print-directory generate-load ARGS='--rate 5 --duration 10s $(ARGS)'
 
-# A profile is a folder of systems/: its compose.yml is laid over the base. Every other command knows all of them.
-files = docker-compose.yml$(subst $(empty) systems/,:systems/,$(empty)$(patsubst %, systems/%/compose.yml,$(1)))
+# A profile is a folder of systems/, whose compose.yml is laid over the base. Every command but `up` knows all of them.
 comma := ,
-empty :=
-with-systems = COMPOSE_FILE=$(call files,$(subst $(comma), ,$(PROFILE)))
+space := $(subst x,,x x)
+files = $(subst $(space),:,$(strip docker-compose.yml $(1)))
+with-systems = COMPOSE_FILE=$(call files,$(patsubst %,systems/%/compose.yml,$(subst $(comma), ,$(PROFILE))))
+export COMPOSE_FILE := $(call files,$(wildcard systems/*/compose.yml))
 
 ##@ Tests
 

@@ -11,11 +11,19 @@ pub struct Part {
     pub address: String,
 }
 
-/// Reads `SIGNALBOX_STACK`, leaving out what `ABSENT` names (`a|b`: what the light shape does not start).
+/// Reads `SIGNALBOX_STACK`, and `SIGNALBOX_STACK_…` of each system laid over the base; leaves out what `ABSENT` names (`a|b`: what the
+/// light shape does not start).
 pub fn from_env() -> Result<Vec<Part>, String> {
-    let list = std::env::var("SIGNALBOX_STACK")
-        .map_err(|_| "SIGNALBOX_STACK is not set: this runs in the container `probe`".to_owned())?;
-    parse(&list, &std::env::var("ABSENT").unwrap_or_default())
+    let mut lists: Vec<(String, String)> = std::env::vars()
+        .filter(|(name, _)| name == "SIGNALBOX_STACK" || name.starts_with("SIGNALBOX_STACK_"))
+        .collect();
+    if lists.is_empty() {
+        return Err("SIGNALBOX_STACK is not set: this runs in the container `probe`".to_owned());
+    }
+    lists.sort();
+    let absent = std::env::var("ABSENT").unwrap_or_default();
+    let parts: Result<Vec<_>, _> = lists.iter().map(|(_, list)| parse(list, &absent)).collect();
+    Ok(parts?.into_iter().flatten().collect())
 }
 
 fn parse(list: &str, absent: &str) -> Result<Vec<Part>, String> {
