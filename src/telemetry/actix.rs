@@ -779,7 +779,7 @@ mod tests {
             "/slow",
             web::get().to(|| async {
                 std::future::pending::<()>().await;
-                HttpResponse::Ok()
+                HttpResponse::Ok().finish()
             }),
         );
         let app = test::init_service(app).await;

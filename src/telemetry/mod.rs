@@ -238,3 +238,46 @@ fn method_index(method: &str) -> usize {
 fn method(method: &str) -> &'static str {
     METHODS[method_index(method)]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn sources() -> Vec<(PathBuf, String)> {
+        let folder = Path::new(file!()).parent().unwrap();
+        let files = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let sources =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+        sources
+            .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_folder_names_nothing_around_it() {
+        let (own, any) = (concat!("crate", "::telemetry::"), concat!("crate", "::"));
+        let sources = sources();
+        assert!(sources.len() > 10);
+        for (path, text) in &sources {
+            for (at, _) in text.match_indices(any) {
+                let path_named = text[at..].lines().next().unwrap();
+                assert!(
+                    path_named.starts_with(own),
+                    "{}: {path_named}",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_settings_read_the_environment() {
+        for (path, text) in sources() {
+            let reads = text.contains(concat!("env", "::var"));
+            assert_eq!(reads, path.ends_with("settings.rs"), "{}", path.display());
+        }
+    }
+}

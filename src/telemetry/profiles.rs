@@ -208,21 +208,23 @@ pub fn cpu_flamegraph(duration: Duration) -> Result<Vec<u8>, ProfileError> {
 /// [`ProfileError::Unsupported`] when it is switched off or jemalloc does not profile here.
 pub fn heap() -> Result<Vec<u8>, ProfileError> {
     static ONE: Mutex<()> = Mutex::new(()); // the backend refuses a second caller
-    if !HEAP.load(Relaxed) {
-        return Err(ProfileError::Unsupported(
-            "heap profiles are switched off by PYROSCOPE_PROFILES",
-        ));
-    }
     let _one = locked(&ONE);
-    let backend = jemalloc_backend().initialize().map_err(|_| {
-        ProfileError::Unsupported(
-            "heap profiles need Linux and jemalloc as the program's allocator",
-        )
-    })?;
-    match report(&backend)?.data {
+    match report(&heap_profiler()?)?.data {
         ReportData::RawPprof(profile) => Ok(profile),
         ReportData::Reports(_) => Err(failed("the heap profiler returned no profile")),
     }
+}
+
+fn heap_profiler() -> Result<BackendImpl<BackendReady>, ProfileError> {
+    if !HEAP.load(Relaxed) {
+        let reason = "heap profiles are switched off by PYROSCOPE_PROFILES";
+        return Err(ProfileError::Unsupported(reason));
+    }
+    jemalloc_backend().initialize().map_err(|_| {
+        ProfileError::Unsupported(
+            "heap profiles need Linux and jemalloc as the program's allocator",
+        )
+    })
 }
 
 /// Lines of `outermost;…;innermost count`.
@@ -406,7 +408,7 @@ pub(super) fn start(
         ));
     }
     if settings.heap {
-        match heap() {
+        match heap_profiler() {
             Ok(_) => agents.0.push(agent(
                 "heap profiles",
                 "memory",

@@ -100,12 +100,13 @@ fn process(meter: &Meter) {
             }
         })
         .build();
-    let amounts: [(
+    type Amount = (
         &'static str,
         &'static str,
         &'static str,
         fn() -> Option<i64>,
-    ); 4] = [
+    );
+    let amounts: [Amount; 4] = [
         (
             "process.memory.usage",
             "By",

@@ -169,7 +169,9 @@ pub(super) fn with_context<R>(span: &tracing::Span, f: impl FnOnce(&Context) -> 
 }
 
 /// Finds a span's context without knowing the subscriber's type.
-struct ContextOf(fn(&Dispatch, &Id, &mut dyn FnMut(&Context)));
+struct ContextOf(fn(&Dispatch, &Id, With<'_>));
+
+type With<'a> = &'a mut dyn FnMut(&Context);
 
 /// The layer that makes spans of `tracing` spans, and their context the current one while they are entered, so that log
 /// records, exemplars and outbound calls find it.
