@@ -435,7 +435,8 @@ fn summed<'a>(
     sums
 }
 
-fn number(point: &NumberDataPoint) -> f64 {
+/// The value of a point of a gauge or a sum.
+pub fn number(point: &NumberDataPoint) -> f64 {
     match point.value {
         Some(number_data_point::Value::AsDouble(value)) => value,
         Some(number_data_point::Value::AsInt(value)) => value as f64,
@@ -445,13 +446,13 @@ fn number(point: &NumberDataPoint) -> f64 {
 
 /// Start and time in nanoseconds.
 fn times(point: &Point) -> (i64, i64) {
-    let (start, time) = match point {
-        Point::Number(point) => (point.start_time_unix_nano, point.time_unix_nano),
-        Point::Histogram(point) => (point.start_time_unix_nano, point.time_unix_nano),
-        Point::Exponential(point) => (point.start_time_unix_nano, point.time_unix_nano),
-        Point::Summary(point) => (point.start_time_unix_nano, point.time_unix_nano),
+    let start = match point {
+        Point::Number(point) => point.start_time_unix_nano,
+        Point::Histogram(point) => point.start_time_unix_nano,
+        Point::Exponential(point) => point.start_time_unix_nano,
+        Point::Summary(point) => point.start_time_unix_nano,
     };
-    (start as i64, time as i64)
+    (start as i64, point.time())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod attributes;
 mod chart;
 mod flame;
 mod ingest;
+mod pages;
 mod problem;
 mod quantile;
 mod query;

@@ -13,14 +13,14 @@ use crate::ingest::Limits;
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::store::{OpenError, Store};
-use crate::{api, ingest};
+use crate::{api, ingest, pages};
 
 /// Threads that serve requests. Decoding and SQLite have their own.
 const WORKERS: usize = 2;
 /// How long requests in flight may take once the server is told to stop, in seconds.
 const GRACE_SECONDS: u64 = 3;
 /// Everything comes from lens itself, nothing is inline, nobody frames it.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A server that is bound and has its store open.
@@ -71,6 +71,7 @@ impl Server {
                 )
                 .configure(ingest::configure)
                 .configure(api::configure)
+                .configure(pages::configure)
                 .default_service(web::to(not_found))
         })
         .workers(WORKERS)

@@ -110,6 +110,17 @@ impl Point {
         }
     }
 
+    /// Nanoseconds since 1970.
+    pub fn time(&self) -> i64 {
+        let time = match self {
+            Self::Number(point) => point.time_unix_nano,
+            Self::Histogram(point) => point.time_unix_nano,
+            Self::Exponential(point) => point.time_unix_nano,
+            Self::Summary(point) => point.time_unix_nano,
+        };
+        time as i64
+    }
+
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::Number(point) => point.encode_to_vec(),
@@ -430,6 +441,17 @@ pub async fn points(
         .iter()
         .filter_map(|body| Point::decode(series.kind, body))
         .collect())
+}
+
+/// The newest point of a series, without its attributes.
+pub async fn latest(pool: &SqlitePool, series: &Series) -> sqlx::Result<Option<Point>> {
+    let body: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT body FROM points WHERE series = ? ORDER BY time_ns DESC LIMIT 1",
+    )
+    .bind(series.id)
+    .fetch_optional(pool)
+    .await?;
+    Ok(body.and_then(|body| Point::decode(series.kind, &body)))
 }
 
 /// The series as a metric with its newest points, oldest of them first.

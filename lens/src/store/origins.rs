@@ -144,3 +144,20 @@ pub async fn nest<T>(pool: &SqlitePool, rows: Vec<(i64, T)>) -> sqlx::Result<Vec
     }
     Ok(nested)
 }
+
+/// The origins with these ids.
+pub async fn all(
+    pool: &SqlitePool,
+    ids: std::collections::HashSet<i64>,
+) -> sqlx::Result<HashMap<i64, Origin>> {
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT id, body FROM origins WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(super::traces::json_list(&ids))
+            .fetch_all(pool)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(id, body)| Some((id, Origin::decode(body.as_slice()).ok()?)))
+        .collect())
+}

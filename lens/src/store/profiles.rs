@@ -10,6 +10,8 @@ use super::traces::json_list;
 use crate::pprof::{Merged, Profile, RawProfileSeries, Unreadable};
 
 const OVERHEAD_BYTES: usize = 300;
+/// Labels of one profile's samples that can be chosen from; all can be asked for.
+const MOST_SAMPLE_LABELS: usize = 100;
 /// Profiles merged into one answer: the newest of those asked for. An hour of two services at one push per 10 s is 720.
 pub const MOST_MERGED: u32 = 1000;
 
@@ -23,6 +25,8 @@ pub struct ProfileRow {
     total: i64,
     /// Spans it has samples of, 16 hexadecimal digits each.
     spans: Vec<String>,
+    /// `name=value` of the other labels its samples have.
+    sample_labels: Vec<String>,
     body: Vec<u8>,
 }
 
@@ -53,12 +57,18 @@ impl ProfileRow {
             let profile = Profile::read(&sample.raw_profile, *budget)?;
             *budget = budget.saturating_sub(profile.encoded_len());
             let (position, kind) = profile.kind();
-            let spans: BTreeSet<&str> = profile
+            let labels_of_samples: BTreeSet<(&str, &str)> = profile
                 .sample
                 .iter()
                 .flat_map(|sample| profile.labels(sample))
-                .filter(|(name, _)| matches!(*name, "profile_id" | "span_id"))
-                .map(|(_, id)| id)
+                .collect();
+            let (spans, others): (Vec<_>, Vec<_>) = labels_of_samples
+                .into_iter()
+                .partition(|(name, _)| matches!(*name, "profile_id" | "span_id"));
+            let sample_labels = others
+                .into_iter()
+                .take(MOST_SAMPLE_LABELS)
+                .map(|(name, value)| format!("{name}={value}"))
                 .collect();
             rows.push(Self {
                 service: service.clone(),
@@ -75,7 +85,8 @@ impl ProfileRow {
                     .iter()
                     .filter_map(|sample| sample.value.get(position))
                     .sum(),
-                spans: spans.into_iter().map(str::to_owned).collect(),
+                spans: spans.into_iter().map(|(_, id)| id.to_owned()).collect(),
+                sample_labels,
                 body: compressed(sample.raw_profile)?,
             });
         }
@@ -110,11 +121,12 @@ pub async fn insert(
     let mut added = Amount::default();
     for row in rows {
         let id = sqlx::query(
-            "INSERT INTO profiles (service, kind, labels, time_ns, duration_ns, total, size, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO profiles (service, kind, labels, sample_labels, time_ns, duration_ns, total, size, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&row.service)
         .bind(&row.kind)
         .bind(&row.labels)
+        .bind(json_list(&row.sample_labels))
         .bind(row.time_ns)
         .bind(row.duration_ns)
         .bind(row.total)
@@ -281,4 +293,18 @@ pub async fn spans_with_samples(
         .bind(json_list(span_ids))
         .fetch_all(pool)
         .await
+}
+
+/// `name=value` of every label that pushes of a kind or their samples carry, but those that say nothing about the work.
+pub async fn labels(pool: &SqlitePool, kind: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "SELECT l.key || '=' || l.value FROM (SELECT DISTINCT labels FROM profiles WHERE kind = ?1) p, json_each(p.labels) l
+         WHERE l.key NOT IN ('__name__', 'service_name') AND l.key NOT LIKE 'otel.scope.%' AND l.key NOT LIKE 'process.runtime.%'
+         UNION
+         SELECT l.value FROM (SELECT DISTINCT sample_labels FROM profiles WHERE kind = ?1) p, json_each(p.sample_labels) l
+         ORDER BY 1 LIMIT 200",
+    )
+    .bind(kind)
+    .fetch_all(pool)
+    .await
 }

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS spans (
 );
 -- A retried export stores nothing twice.
 CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id);
+CREATE INDEX IF NOT EXISTS spans_by_id ON spans (span_id);
 CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
 
 -- One row a trace, made again from its spans whenever some arrive.
@@ -94,6 +95,7 @@ CREATE TABLE IF NOT EXISTS profiles (
     service TEXT NOT NULL,
     kind TEXT NOT NULL, -- cpu, heap, or the name of the sample type
     labels TEXT NOT NULL, -- of the push, flat JSON
+    sample_labels TEXT NOT NULL, -- JSON list of name=value
     time_ns INTEGER NOT NULL,
     duration_ns INTEGER NOT NULL,
     total INTEGER NOT NULL, -- sum of the sample values

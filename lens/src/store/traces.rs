@@ -204,13 +204,12 @@ pub struct Filter {
     pub limit: u32,
 }
 
-/// One line of the list. Names, kind and status are its root span's.
+/// One line of the list. Service, name and status are its root span's.
 #[derive(Clone, Debug, FromRow)]
 pub struct Summary {
     pub trace_id: String,
     pub service: String,
     pub name: String,
-    pub kind: i32,
     pub http_status: i64,
     pub start_ns: i64,
     pub end_ns: i64,
@@ -221,7 +220,7 @@ pub struct Summary {
 /// The newest traces that pass the filter.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-        "SELECT t.trace_id, root.service, root.name, root.kind, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors
+        "SELECT t.trace_id, root.service, root.name, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors
          FROM traces t JOIN spans root ON root.id = t.root_id WHERE 1",
     );
     if !filter.service.is_empty() {
@@ -287,7 +286,6 @@ pub async fn spans<T: serde::Serialize>(
 pub struct BackLink {
     pub trace_id: String,
     pub span_id: String,
-    pub to_span_id: String,
     pub service: String,
     pub name: String,
 }
@@ -295,7 +293,7 @@ pub struct BackLink {
 /// Spans of other traces that link into this one.
 pub async fn links_into(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Vec<BackLink>> {
     sqlx::query_as(
-        "SELECT l.trace_id, l.span_id, l.to_span_id, s.service, s.name FROM links l
+        "SELECT l.trace_id, l.span_id, s.service, s.name FROM links l
          JOIN spans s ON s.trace_id = l.trace_id AND s.span_id = l.span_id
          WHERE l.to_trace_id = ?1 AND l.trace_id <> ?1 ORDER BY s.start_ns LIMIT 100",
     )
@@ -360,6 +358,60 @@ pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
     .bind(CLIENT)
     .bind(PRODUCER)
     .bind(CONSUMER)
+    .fetch_all(pool)
+    .await
+}
+
+/// Service and name of the root spans of these traces, by trace id.
+pub async fn names(
+    pool: &SqlitePool,
+    trace_ids: &[String],
+) -> sqlx::Result<std::collections::HashMap<String, (String, String)>> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT t.trace_id, root.service, root.name FROM traces t JOIN spans root ON root.id = t.root_id
+         WHERE t.trace_id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(json_list(trace_ids))
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(trace_id, service, name)| (trace_id, (service, name)))
+        .collect())
+}
+
+/// Trace id, service and name of the newest span with this id.
+pub async fn of_span(
+    pool: &SqlitePool,
+    span_id: &str,
+) -> sqlx::Result<Option<(String, String, String)>> {
+    sqlx::query_as(
+        "SELECT trace_id, service, name FROM spans WHERE span_id = ? ORDER BY id DESC LIMIT 1",
+    )
+    .bind(span_id.to_ascii_lowercase())
+    .fetch_optional(pool)
+    .await
+}
+
+/// How a service did, by the requests and messages it served.
+#[derive(Clone, Debug, FromRow)]
+pub struct Health {
+    pub service: String,
+    pub requests: i64,
+    pub errors: i64,
+    pub mean_ns: f64,
+    pub slowest_ns: i64,
+}
+
+/// How the services did since `from_ns`.
+pub async fn health(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Health>> {
+    sqlx::query_as(
+        "SELECT service, count(*) AS requests, sum(error) AS errors, avg(end_ns - start_ns) AS mean_ns, max(end_ns - start_ns) AS slowest_ns
+         FROM spans WHERE start_ns >= ? AND kind IN (?, ?) GROUP BY service ORDER BY requests DESC LIMIT 50",
+    )
+    .bind(from_ns)
+    .bind(SpanKind::Server as i32)
+    .bind(SpanKind::Consumer as i32)
     .fetch_all(pool)
     .await
 }

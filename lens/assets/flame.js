@@ -1,0 +1,137 @@
+// Draws the flame graph of the profiles page: root on top, click or Enter zooms, Escape zooms out.
+"use strict";
+(() => {
+  const ROW = 21;
+  const NARROWEST = 0.1; // per cent of the width
+  let drawn = "";
+  let flame = null;
+  let focus = null;
+
+  const three = (value) => String(Number(value.toPrecision(3)));
+  const scaled = (value, steps) => {
+    const [unit, by] = steps.find(([, by]) => value >= by) || steps[steps.length - 1];
+    return `${three(value / by)} ${unit}`;
+  };
+  const readable = (value) => {
+    if (flame.unit === "nanoseconds") return scaled(value, [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]]);
+    if (flame.unit === "bytes") return scaled(value, [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10], ["B", 1]]);
+    return three(value);
+  };
+
+  // The crate a function belongs to decides its colour: what is the program's own stands out from what it stands on.
+  const crate = (name) => name.replace(/^[<&(\s]*(dyn |mut |impl )*/, "").split(/::|<|>| /)[0];
+  const RUNTIME = new Set(["std", "core", "alloc", "tokio", "actix_rt", "actix_server", "actix_web", "actix_http", "actix_service", "futures_util", "tracing", "hyper", "sqlx_core", "sqlx_sqlite", "rayon", "libc"]);
+  const tone = (name) => {
+    const of = crate(name);
+    if (RUNTIME.has(of) || !name.includes("::")) return "runtime";
+    let hash = 0;
+    for (const letter of of) hash = (hash * 31 + letter.charCodeAt(0)) % 997;
+    return `s${hash % 10}`;
+  };
+
+  const holder = () => document.getElementById("flame");
+  const marks = (name) => {
+    const wanted = holder().dataset.mark.toLowerCase();
+    return wanted && name.toLowerCase().includes(wanted);
+  };
+
+  const draw = () => {
+    const root = holder();
+    if (!root || !flame) return;
+    root.replaceChildren();
+    if (!flame.frames.length) {
+      root.textContent = "No sample passes these filters.";
+      return;
+    }
+    const zoom = focus ? { start: focus[1], width: focus[2], depth: focus[0] } : { start: 0, width: flame.total, depth: -1 };
+    const bar = document.createElement("p");
+    bar.className = "flame-bar";
+    const note = document.createElement("span");
+    note.textContent = focus ? `${flame.names[focus[4]]}: ${readable(focus[2])}, ${((100 * focus[2]) / flame.total).toFixed(1)} % of ${readable(flame.total)}` : `${readable(flame.total)} in all. Click a frame to zoom in; arrows walk.`;
+    bar.append(note);
+    if (focus) {
+      const out = document.createElement("button");
+      out.type = "button";
+      out.textContent = "Zoom out";
+      out.addEventListener("click", () => zoomTo(null));
+      bar.append(out);
+    }
+    const graph = document.createElement("div");
+    graph.className = "flame-graph";
+    graph.setAttribute("role", "tree");
+    let deepest = 0;
+    for (const frame of flame.frames) {
+      const [depth, start, width, own, name] = frame;
+      const inside = start < zoom.start + zoom.width && start + width > zoom.start;
+      const ancestor = depth <= zoom.depth;
+      const share = ancestor ? 100 : (100 * width) / zoom.width;
+      if (!inside || share < NARROWEST) continue;
+      deepest = Math.max(deepest, depth);
+      const box = document.createElement("button");
+      box.type = "button";
+      box.className = `frame ${tone(flame.names[name])}${ancestor ? " ancestor" : ""}${marks(flame.names[name]) ? " marked" : ""}`;
+      box.setAttribute("role", "treeitem");
+      box.dataset.testid = "frame";
+      box.dataset.name = flame.names[name];
+      box.dataset.depth = depth;
+      box.textContent = share > 1.5 ? flame.names[name] : "";
+      box.title = `${flame.names[name]}\n${readable(width)}, ${((100 * width) / flame.total).toFixed(2)} % · own ${readable(own)}`;
+      box.style.left = `${ancestor ? 0 : (100 * (start - zoom.start)) / zoom.width}%`;
+      box.style.width = `${share}%`;
+      box.style.top = `${depth * ROW}px`;
+      box.tabIndex = depth === 0 ? 0 : -1;
+      box.addEventListener("click", () => zoomTo(frame));
+      graph.append(box);
+    }
+    graph.style.height = `${(deepest + 1) * ROW}px`;
+    root.append(bar, graph);
+  };
+
+  const zoomTo = (frame) => {
+    focus = frame;
+    draw();
+    const boxes = [...holder().querySelectorAll(".frame")];
+    (frame ? boxes.filter((box) => box.classList.contains("ancestor")).pop() : boxes[0])?.focus({ preventScroll: true });
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const box = document.activeElement?.closest?.("#flame .frame");
+    if (!box) return;
+    if (event.key === "Escape") return zoomTo(null);
+    if (!event.key.startsWith("Arrow")) return;
+    event.preventDefault();
+    const at = box.getBoundingClientRect();
+    const boxes = [...holder().querySelectorAll(".frame")].map((other) => ({ other, rect: other.getBoundingClientRect() }));
+    const depth = Number(box.dataset.depth);
+    const on = (level) => boxes.filter(({ other }) => Number(other.dataset.depth) === level);
+    const next = {
+      ArrowDown: () => on(depth + 1).filter(({ rect }) => rect.left >= at.left - 1 && rect.left < at.right).sort((a, b) => b.rect.width - a.rect.width)[0],
+      ArrowUp: () => on(depth - 1).find(({ rect }) => rect.left <= at.left + 1 && rect.right >= at.right - 1),
+      ArrowRight: () => on(depth).filter(({ rect }) => rect.left >= at.right - 1).sort((a, b) => a.rect.left - b.rect.left)[0],
+      ArrowLeft: () => on(depth).filter(({ rect }) => rect.right <= at.left + 1).sort((a, b) => b.rect.left - a.rect.left)[0],
+    }[event.key]();
+    next?.other.focus();
+  });
+
+  const load = async () => {
+    const root = holder();
+    if (!root) return;
+    const { src, rev } = root.dataset;
+    const answer = await (await fetch(src)).json();
+    if (src !== holder()?.dataset.src) return;
+    // A frame stays zoomed into as long as it is still there.
+    const was = focus && drawn.startsWith(src) ? [focus[0], flame.names[focus[4]]] : null;
+    flame = answer;
+    focus = was ? flame.frames.find((frame) => frame[0] === was[0] && flame.names[frame[4]] === was[1]) || null : null;
+    drawn = `${src} ${rev}`;
+    draw();
+  };
+
+  document.addEventListener("htmx:after:swap", () => {
+    const root = holder();
+    if (!root) return;
+    if (`${root.dataset.src} ${root.dataset.rev}` !== drawn) load();
+    else draw();
+  });
+  load();
+})();

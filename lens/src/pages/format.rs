@@ -1,0 +1,165 @@
+//! Numbers, times and sizes as people read them. Times are UTC, like those of every other tool in a trace's way.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub const NS_PER_S: i64 = 1_000_000_000;
+const NS_PER_DAY: i64 = 86_400 * NS_PER_S;
+
+/// Nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i64)
+}
+
+/// `14:03:22.123`
+pub fn time_of_day(ns: i64) -> String {
+    let ms = ns.rem_euclid(NS_PER_DAY) / 1_000_000;
+    format!(
+        "{:02}:{:02}:{:02}.{:03}",
+        ms / 3_600_000,
+        ms / 60_000 % 60,
+        ms / 1000 % 60,
+        ms % 1000
+    )
+}
+
+/// `2026-11-21 14:03:22.123`
+pub fn date_time(ns: i64) -> String {
+    // Days to a date: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
+    let days = ns.div_euclid(NS_PER_DAY) + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {}", time_of_day(ns))
+}
+
+/// `3 s ago`
+pub fn ago(ns: i64, now_ns: i64) -> String {
+    let seconds = (now_ns - ns) / NS_PER_S;
+    match seconds {
+        ..=0 => "now".to_owned(),
+        1..=89 => format!("{seconds} s ago"),
+        90..=5399 => format!("{} min ago", (seconds + 30) / 60),
+        5400..=172_799 => format!("{} h ago", (seconds + 1800) / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// `12.3 ms`
+pub fn duration(ns: f64) -> String {
+    let ns = ns.max(0.0);
+    match ns {
+        ..1e3 => format!("{ns:.0} ns"),
+        ..1e6 => format!("{} µs", three(ns / 1e3)),
+        ..1e9 => format!("{} ms", three(ns / 1e6)),
+        ..60e9 => format!("{} s", three(ns / 1e9)),
+        _ => format!("{} min", three(ns / 60e9)),
+    }
+}
+
+/// `12.3 MiB`
+pub fn bytes(bytes: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value.abs() >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!(
+        "{} {}",
+        if unit == 0 {
+            format!("{value:.0}")
+        } else {
+            three(value)
+        },
+        units[unit]
+    )
+}
+
+/// `12,345`
+pub fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut grouped = String::with_capacity(digits.len() + 4);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if number < 0 {
+        format!("-{grouped}")
+    } else {
+        grouped
+    }
+}
+
+/// About three significant digits.
+pub fn three(value: f64) -> String {
+    let text = match value.abs() {
+        0.0 => return "0".to_owned(),
+        ..0.001 => return format!("{value:.1e}"),
+        ..1.0 => format!("{value:.3}"),
+        ..10.0 => format!("{value:.2}"),
+        ..100.0 => format!("{value:.1}"),
+        _ => return count(value.round() as i64),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A value in an OpenTelemetry unit: <https://ucum.org/ucum>
+pub fn value(value: f64, unit: &str) -> String {
+    match unit {
+        "s" => duration(value * 1e9),
+        "ms" => duration(value * 1e6),
+        "us" => duration(value * 1e3),
+        "ns" | "nanoseconds" => duration(value),
+        "By" | "bytes" => bytes(value),
+        "" | "1" => three(value),
+        // {request} counts requests: the braces say that it is a note and no unit.
+        unit if unit.starts_with('{') => three(value),
+        unit => format!("{} {unit}", three(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(date_time(0), "1970-01-01 00:00:00.000");
+        assert_eq!(
+            date_time(1_709_251_199_999_000_000),
+            "2024-02-29 23:59:59.999"
+        );
+        assert_eq!(
+            date_time(1_795_230_202_007_000_000),
+            "2026-11-21 03:03:22.007"
+        );
+        assert_eq!(ago(NS_PER_S, 4 * NS_PER_S), "3 s ago");
+        assert_eq!(ago(0, 5400 * NS_PER_S), "2 h ago");
+    }
+
+    #[test]
+    fn values_have_three_digits_and_their_unit() {
+        assert_eq!(duration(1_234_567.0), "1.23 ms");
+        assert_eq!(duration(0.35e9), "350 ms");
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(count(-1_234_567), "-1,234,567");
+        assert_eq!(value(0.012, "s"), "12 ms");
+        assert_eq!(value(3.0, "{request}"), "3");
+        assert_eq!(three(0.0), "0");
+    }
+}

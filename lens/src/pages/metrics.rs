@@ -1,0 +1,255 @@
+//! `/metrics`: one metric at a time, as charts, with the latest point of each of its series.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use maud::{Markup, html};
+use serde::Serialize;
+
+use super::{
+    PageProblem, Services, Shell, Tab, filters, format, heading, nothing, query_string, same,
+    select, uri,
+};
+use crate::attributes::{find, text};
+use crate::chart::{Chart, Grouped, Range};
+use crate::problem::Problem;
+use crate::quantile::Distribution;
+use crate::query;
+use crate::store::metrics::{self, Kind, Listed, Point, Series};
+use crate::store::{Store, traces};
+
+/// Rows of the table of series.
+const MOST_SERIES: usize = 100;
+/// Shown when no metric is asked for, if it is there.
+const FIRST: &str = "http.server.request.duration";
+/// A point this long before the range says where its first increment begins.
+const LEAD_NS: i64 = 120 * format::NS_PER_S;
+
+pub async fn page(
+    request: HttpRequest,
+    store: web::Data<Store>,
+    query: web::Query<query::Metrics>,
+) -> Result<HttpResponse, PageProblem> {
+    let mut query = query.into_inner();
+    query.minutes()?;
+    let all = metrics::list(&store.pool, "").await?;
+    if query.name.is_empty() {
+        query.name = all
+            .iter()
+            .find(|metric| metric.name == FIRST)
+            .or(all.first())
+            .map(|metric| metric.name.clone())
+            .unwrap_or_default();
+    }
+    let chosen = all.iter().find(|metric| metric.name == query.name);
+    let series = select_series(&store, &query).await?;
+    let (services, _) = traces::choices(&store.pool).await?;
+    let mut attributes: Vec<String> = Vec::new();
+    for key in metrics::series(&store.pool, &query.name, "")
+        .await?
+        .iter()
+        .flat_map(|series| &series.attributes)
+        .map(|attribute| &attribute.key)
+    {
+        if !attributes.contains(key) {
+            attributes.push(key.clone());
+        }
+    }
+    attributes.sort_unstable();
+    let mut latest = Vec::new();
+    for series in series.iter().take(MOST_SERIES) {
+        let point = metrics::latest(&store.pool, series).await?;
+        latest.extend(point.map(|point| (series, point)));
+    }
+    let shell = Shell {
+        tab: Tab::Metrics,
+        title: if query.name.is_empty() {
+            "Metrics".to_owned()
+        } else {
+            query.name.clone()
+        },
+        uri: uri(&request),
+        signals: "metrics",
+        services: Services::load(&store).await?,
+        not: "Lens draws one metric at a time; it evaluates no PromQL, has no dashboards, no alerts and no recording rules.",
+        same: chosen.map_or_else(Vec::new, |metric| {
+            same::metric(&query, metric.kind, &metric.unit)
+        }),
+    };
+    let minutes = query.minutes.clone();
+    let fixed = html! { (heading(html! { "Metrics" }, html! {})) };
+    let changing = html! {
+        @if all.is_empty() {
+            (nothing("No metric has arrived yet.", html! { "Exporters send metrics every minute unless " code { "OTEL_METRIC_EXPORT_INTERVAL" } " says otherwise." }))
+        } @else {
+            div.metrics {
+                (list(&all, &query))
+                div.charts-side {
+                    @if let Some(metric) = chosen { (title(metric)) }
+                    @else { (nothing("There is no such metric.", html! { "It may have been let go; choose another." })) }
+                    (filters("/metrics", html! {
+                        input type="hidden" name="name" value=(query.name);
+                        (select("service", "Service", "Any service", &query.service, &services))
+                        (select("by", "A line for each", "service", &query.by, &attributes))
+                        label.field { span { "Only" } input name="only" value=(query.only) placeholder="attribute=value" list="only" autocomplete="off"; }
+                        datalist id="only" { @for value in values(&series) { option value=(value) {} } }
+                        label.field { span { "Range" } select name="minutes" {
+                            @for (value, label) in [("5", "5 minutes"), ("15", "15 minutes"), ("60", "1 hour"), ("180", "3 hours")] {
+                                option value=(value) selected[minutes == value || (minutes.is_empty() && value == "15")] { (label) }
+                            }
+                        } }
+                    }))
+                    // Drawn by chart.js, which looks for another data-src after each change.
+                    div id="charts" hx-morph-skip-children="" data-testid="charts" data-src={ "/metrics/data?" (query_string(&[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes)])) } {}
+                    (latest_points(&latest, &shell.services, series.len()))
+                }
+            }
+        }
+    };
+    Ok(shell.page(&store, fixed, changing))
+}
+
+#[derive(Serialize)]
+struct Data {
+    charts: Vec<Chart>,
+    /// First and last second of the range.
+    from: i64,
+    to: i64,
+}
+
+/// `GET /metrics/data`: the page's charts as numbers.
+pub async fn data(
+    store: web::Data<Store>,
+    query: web::Query<query::Metrics>,
+) -> Result<HttpResponse, Problem> {
+    let range = Range::last(query.minutes()?, format::now_ns());
+    let series = select_series(&store, &query).await?;
+    let kind = series.first().map_or(Kind::Gauge, |series| series.kind);
+    let unit = series
+        .first()
+        .map_or_else(String::new, |series| series.metric.unit.clone());
+    let mut with_points = Vec::with_capacity(series.len());
+    for series in series.into_iter().filter(|series| series.kind == kind) {
+        let points = metrics::points(
+            &store.pool,
+            &series,
+            range.from_ns - LEAD_NS,
+            format::now_ns(),
+        )
+        .await?;
+        if !points.is_empty() {
+            with_points.push((series, points));
+        }
+    }
+    let charts = web::block(move || Grouped::new(kind, unit, with_points, &query.by).charts(range))
+        .await
+        .map_err(|_| Problem::Busy)?;
+    Ok(HttpResponse::Ok().json(Data {
+        charts,
+        from: range.from_ns / format::NS_PER_S,
+        to: range.to_ns() / format::NS_PER_S,
+    }))
+}
+
+/// The series of the metric that the query asks for.
+async fn select_series(store: &Store, query: &query::Metrics) -> Result<Vec<Series>, Problem> {
+    if query.name.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut series = metrics::series(&store.pool, &query.name, &query.service).await?;
+    if let Some((key, value)) = query.only.split_once('=') {
+        series.retain(|series| {
+            find(&series.attributes, key.trim()).is_some_and(|found| found == value.trim())
+        });
+    } else if !query.only.is_empty() {
+        return Err(Problem::BadRequest(
+            "only is written attribute=value".to_owned(),
+        ));
+    }
+    Ok(series)
+}
+
+/// Every `attribute=value` there is, for suggestions.
+fn values(series: &[Series]) -> Vec<String> {
+    let mut values: Vec<String> = series
+        .iter()
+        .flat_map(|series| &series.attributes)
+        .map(|attribute| format!("{}={}", attribute.key, text(attribute.value.as_ref())))
+        .collect();
+    values.sort_unstable();
+    values.dedup();
+    values.truncate(200);
+    values
+}
+
+fn list(all: &[Listed], query: &query::Metrics) -> Markup {
+    html! {
+        nav.metric-list aria-label="Metrics" {
+            input type="search" placeholder="Find a metric" aria-label="Find a metric" data-focus="/" data-filter=".metric-list a" autocomplete="off" data-testid="metric-search";
+            ul data-testid="metric-list" {
+                @for metric in all {
+                    li { a href={ "/metrics?" (query_string(&[("name", &metric.name), ("minutes", &query.minutes)])) } aria-current=[(metric.name == query.name).then_some("true")] data-testid="metric-link" data-name=(metric.name) title=(metric.description) {
+                        span { (metric.name) } span.faint { (metric.kind.name()) }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+fn title(metric: &Listed) -> Markup {
+    html! {
+        div.metric-title {
+            h2 data-testid="metric-name" { (metric.name) }
+            p.faint {
+                (metric.kind.name()) @if !metric.unit.is_empty() { " in " code { (metric.unit) } }
+                " · " (metric.series) " series of " (metric.services.join(", "))
+            }
+            @if !metric.description.is_empty() { p { (metric.description) } }
+        }
+    }
+}
+
+fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize) -> Markup {
+    html! {
+        @if !latest.is_empty() {
+            h3 { "Latest point of each series " span.faint.number { (series) } }
+            div.scroll {
+                table.list data-testid="series" {
+                    thead { tr { th { "Series" } th.right { "Value" } th.right { "At" } } }
+                    tbody { @for (series, point) in latest {
+                        tr data-testid="series-row" {
+                            td {
+                                (services.tag(&series.service))
+                                @for attribute in &series.attributes { span.label { span.faint { (attribute.key) "=" } (text(attribute.value.as_ref())) } }
+                            }
+                            td.right.number data-testid="series-value" { (value(point, &series.metric.unit)) }
+                            td.right.number.faint { (format::time_of_day(point.time())) }
+                        }
+                    } }
+                }
+            }
+            @if series > MOST_SERIES { p.faint { "And " (series - MOST_SERIES) " more." } }
+        }
+    }
+}
+
+fn value(point: &Point, unit: &str) -> String {
+    let distribution = |count: u64, distribution: Distribution| {
+        let quantile = |q| {
+            distribution
+                .quantile(q)
+                .map_or_else(|| "–".to_owned(), |value| format::value(value, unit))
+        };
+        format!(
+            "{} · p50 {} · p95 {}",
+            format::count(count as i64),
+            quantile(0.5),
+            quantile(0.95)
+        )
+    };
+    match point {
+        Point::Number(number) => format::value(crate::chart::number(number), unit),
+        Point::Histogram(histogram) => distribution(histogram.count, histogram.into()),
+        Point::Exponential(histogram) => distribution(histogram.count, histogram.into()),
+        Point::Summary(summary) => format::count(summary.count as i64),
+    }
+}

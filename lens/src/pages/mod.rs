@@ -1,0 +1,398 @@
+//! The pages. Each is whole HTML that reads well without a script; scripts add liveness, charts and flame graphs.
+
+mod assets;
+mod format;
+mod home;
+mod logs;
+mod metrics;
+mod profiles;
+mod same;
+mod services;
+mod trace;
+mod traces;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::json;
+
+use crate::problem::Problem;
+use crate::store::{Signal, Store};
+use same::Same;
+
+/// The routes.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/", web::get().to(home::page))
+        .route("/traces", web::get().to(traces::page))
+        .route("/traces/{trace_id}", web::get().to(trace::page))
+        .route("/logs", web::get().to(logs::page))
+        .route("/metrics", web::get().to(metrics::page))
+        .route("/metrics/data", web::get().to(metrics::data))
+        .route("/profiles", web::get().to(profiles::page))
+        .route("/profiles/data", web::get().to(profiles::data))
+        .route("/services", web::get().to(services::page))
+        .route("/live", web::get().to(live))
+        .route("/assets/{name}", web::get().to(assets::serve));
+}
+
+/// `GET /live`: a number that goes up whenever something arrives, so that a page asks for itself again only then.
+async fn live(store: web::Data<Store>) -> HttpResponse {
+    let revisions: Vec<u64> = Signal::ALL
+        .iter()
+        .map(|signal| store.revision(&[*signal]))
+        .collect();
+    HttpResponse::Ok().json(json!({"traces": revisions[0], "logs": revisions[1], "metrics": revisions[2], "profiles": revisions[3]}))
+}
+
+/// A problem shown as a page.
+#[derive(Debug)]
+pub struct PageProblem(Problem);
+
+impl<T: Into<Problem>> From<T> for PageProblem {
+    fn from(problem: T) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl std::fmt::Display for PageProblem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl ResponseError for PageProblem {
+    fn status_code(&self) -> StatusCode {
+        self.0.status_code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        if let Problem::Store(cause) = &self.0 {
+            eprintln!("lens: the store failed: {cause}");
+        }
+        let body = html! {
+            (DOCTYPE)
+            html lang="en" {
+                (head(status.canonical_reason().unwrap_or("Problem")))
+                body.problem {
+                    main {
+                        p.code { (status.as_u16()) }
+                        h1 { (status.canonical_reason().unwrap_or("Problem")) }
+                        p data-testid="problem" { (self.0) }
+                        p { a.button href="/" { "Overview" } " " a.button href="/traces" { "Traces" } }
+                    }
+                }
+            }
+        };
+        HttpResponse::build(status)
+            .content_type("text/html; charset=utf-8")
+            .body(body.into_string())
+    }
+}
+
+/// Where a page belongs in the navigation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tab {
+    Home,
+    Traces,
+    Logs,
+    Metrics,
+    Profiles,
+    Services,
+}
+
+impl Tab {
+    const ALL: [(Self, &'static str, &'static str, &'static str); 6] = [
+        (
+            Self::Home,
+            "/",
+            "Overview",
+            "M3 10.5 10 4l7 6.5V17h-5v-4H8v4H3z",
+        ),
+        (Self::Traces, "/traces", "Traces", "M3 5h9M6 10h9M9 15h8"),
+        (
+            Self::Logs,
+            "/logs",
+            "Logs",
+            "M4 5h12M4 8.5h12M4 12h8M4 15.5h10",
+        ),
+        (
+            Self::Metrics,
+            "/metrics",
+            "Metrics",
+            "M3 15.5 7.5 9l3.5 3.5L17 4.5",
+        ),
+        (
+            Self::Profiles,
+            "/profiles",
+            "Profiles",
+            "M3 4.5h14v3H3zM3 8.5h9v3H3zM3 12.5h5v3H3z",
+        ),
+        (
+            Self::Services,
+            "/services",
+            "Services",
+            "M5 5.5h0M15 5.5h0M10 15h0M6 7l3.2 6.5M14 7l-3.2 6.5M7 5.5h6",
+        ),
+    ];
+}
+
+/// What every page shows around its own.
+struct Shell {
+    tab: Tab,
+    title: String,
+    /// Path and query, so that the page can ask for itself.
+    uri: String,
+    /// Whose arrival changes the page.
+    signals: &'static str,
+    services: Services,
+    /// What the viewer is not, as to this page.
+    not: &'static str,
+    same: Vec<Same>,
+}
+
+/// The services in the order in which they first came, which gives each its colour.
+struct Services(Vec<String>);
+
+impl Services {
+    async fn load(store: &Store) -> sqlx::Result<Self> {
+        let services = sqlx::query_scalar(
+            "SELECT service FROM origins GROUP BY service ORDER BY min(id) LIMIT 200",
+        );
+        Ok(Self(services.fetch_all(&store.pool).await?))
+    }
+
+    /// Class of the service's colour.
+    fn colour(&self, service: &str) -> String {
+        let place = self
+            .0
+            .iter()
+            .position(|known| known == service)
+            .unwrap_or(self.0.len());
+        format!("s{}", place % 10)
+    }
+
+    /// The service's name with its colour.
+    fn tag(&self, service: &str) -> Markup {
+        html! { span.service.(self.colour(service)) { (service) } }
+    }
+}
+
+impl Shell {
+    /// The page: `fixed` stays, `changing` is asked for again when something arrives.
+    fn page(&self, store: &Store, fixed: Markup, changing: Markup) -> HttpResponse {
+        let body = html! {
+            (DOCTYPE)
+            html lang="en" {
+                (head(&self.title))
+                body data-signals=(self.signals) {
+                    a.skip href="#main" { "Skip to content" }
+                    header.bar {
+                        a.brand href="/" aria-label="Lens, overview" {
+                            svg viewBox="0 0 20 20" aria-hidden="true" { circle cx="9" cy="9" r="5.5" {} path d="m13 13 4 4" {} }
+                            "Lens"
+                        }
+                        nav aria-label="Signals" {
+                            @for (tab, href, label, icon) in Tab::ALL {
+                                a href=(href) aria-current=[(tab == self.tab).then_some("page")] data-testid={ "nav-" (label.to_lowercase()) } {
+                                    svg viewBox="0 0 20 20" aria-hidden="true" { path d=(icon) {} }
+                                    (label)
+                                }
+                            }
+                        }
+                        div.tools {
+                            button type="button" id="live-toggle" aria-pressed="true" title="New data appears by itself" { span.pulse {} span { "Live" } }
+                            button type="button" id="theme-toggle" title="Light, dark, or as the system has it" aria-label="Change theme" {
+                                svg viewBox="0 0 20 20" aria-hidden="true" { circle cx="10" cy="10" r="6" {} path.half d="M10 4a6 6 0 0 1 0 12z" {} }
+                            }
+                        }
+                    }
+                    main id="main" {
+                        (fixed)
+                        // The attributes ask for this same page and put its #live in place of this one, keeping what is open and focused.
+                        div id="live" hx-get=(self.uri) hx-trigger="lens:tick from:body" hx-select="#live" hx-swap="outerMorph" {
+                            (changing)
+                            (self.same())
+                        }
+                    }
+                    (footer(store))
+                }
+            }
+        };
+        HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .body(body.into_string())
+    }
+
+    fn same(&self) -> Markup {
+        html! {
+            aside.same aria-label="In the full stack" {
+                @for same in &self.same {
+                    p {
+                        span.language { (same.language) }
+                        code data-testid={ "same-" (same.language.to_lowercase()) } { (same.query) }
+                        button.copy type="button" data-copy=(same.query) aria-label={ "Copy " (same.language) } { "Copy" }
+                    }
+                }
+                p.not { "The same in the full Grafana stack. " (self.not) }
+            }
+        }
+    }
+}
+
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            meta name="htmx-config" content=r#"{"includeIndicatorCSS": false, "morphIgnore": ["data-htmx-powered", "open"]}"#;
+            title { (title) " · Lens" }
+            link rel="icon" type="image/svg+xml" href=(assets::url("icon.svg"));
+            link rel="stylesheet" href=(assets::url("uplot.css"));
+            link rel="stylesheet" href=(assets::url("lens.css"));
+            // Not deferred: sets the theme before anything is painted.
+            script src=(assets::url("theme.js")) {}
+            @for script in ["htmx.js", "uplot.js", "live.js", "chart.js", "flame.js"] {
+                script defer src=(assets::url(script)) {}
+            }
+        }
+    }
+}
+
+fn footer(store: &Store) -> Markup {
+    html! {
+        footer {
+            ul.usage data-testid="usage" {
+                @for signal in Signal::ALL {
+                    @let usage = store.usage(signal);
+                    li title={ "Since the start " (format::count(usage.received as i64)) " came and " (format::count(usage.evicted as i64)) " were let go, the oldest first." } {
+                        b { (format!("{signal:?}")) } " "
+                        span.number { (format::count(usage.rows as i64)) } " of " span.number { (format::count(usage.bound.rows as i64)) } " " (signal.unit()) ", "
+                        span.number { (format::bytes(usage.bytes as f64)) } " of " span.number { (format::bytes(usage.bound.bytes as f64)) }
+                    }
+                }
+            }
+            p { "Times are UTC. Lens " (env!("CARGO_PKG_VERSION")) " keeps this much on one machine and lets the oldest go; it is no backend for production. " }
+        }
+    }
+}
+
+/// Title of a page, with what belongs beside it.
+fn heading(title: Markup, beside: Markup) -> Markup {
+    html! { div.heading { h1 { (title) } div.beside { (beside) } } }
+}
+
+/// What to show while nothing is there.
+fn nothing(text: &str, hint: Markup) -> Markup {
+    html! { div.empty data-testid="empty" { p { (text) } p.hint { (hint) } } }
+}
+
+/// A choice among values, with "any" first.
+fn select(name: &str, label: &str, any: &str, chosen: &str, values: &[String]) -> Markup {
+    html! {
+        label.field {
+            span { (label) }
+            select name=(name) {
+                option value="" selected[chosen.is_empty()] { (any) }
+                @if !chosen.is_empty() && !values.iter().any(|value| value == chosen) { option value=(chosen) selected { (chosen) } }
+                @for value in values { option value=(value) selected[value == chosen] { (value) } }
+            }
+        }
+    }
+}
+
+/// A form whose every change asks for the page anew and goes into its address.
+fn filters(action: &str, fields: Markup) -> Markup {
+    html! {
+        form.filters action=(action) method="get" role="search" hx-get=(action) hx-trigger="submit, change, input delay:250ms"
+            hx-target="#live" hx-select="#live" hx-swap="outerMorph" hx-push-url="true" hx-sync="this:replace" {
+            (fields)
+            noscript { button type="submit" { "Apply" } }
+        }
+    }
+}
+
+/// A URL's query string.
+fn query_string(parameters: &[(&str, &str)]) -> String {
+    let kept: Vec<_> = parameters
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    serde_urlencoded::to_string(kept).unwrap_or_default()
+}
+
+/// Path and query of a request.
+fn uri(request: &HttpRequest) -> String {
+    request
+        .uri()
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), ToString::to_string)
+}
+
+/// HTTP status with the colour of its class; nothing for none.
+fn http_status(status: i64) -> Markup {
+    match status {
+        0 => html! {},
+        ..400 => html! { span.status.ok { (status) } },
+        ..500 => html! { span.status.warn { (status) } },
+        _ => html! { span.status.bad { (status) } },
+    }
+}
+
+/// A level's name and class by its severity number.
+fn level(severity: i32) -> &'static str {
+    match severity {
+        1..=4 => "trace",
+        5..=8 => "debug",
+        9..=12 => "info",
+        13..=16 => "warn",
+        17..=20 => "error",
+        21.. => "fatal",
+        _ => "none",
+    }
+}
+
+/// `text` with every occurrence of a searched word marked.
+fn marked(text: &str, words: &[String]) -> Markup {
+    let lower = text.to_ascii_lowercase();
+    let mut html = String::with_capacity(text.len() + 16);
+    let mut rest = 0;
+    while rest < text.len() {
+        let next = words
+            .iter()
+            .filter_map(|word| {
+                lower[rest..]
+                    .find(word.as_str())
+                    .map(|place| (rest + place, word.len()))
+            })
+            .min_by_key(|(place, length)| (*place, std::cmp::Reverse(*length)));
+        let Some((place, length)) = next else { break };
+        html.push_str(
+            &html! { (text[rest..place]) mark { (text[place..place + length]) } }.into_string(),
+        );
+        rest = place + length;
+    }
+    html.push_str(&html! { (text[rest..]) }.into_string());
+    PreEscaped(html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_words_are_marked_and_markup_is_escaped() {
+        let words = ["card".to_owned(), "<b>".to_owned()];
+        assert_eq!(
+            marked("A Card <b>é", &words).into_string(),
+            "A <mark>Card</mark> <mark>&lt;b&gt;</mark>é"
+        );
+        assert_eq!(marked("nothing", &words).into_string(), "nothing");
+        assert_eq!(
+            query_string(&[("q", "a b"), ("level", ""), ("field", "x=y")]),
+            "q=a+b&field=x%3Dy"
+        );
+    }
+}

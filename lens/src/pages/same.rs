@@ -1,0 +1,262 @@
+//! The query that gives the same in the full stack, for each page.
+
+use crate::query;
+use crate::store::metrics::Kind;
+
+/// A query and the language it is written in.
+pub struct Same {
+    pub language: &'static str,
+    pub query: String,
+}
+
+/// TraceQL of a list of traces.
+pub fn traces(query: &query::Traces) -> Same {
+    let mut terms = Vec::new();
+    if !query.service.is_empty() {
+        terms.push(format!(
+            "resource.service.name = {}",
+            quoted(&query.service)
+        ));
+    }
+    if !query.route.is_empty() {
+        terms.push(format!("span.http.route = {}", quoted(&query.route)));
+    }
+    match query.status.as_str() {
+        "error" => terms.push("status = error".to_owned()),
+        "ok" => terms.push("status != error".to_owned()),
+        _ => {}
+    }
+    if !query.min_ms.is_empty() {
+        terms.push(format!("traceDuration >= {}ms", query.min_ms));
+    }
+    if !query.max_ms.is_empty() {
+        terms.push(format!("traceDuration <= {}ms", query.max_ms));
+    }
+    let inner = terms.join(" && ");
+    Same {
+        language: "TraceQL",
+        query: if inner.is_empty() {
+            "{ }".to_owned()
+        } else {
+            format!("{{ {inner} }}")
+        },
+    }
+}
+
+/// TraceQL and LogQL of one trace.
+pub fn trace(trace_id: &str) -> [Same; 2] {
+    [
+        Same {
+            language: "TraceQL",
+            query: format!("{{ trace:id = \"{trace_id}\" }}"),
+        },
+        Same {
+            language: "LogQL",
+            query: format!("{{service_name=~\".+\"}} | trace_id=\"{trace_id}\""),
+        },
+    ]
+}
+
+/// LogQL of a list of records.
+pub fn logs(query: &query::Logs) -> Same {
+    let mut text = match query.service.as_str() {
+        "" => "{service_name=~\".+\"}".to_owned(),
+        service => format!("{{service_name={}}}", quoted(service)),
+    };
+    for word in query
+        .q
+        .split_whitespace()
+        .map(|word| word.trim_matches('"'))
+        .filter(|word| !word.is_empty())
+    {
+        text.push_str(&format!(" |~ {}", quoted(&format!("(?i){word}"))));
+    }
+    if !query.level.is_empty() {
+        text.push_str(&format!(
+            " | detected_level={}",
+            quoted(&query.level.to_lowercase())
+        ));
+    }
+    if let Some((key, value)) = query.field.split_once('=') {
+        text.push_str(&format!(
+            " | {}={}",
+            label(key.trim()),
+            quoted(value.trim())
+        ));
+    }
+    for (name, value) in [("trace_id", &query.trace_id), ("span_id", &query.span_id)] {
+        if !value.is_empty() {
+            text.push_str(&format!(" | {name}={}", quoted(value)));
+        }
+    }
+    Same {
+        language: "LogQL",
+        query: text,
+    }
+}
+
+/// PromQL of a metric's charts.
+pub fn metric(query: &query::Metrics, kind: Kind, unit: &str) -> Vec<Same> {
+    let mut selectors = Vec::new();
+    if !query.service.is_empty() {
+        selectors.push(format!("service_name={}", quoted(&query.service)));
+    }
+    if let Some((key, value)) = query.only.split_once('=') {
+        selectors.push(format!("{}={}", label(key), quoted(value)));
+    }
+    let selector = if selectors.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", selectors.join(", "))
+    };
+    let by = if query.by.is_empty() {
+        "service_name".to_owned()
+    } else {
+        label(&query.by)
+    };
+    let name = prometheus_name(&query.name, kind, unit);
+    let promql = |query| Same {
+        language: "PromQL",
+        query,
+    };
+    match kind {
+        Kind::Gauge => vec![promql(format!("avg by ({by}) ({name}{selector})"))],
+        Kind::UpDownCounter => vec![promql(format!("sum by ({by}) ({name}{selector})"))],
+        Kind::Counter => vec![promql(format!(
+            "sum by ({by}) (rate({name}{selector}[1m]))"
+        ))],
+        Kind::Summary => vec![promql(format!(
+            "sum by ({by}) (rate({name}_count{selector}[1m]))"
+        ))],
+        Kind::Histogram => vec![
+            promql(format!(
+                "histogram_quantile(0.95, sum by (le) (rate({name}_bucket{selector}[1m])))"
+            )),
+            promql(format!("sum by ({by}) (rate({name}_count{selector}[1m]))")),
+        ],
+        Kind::ExponentialHistogram => vec![
+            promql(format!(
+                "histogram_quantile(0.95, sum(rate({name}{selector}[1m])))"
+            )),
+            promql(format!(
+                "histogram_count(sum by ({by}) (rate({name}{selector}[1m])))"
+            )),
+        ],
+    }
+}
+
+/// Pyroscope's selector of a flame graph.
+pub fn profile(kind: &str, query: &query::Profiles) -> Same {
+    let profile_type = match kind {
+        "heap" => "memory:inuse_space:bytes:space:bytes",
+        _ => "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+    };
+    let mut selectors = Vec::new();
+    if !query.service.is_empty() {
+        selectors.push(format!("service_name={}", quoted(&query.service)));
+    }
+    if let Some((name, value)) = query.label.split_once('=') {
+        selectors.push(format!("{}={}", label(name), quoted(value)));
+    }
+    if !query.profile_id.is_empty() {
+        selectors.push(format!("span_id={}", quoted(&query.profile_id)));
+    }
+    Same {
+        language: "Pyroscope",
+        query: format!("{profile_type}{{{}}}", selectors.join(", ")),
+    }
+}
+
+/// The service graph's, out of Tempo's generated metrics.
+pub fn services() -> Same {
+    Same {
+        language: "PromQL",
+        query: "sum by (client, server) (rate(traces_service_graph_request_total[5m]))".to_owned(),
+    }
+}
+
+/// The name that OpenTelemetry's translation to Prometheus gives a metric:
+/// <https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/>
+fn prometheus_name(name: &str, kind: Kind, unit: &str) -> String {
+    let mut translated = label(name);
+    let suffix = match unit {
+        "s" => "seconds",
+        "ms" => "milliseconds",
+        "By" => "bytes",
+        "1" if kind == Kind::Gauge => "ratio",
+        "%" => "percent",
+        _ => "",
+    };
+    if !suffix.is_empty() && !translated.ends_with(&format!("_{suffix}")) {
+        translated = format!("{translated}_{suffix}");
+    }
+    if kind == Kind::Counter && !translated.ends_with("_total") {
+        translated.push_str("_total");
+    }
+    translated
+}
+
+/// A name with nothing in it but letters, digits and underscores.
+fn label(name: &str) -> String {
+    name.chars()
+        .map(|character| {
+            if character.is_ascii_alphanumeric() {
+                character
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_say_what_the_filters_say() {
+        let query = query::Traces {
+            service: "api".into(),
+            status: "error".into(),
+            min_ms: "100".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            traces(&query).query,
+            r#"{ resource.service.name = "api" && status = error && traceDuration >= 100ms }"#
+        );
+        assert_eq!(traces(&query::Traces::default()).query, "{ }");
+        let query = query::Logs {
+            q: "card declined".into(),
+            level: "warn".into(),
+            field: "signalbox.request.id=r-1".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            logs(&query).query,
+            r#"{service_name=~".+"} |~ "(?i)card" |~ "(?i)declined" | detected_level="warn" | signalbox_request_id="r-1""#
+        );
+        let query = query::Metrics {
+            name: "http.server.request.duration".into(),
+            service: "api".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            metric(&query, Kind::Histogram, "s")[0].query,
+            r#"histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{service_name="api"}[1m])))"#
+        );
+        let query = query::Metrics {
+            name: "signalbox.jobs".into(),
+            by: "job.kind".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            metric(&query, Kind::Counter, "{job}")[0].query,
+            "sum by (job_kind) (rate(signalbox_jobs_total[1m]))"
+        );
+    }
+}
