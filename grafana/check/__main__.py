@@ -136,9 +136,9 @@ def check_board(name: str, board: dict, uids: dict[str, set[str]]) -> Iterator[s
 def check() -> int:
     boards = queries.dashboards()
     uids = {board["uid"]: {variable["name"] for variable in board["templating"].get("list", [])} for board in boards.values()}
-    own, attributes = known.declared()
+    own, imported, attributes = known.declared()
     rules = [*queries.of_rules("mimir/rules", "promql"), *queries.of_rules("loki/rules", "logql")]
-    series = own | known.seen() | known.recorded(rules)
+    series = own | known.seen(imported) | known.recorded(rules)
     asked = queries.everything()
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
@@ -162,14 +162,14 @@ def check() -> int:
 
 
 def collect(url: str) -> int:
-    own, _ = known.declared()
+    own, imported, _ = known.declared()
     rules = [*queries.of_rules("mimir/rules", "promql"), *queries.of_rules("loki/rules", "logql")]
     foreign = set()
     for query in queries.everything():
         if query.language == "promql":
             foreign |= {metric for metric, _ in selectors(promql_parser.parse(query.text))}
     foreign -= set(own) | set(known.recorded(rules))
-    found = known.seen()
+    found = known.seen(imported)
     for metric in sorted(foreign):
         address = f"{url}/api/v1/series?{urllib.parse.urlencode({'match[]': metric})}"
         with urllib.request.urlopen(address, timeout=30) as answer:
@@ -181,7 +181,7 @@ def collect(url: str) -> int:
     header = [line for line in known.BACKENDS.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     lines = [f"{name} {','.join(sorted(labels))}".rstrip() for name, labels in sorted(found.items()) if name in foreign]
     known.BACKENDS.write_text("\n".join(header + lines) + "\n", encoding="utf-8")
-    print(f"{len(lines)} of {len(foreign)} series of the backends are known")
+    print(f"{len(lines)} of {len(foreign)} series that the schema does not tell are known")
     return 0
 
 

@@ -1,4 +1,8 @@
-"""The names that exist: those the service declares in telemetry-schema/, those that real backends were seen to emit."""
+"""The names that exist: those that telemetry-schema/ declares or imports, and those that the real programs were seen to emit.
+
+The schema tells all of our own metrics. Of those it imports it has the names alone, their labels are OpenTelemetry's: so these, as
+all series of Alloy, stores and exporters, stand in grafana/backend-metrics.txt as they were seen.
+"""
 
 import re
 
@@ -34,29 +38,34 @@ def series_of(name: str, instrument: str, unit: str) -> list[str]:
     return [f"{base}_total"] if instrument == "counter" else [base]
 
 
-def declared() -> tuple[dict[str, set[str]], set[str]]:
-    """Series of the service with their labels, and all attributes by their dotted names."""
+def declared() -> tuple[dict[str, set[str]], set[str], set[str]]:
+    """Our own series with their labels; the beginnings of those imported from OpenTelemetry; all attributes by their dotted names."""
     series: dict[str, set[str]] = {}
+    imported: set[str] = set()
     attributes: set[str] = set()
     for path in sorted(SCHEMA.rglob("*.yaml")):
-        for group in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("groups", []):
-            own = [attribute.get("ref") or attribute.get("id") for attribute in group.get("attributes", [])]
-            attributes.update(own)
-            if group.get("type") != "metric":
-                continue
-            labels = EVERYWHERE | {underscored(name) for name in own}
-            for name in series_of(group["metric_name"], group["instrument"], group.get("unit", "")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        imported |= {underscored(name) for name in document.get("imports", {}).get("metrics", [])}
+        attributes |= {attribute["key"] for attribute in document.get("attributes", [])}
+        metrics = document.get("metrics", [])
+        for holder in (*metrics, *document.get("attribute_groups", []), *document.get("events", [])):
+            attributes |= {attribute["ref"] for attribute in holder.get("attributes", [])}
+        for metric in metrics:
+            labels = EVERYWHERE | {underscored(attribute["ref"]) for attribute in metric.get("attributes", [])}
+            for name in series_of(metric["name"], metric["instrument"], metric["unit"]):
                 series[name] = labels | ({"le"} if name.endswith("_bucket") else set())
-    return series, attributes
+    return series, imported, attributes
 
 
-def seen() -> dict[str, set[str]]:
-    """Series of the backends: one line each, name and labels."""
+def seen(imported: set[str]) -> dict[str, set[str]]:
+    """Series that were seen, one line each: name and labels. One of the service must be an imported one besides."""
     found = {}
     for line in BACKENDS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             name, _, labels = line.partition(" ")
             found[name] = set(labels.split(",")) if labels else set()
+            if "service_instance_id" in found[name] and not any(name.startswith(start) for start in imported):
+                del found[name]
     return found
 
 

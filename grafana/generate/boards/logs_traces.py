@@ -9,10 +9,7 @@ STREAM = f'{{{n.SERVICE}=~"$service"}}'
 ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" |~ "(?i)$search"'
 RECORDS = f"{STREAM} {ASKED}"
 TRACED = f'{RECORDS} | {n.TRACE_ID}!=""'
-TRACES = (
-    '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") '
-    '&& (span.signalbox.request.id = "$request_id" || "$request_id" = "") }'
-)
+TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") }'
 
 
 def counted(query: str) -> str:
@@ -72,7 +69,7 @@ def dashboard():
             row("Records"),
             log_lines("Records", "Newest first; scroll down for older ones. A click shows the fields and the links.", RECORDS, height=16),
             row("Traces"),
-            trace_table("Traces", "Traces of the chosen service, of the given id or request if one is given. A click on an id opens the trace.", TRACES, width=style.HALF, height=10),
+            trace_table("Traces", "The newest traces of the chosen services, or the one whose whole id stands above. A click on an id opens the trace.", TRACES, width=style.HALF, height=10),
             trace_table(
                 "Failed traces",
                 "Traces with at least one failed span: start here after an alert.",
