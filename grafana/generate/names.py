@@ -7,7 +7,6 @@ Names of the service are declared in telemetry-schema/, those of the backends in
 
 # -- labels: promoted resource attributes, then span and metric attributes ----------------------------------------------
 SERVICE = "service_name"
-INSTANCE = "service_instance_id"
 ROUTE = "http_route"
 METHOD = "http_request_method"
 STATUS = "http_response_status_code"
@@ -31,16 +30,13 @@ DB_SYSTEM, DB_OPERATION = "db_system_name", "db_operation_name"
 POOL_COUNT = "db_client_connection_count"
 POOL_STATE = "db_client_connection_state"
 POOL_MAX = "db_client_connection_max"
-POOL_PENDING = "db_client_connection_pending_requests"
 POOL_WAIT = "db_client_connection_wait_time_seconds"
 MESSAGE_PROCESS = "messaging_process_duration_seconds"
-MESSAGE_OPERATION = "messaging_operation_name"
 
 # -- the process -------------------------------------------------------------------------------------------------------
 CPU_TIME = "process_cpu_time_seconds_total"
 CPU_MODE = "cpu_mode"
 MEMORY = "process_memory_usage_bytes"
-MEMORY_VIRTUAL = "process_memory_virtual_bytes"
 THREADS = "process_thread_count"
 DESCRIPTORS = "process_unix_file_descriptor_count"
 UPTIME = "process_uptime_seconds"
@@ -52,27 +48,23 @@ TOKIO_TASKS = "signalbox_tokio_task_active"
 TOKIO_QUEUE = "signalbox_tokio_global_queue_size"
 JEMALLOC = {kind: f"signalbox_jemalloc_{kind}_bytes" for kind in ("allocated", "active", "resident", "mapped", "retained")}
 MEMORY_HELD = "signalbox_demo_memory_held_bytes"
-REJECTED, LIMIT = "signalbox_requests_rejected_total", "signalbox_limit"
+REJECTED = "signalbox_requests_rejected_total"
 ORDERS, CATEGORY = "signalbox_orders_created_total", "signalbox_product_category"
 DEPENDENCY_UP, DEPENDENCY = "signalbox_dependency_up_ratio", "signalbox_dependency_name"
-DB_TIMEOUTS = "db_client_connection_timeouts_total"
-POOL_NAME = "db_client_connection_pool_name"
 CACHE = "signalbox_cache_operation_duration_seconds"
 CACHE_OPERATION, CACHE_RESULT = "signalbox_cache_operation", "signalbox_cache_result"
-QUEUE_DEPTH = "signalbox_queue_depth"
 QUEUE_WAIT = "signalbox_queue_wait_duration_seconds"
 
 # -- made by Tempo of spans --------------------------------------------------------------------------------------------
 SPAN_CALLS = "traces_spanmetrics_calls_total"
 SPAN_LATENCY = "traces_spanmetrics_latency"
-SPAN_SERVICE, SPAN_NAME, SPAN_KIND, SPAN_STATUS = "service", "span_name", "span_kind", "status_code"
+SPAN_SERVICE, SPAN_NAME, SPAN_STATUS = "service", "span_name", "status_code"
 EDGE_REQUESTS = "traces_service_graph_request_total"
-EDGE_FAILED = "traces_service_graph_request_failed_total"
 EDGE_SECONDS = "traces_service_graph_request_client_seconds"
 
 # -- logs: stream label and structured metadata ------------------------------------------------------------------------
 LEVEL = "detected_level"
-TRACE_ID, SPAN_ID = "trace_id", "span_id"
+TRACE_ID = "trace_id"
 REQUEST_ID = "signalbox_request_id"
 
 # -- profiles: type = name:sample:unit:period:unit ----------------------------------------------------------------------
@@ -82,7 +74,7 @@ HEAP_PROFILE = "memory:inuse_space:bytes:space:bytes"
 # -- what Alloy counts -------------------------------------------------------------------------------------------------
 #: OTLP signal → the word in the collector's metric names.
 COLLECTOR_WORD = {"logs": "log_records", "metrics": "metric_points", "traces": "spans"}
-COLLECTOR_QUEUE_SIZE, COLLECTOR_QUEUE_CAPACITY = "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity"
+COLLECTOR_QUEUE_SIZE = "otelcol_exporter_queue_size"
 PROFILES_SENT, PROFILES_DROPPED = "pyroscope_write_sent_profiles_total", "pyroscope_write_dropped_profiles_total"
 
 
@@ -121,16 +113,15 @@ S3_REQUESTS, S3_ERRORS = "minio_s3_requests_total", "minio_s3_requests_errors_to
 S3_USED, S3_FREE = "minio_cluster_usage_total_bytes", "minio_cluster_capacity_usable_free_bytes"
 
 # -- the machine, PostgreSQL, Redis: exporters inside Alloy ----------------------------------------------------------------
-NODE_CPU, NODE_LOAD, NODE_CPUS = "node_cpu_seconds_total", "node_load1", "node_cpu_seconds_total"
+NODE_CPU = "node_cpu_seconds_total"
 NODE_MEMORY, NODE_MEMORY_FREE = "node_memory_MemTotal_bytes", "node_memory_MemAvailable_bytes"
 NODE_DISK_READ, NODE_DISK_WRITTEN = "node_disk_read_bytes_total", "node_disk_written_bytes_total"
 NODE_FS_SIZE, NODE_FS_FREE = "node_filesystem_size_bytes", "node_filesystem_avail_bytes"
-PG_UP, PG_CONNECTIONS, PG_MAX = "pg_up", "pg_stat_database_numbackends", "pg_stat_activity_count"
+PG_CONNECTIONS = "pg_stat_database_numbackends"
 PG_COMMITS, PG_ROLLBACKS = "pg_stat_database_xact_commit", "pg_stat_database_xact_rollback"
 PG_READ, PG_HIT = "pg_stat_database_blks_read", "pg_stat_database_blks_hit"
-PG_LOCKS, PG_SIZE = "pg_locks_count", "pg_database_size_bytes"
-PG_INSERTED, PG_FETCHED = "pg_stat_database_tup_inserted", "pg_stat_database_tup_fetched"
-REDIS_UP, REDIS_CLIENTS = "redis_up", "redis_connected_clients"
+PG_LOCKS = "pg_locks_count"
+REDIS_UP = "redis_up"
 REDIS_HITS, REDIS_MISSES = "redis_keyspace_hits_total", "redis_keyspace_misses_total"
 REDIS_COMMANDS, REDIS_MEMORY = "redis_commands_total", "redis_memory_used_bytes"
 REDIS_STREAM_LENGTH, REDIS_GROUP_LAG = "redis_stream_length", "redis_stream_group_lag"

@@ -42,6 +42,15 @@ LOKI = source("loki", "loki")
 TEMPO = source("tempo", "tempo")
 PYROSCOPE = source("grafana-pyroscope-datasource", "pyroscope")
 
+UP_WORDS = [
+    model.ValueMap(
+        options={
+            "0": model.ValueMappingResult(text="down", color=style.BAD),
+            "1": model.ValueMappingResult(text="up", color=style.GOOD),
+        }
+    )
+]
+
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 

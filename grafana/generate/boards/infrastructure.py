@@ -2,7 +2,7 @@
 
 from .. import names as n, style
 from ..board import board, query_variable
-from ..panels import graph, prom, read_me, row, scraped, stat
+from ..panels import UP_WORDS, graph, prom, read_me, row, scraped, stat, states
 from ..promql import quantile
 
 WINDOW = "$__rate_interval"
@@ -51,10 +51,12 @@ def dashboard():
             stat("PostgreSQL hits", "Share of blocks found in its memory.", scraped(PG_HIT_SHARE), unit="percentunit", decimals=1, thresholds=style.steps((None, style.WARN), (0.9, style.GOOD))),
             stat("Redis hits", "Share of key look-ups that found something, since Redis started.", scraped(f"sum({cache(n.REDIS_HITS)}) / (sum({cache(n.REDIS_HITS)}) + sum({cache(n.REDIS_MISSES)}))"), unit="percentunit", decimals=0, thresholds=style.plain()),
             stat("Jobs waiting", "Entries of the job stream that no worker has taken yet.", scraped(f"sum({cache(n.REDIS_GROUP_LAG)})"), unit="none", decimals=0, thresholds=style.steps((None, style.GOOD), (10, style.WARN), (100, style.BAD))),
+            states("What the service reaches", "Green while the dependency answers the service's own check, which `/readyz` reports.", prom(f"min by ({n.SERVICE}, {n.DEPENDENCY}) ({n.DEPENDENCY_UP})", f"{{{{{n.SERVICE}}}}} → {{{{{n.DEPENDENCY}}}}}"), mappings=UP_WORDS, width=style.FULL, height=5),
             row("The machine"),
-            graph("CPU by mode", "Processors in use. `iowait` means the disk, `steal` the neighbours.", scraped(f'sum by (mode) (rate({n.NODE_CPU}{{mode!="idle"}}[{WINDOW}]))', "{{mode}}"), unit="none", stacked=True, width=style.THIRD),
-            graph("Memory", "Of all processes and containers of this machine.", scraped(f"{n.NODE_MEMORY} - {n.NODE_MEMORY_FREE}", "used"), scraped(n.NODE_MEMORY, "all"), unit="bytes", width=style.THIRD, colors={"used": "blue", "all": style.QUIET}),
-            graph("Disk", "Bytes per second of all disks.", scraped(f"sum(rate({n.NODE_DISK_READ}[{WINDOW}]))", "read"), scraped(f"sum(rate({n.NODE_DISK_WRITTEN}[{WINDOW}]))", "written"), unit="Bps", width=style.THIRD, colors={"read": "blue", "written": "orange"}),
+            graph("CPU by mode", "Processors in use. `iowait` means the disk, `steal` the neighbours.", scraped(f'sum by (mode) (rate({n.NODE_CPU}{{mode!="idle"}}[{WINDOW}]))', "{{mode}}"), unit="none", stacked=True, width=6),
+            graph("Memory", "Of all processes and containers of this machine.", scraped(f"{n.NODE_MEMORY} - {n.NODE_MEMORY_FREE}", "used"), scraped(n.NODE_MEMORY, "all"), unit="bytes", width=6, colors={"used": "blue", "all": style.QUIET}),
+            graph("Disk full", "Share of each file system in use; full means that stores stop accepting.", scraped(f"1 - max by (device) ({n.NODE_FS_FREE}) / max by (device) ({n.NODE_FS_SIZE})", "{{device}}"), unit="percentunit", maximum=1, width=6, limit=style.SATURATION),
+            graph("Disk", "Bytes per second of all disks.", scraped(f"sum(rate({n.NODE_DISK_READ}[{WINDOW}]))", "read"), scraped(f"sum(rate({n.NODE_DISK_WRITTEN}[{WINDOW}]))", "written"), unit="Bps", width=6, colors={"read": "blue", "written": "orange"}),
             row("PostgreSQL"),
             graph("Transactions", "Committed and rolled back per second, as the server counts them.", scraped(per_second(database(n.PG_COMMITS), "datname"), "{{datname}} committed"), scraped(per_second(database(n.PG_ROLLBACKS), "datname"), "{{datname}} rolled back"), unit="cps", width=style.THIRD),
             graph("Connections", "Sessions by database.", scraped(f"sum by (datname) ({database(n.PG_CONNECTIONS)})", "{{datname}}"), unit="none", decimals=0, width=style.THIRD),
@@ -63,7 +65,7 @@ def dashboard():
             graph("The service's pool", "Connections in use and idle; the line above is the most it may open.", prom(f"sum by ({n.POOL_STATE}) ({n.POOL_COUNT})", f"{{{{{n.POOL_STATE}}}}}"), prom(f"sum({n.POOL_MAX})", "max"), unit="none", decimals=0, width=6, colors={"used": "orange", "idle": "green", "max": style.QUIET}),
             graph("Waiting for a connection, p95", "Time from asking the pool to having a connection.", prom(quantile(0.95, n.POOL_WAIT), "p95", exemplars=True), unit="s", width=6, colors=style.QUANTILES),
             row("Redis"),
-            graph("Commands", "Per second, the busiest five.", scraped(f"topk(5, sum by (cmd) (rate({cache('redis_commands_total')}[{WINDOW}])))", "{{cmd}}"), unit="cps", width=style.THIRD, stacked=True),
+            graph("Commands", "Per second, the busiest five.", scraped(f"topk(5, sum by (cmd) (rate({cache(n.REDIS_COMMANDS)}[{WINDOW}])))", "{{cmd}}"), unit="cps", width=style.THIRD, stacked=True),
             graph("Memory", "Of all keys and Redis itself.", scraped(f"sum by (instance) ({cache(n.REDIS_MEMORY)})", "{{instance}}"), unit="bytes", width=style.THIRD, single="blue"),
             graph("Job stream", "Length of the stream, and entries nobody has taken.", scraped(f"sum by (stream) ({cache(n.REDIS_STREAM_LENGTH)})", "{{stream}} length"), scraped(f"sum by (group) ({cache(n.REDIS_GROUP_LAG)})", "{{group}} behind"), unit="none", decimals=0, width=style.THIRD),
             graph("Cache as the service feels it, p95", "By what came of it.", prom(quantile(0.95, n.CACHE, group=f"{n.CACHE_OPERATION}, {n.CACHE_RESULT}"), f"{{{{{n.CACHE_OPERATION}}}}} {{{{{n.CACHE_RESULT}}}}}", exemplars=True), unit="s"),

@@ -2,11 +2,12 @@
 
 from .. import names as n, style
 from ..board import board, query_variable
-from ..panels import buckets, graph, heatmap, link, now, prom, read_me, row, stat, table
+from ..panels import bars, buckets, graph, heatmap, link, now, prom, read_me, row, stat, table
 from ..promql import counted, quantile, rate, selector, zero_while
 
 SCOPE = (f'{n.SERVICE}=~"$service"', f'{n.ROUTE}=~"$route"', f'{n.METHOD}=~"$method"', f'{n.STATUS}=~"$status"', n.NOT_PROBES)
 REQUESTS = selector(n.HTTP_SERVER_COUNT, *SCOPE)
+ERRORS = f'{n.ERROR}!=""'
 FAILED = selector(n.HTTP_SERVER_COUNT, *SCOPE, f'{n.STATUS}=~"5.."')
 ROUTE_LINKS = (
     link("Traces of this route", "/d/signalbox-traces?var-operation=.*${__data.fields.http_route}&${__url_time_range}"),
@@ -137,6 +138,16 @@ def dashboard():
                 thresholds={"Errors": style.ERROR_RATIO, "p95": style.LATENCY},
                 gauges=("Requests",),
                 links=ROUTE_LINKS,
+                width=17,
+                height=10,
+            ),
+            bars(
+                "Failures by kind",
+                "Requests within the range that ended in an error, counted, by route and error.type.",
+                now(f"sort_desc({counted(selector(n.HTTP_SERVER_COUNT, *SCOPE, ERRORS), f'{n.ROUTE}, {n.ERROR}')})", f"{{{{{n.ROUTE}}}}} · {{{{{n.ERROR}}}}}"),
+                unit="none",
+                thresholds=style.plain(style.BAD),
+                width=7,
                 height=10,
             ),
             row("What it waits for"),
@@ -145,21 +156,29 @@ def dashboard():
                 "Time of one operation as the service sees it, by system.",
                 prom(quantile(0.95, n.DB, SCOPE[0], group=n.DB_SYSTEM), f"{{{{{n.DB_SYSTEM}}}}}", exemplars=True),
                 unit="s",
-                width=style.THIRD,
+                width=6,
             ),
             graph(
                 "Calls to the worker, p95",
                 "Time of one outgoing HTTP call, network included.",
                 prom(quantile(0.95, n.HTTP_CLIENT, SCOPE[0], group=n.SERVICE), f"{{{{{n.SERVICE}}}}}", exemplars=True),
                 unit="s",
-                width=style.THIRD,
+                width=6,
             ),
             graph(
                 "Jobs, p95",
                 "Time the worker took for one job, from taking it to having done it.",
                 prom(quantile(0.95, n.MESSAGE_PROCESS, group=n.SERVICE), f"{{{{{n.SERVICE}}}}}", exemplars=True),
                 unit="s",
-                width=style.THIRD,
+                width=6,
+            ),
+            graph(
+                "Orders",
+                "What all this is for: orders written per minute, by category.",
+                prom(f"{rate(selector(n.ORDERS, SCOPE[0]), n.CATEGORY)} * 60", f"{{{{{n.CATEGORY}}}}}"),
+                unit="opm",
+                width=6,
+                stacked=True,
             ),
         ],
     )

@@ -2,9 +2,8 @@
 
 from .. import names as n, style
 from ..board import board
-from ..panels import graph, prom, read_me, row, scraped, stat, states
+from ..panels import UP_WORDS, graph, prom, read_me, row, scraped, stat, states
 from ..promql import zero_while
-from grafana_foundation_sdk.models import dashboard as model
 
 WINDOW = "$__rate_interval"
 OTLP = ("logs", "metrics", "traces")
@@ -48,11 +47,6 @@ def lost(signal: str) -> list[tuple[str, str]]:
 
 def all_lost(signal: str) -> str:
     return " + ".join(f"({query})" for _, query in lost(signal))
-
-
-UP_WORDS = [
-    model.ValueMap(options={"0": model.ValueMappingResult(text="down", color=style.BAD), "1": model.ValueMappingResult(text="up", color=style.GOOD)}),
-]
 
 
 def dashboard():
