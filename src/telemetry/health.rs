@@ -18,6 +18,8 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMe
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
+use super::logs;
+
 /// Why an export failed: the closed set of `error.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -120,13 +122,7 @@ impl Signal {
         let (cause, message) = failure.unwrap_or((Cause::Other, "the exporter gave up".to_owned()));
         self.failed[cause as usize].fetch_add(lost, Relaxed);
         if may_log(signal, cause) {
-            tracing::warn!(
-                target: "telemetry",
-                signal,
-                error.type = CAUSES[cause as usize].1,
-                lost,
-                "telemetry was not exported: {message}"
-            );
+            logs::not_exported(signal, lost, CAUSES[cause as usize].1, &message);
         }
     }
 }

@@ -2,7 +2,7 @@
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
@@ -141,6 +141,33 @@ thread_local! {
     static MORE: RefCell<Vec<KeyValue>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Names that are ours, with the prefix that is the program's.
+struct OwnNames {
+    /// Event name of an access-log record.
+    request: &'static str,
+    /// Its duration in milliseconds.
+    duration_ms: Key,
+    /// Which signal was not exported, and how many items of it.
+    signal: Key,
+    lost: Key,
+}
+
+static OWN: OnceLock<OwnNames> = OnceLock::new();
+
+/// Sets the prefix; until then, and so without `init`, nothing is written under names of ours.
+pub(super) fn set_prefix(prefix: &str) {
+    // A second `init` in one process (tests) keeps the first one's.
+    OWN.get_or_init(|| OwnNames {
+        request: format!("{prefix}.request").leak(),
+        duration_ms: Key::new(format!("{prefix}.request.duration_ms")),
+        signal: Key::new(format!("{prefix}.telemetry.signal")),
+        lost: Key::new(format!("{prefix}.telemetry.lost")),
+    });
+}
+
+/// The target of access-log records.
+const ACCESS: &str = "access";
+
 /// Writes the access-log record of a request.
 pub(super) fn access(
     outcome: &Outcome,
@@ -149,23 +176,38 @@ pub(super) fn access(
     seconds: f64,
     failed: bool,
 ) {
+    let Some(own) = OWN.get() else {
+        return;
+    };
     MORE.with_borrow_mut(|more| {
         more.extend(outcome.set.attributes.iter().cloned());
         more.push(KeyValue::new("url.path", path.to_owned()));
-        more.push(KeyValue::new(DURATION_MS, (seconds * 1e6).round() / 1e3));
+        let millis = (seconds * 1e6).round() / 1e3;
+        more.push(KeyValue::new(own.duration_ms.clone(), millis));
     });
     let (route, status) = (outcome.route.unwrap_or(path), outcome.status);
     // The error itself is logged where it is turned into an answer; here it is one request among others.
     if failed {
-        tracing::warn!(name: "http.server.request", target: "access", "{method} {route} {status}");
+        tracing::warn!(target: ACCESS, "{method} {route} {status}");
     } else {
-        tracing::info!(name: "http.server.request", target: "access", "{method} {route} {status}");
+        tracing::info!(target: ACCESS, "{method} {route} {status}");
     }
     MORE.with_borrow_mut(Vec::clear);
 }
 
-/// Duration of a request in its access-log record, in milliseconds.
-const DURATION_MS: &str = "duration_ms";
+/// Says that `lost` items of `signal` were not exported.
+pub(super) fn not_exported(signal: &'static str, lost: u64, cause: &'static str, message: &str) {
+    let Some(own) = OWN.get() else {
+        return;
+    };
+    MORE.with_borrow_mut(|more| {
+        more.push(KeyValue::new(own.signal.clone(), signal));
+        more.push(KeyValue::new(own.lost.clone(), lost as i64));
+        more.push(KeyValue::new("error.type", cause));
+    });
+    tracing::warn!(target: "telemetry", "{lost} items of {signal} were not exported: {message}");
+    MORE.with_borrow_mut(Vec::clear);
+}
 
 /// Targets whose records the export of a record would itself cause.
 const EXPORTERS: [&str; 6] = [
@@ -225,6 +267,8 @@ impl<S: Subscriber> Layer<S> for Bridge {
         // The default name is the source line ("event src/…"), which names nothing; one given on purpose does.
         if !metadata.name().starts_with("event ") {
             record.set_event_name(metadata.name());
+        } else if target == ACCESS {
+            record.set_event_name(OWN.get().map_or(ACCESS, |own| own.request));
         }
         event.record(&mut RecordVisitor {
             record: &mut record,

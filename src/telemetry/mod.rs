@@ -128,6 +128,7 @@ fn start(
 /// Connects `tracing` with traces, OTLP logs and stdout.
 fn subscribe(settings: &Settings, logs: Option<&SdkLoggerProvider>) -> Result<(), Error> {
     let request_id = settings.identity.request_id_attribute;
+    logs::set_prefix(settings.identity.metric_prefix);
     let subscriber = Registry::default()
         .with(logs::Filter::new(&settings.logs.filter))
         .with(traces::bridge(traces::tracer().cloned()))

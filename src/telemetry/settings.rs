@@ -19,7 +19,7 @@ pub struct Identity {
     pub service_name: &'static str,
     pub service_namespace: &'static str,
     pub service_version: &'static str,
-    /// First part of the names of metrics that OpenTelemetry does not name, e.g. `signalbox`.
+    /// First part of the names of metrics and attributes that OpenTelemetry does not name, e.g. `signalbox`.
     pub metric_prefix: &'static str,
     /// Log and span attribute that carries the request id, e.g. `signalbox.request.id`.
     pub request_id_attribute: &'static str,
