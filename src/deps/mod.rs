@@ -3,4 +3,5 @@
 pub mod cache;
 pub mod database;
 pub mod queue;
+mod redis;
 pub mod worker_client;

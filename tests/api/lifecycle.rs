@@ -181,7 +181,7 @@ fn a_database_that_stays_away_fails_the_start() {
         SILENT[0],
         SILENT[2],
         ("DATABASE_URL", url.as_str()),
-        ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "700"),
+        ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "1200"),
     ];
     let mut process = Process::spawn("serve", directory.path(), &variables);
     let status = process.wait();

@@ -515,14 +515,14 @@ fn metrics_of_an_order_are_counted_under_their_names() {
             "signalbox-api",
             "http.client.request.duration",
             "s",
-            &[("url.template", "/quotes/{sku}")],
+            &[("http.request.method", "GET")],
             3.0,
         ),
         (
             "signalbox-api",
             "http.client.request.duration",
             "s",
-            &[("url.template", "/jobs")],
+            &[("http.request.method", "POST")],
             3.0,
         ),
         (
@@ -710,20 +710,21 @@ fn profiles_name_the_functions_that_burn_and_hold() {
     let lens = crate::harness::Lens::start();
     let app = App::with(&[("PYROSCOPE_SERVER_ADDRESS", lens.url())]);
     // Act and assert: CPU, by push
-    let burning = eventually("the CPU profile names the functions", || {
+    eventually("the CPU profile names the functions", || {
         assert_eq!(app.get("/demo/cpu?ms=1500").status, 200);
         let profile = lens.profile("/api/profiles/cpu?service=signalbox-api")?;
+        // Debug information of line tables alone leaves the path off where something was inlined.
         let names = [
-            "demo::cpu::burn_cpu",
-            "demo::cpu::count_primes",
-            "demo::cpu::mix_words",
+            "burn_cpu",
+            "count_primes",
+            "mix_words",
+            "signalbox::routes::demo::cpu::",
         ];
         names
             .iter()
             .all(|name| contains(&profile, name))
-            .then_some(profile)
+            .then_some(())
     });
-    assert!(contains(&burning, "signalbox::routes::demo::cpu::burn_cpu"));
     // Heap, by pull while it is held
     if !cfg!(target_os = "linux") {
         return;
@@ -738,10 +739,10 @@ fn profiles_name_the_functions_that_burn_and_hold() {
                 .ok()?;
             assert_eq!(response.status(), 200);
             let profile = gunzip(&response.bytes().ok()?);
-            contains(&profile, "demo::memory::allocate_page").then_some(profile)
+            contains(&profile, "allocate_page").then_some(profile)
         })
     });
-    assert!(contains(&heap, "demo::memory::allocate_order_book"));
+    assert!(contains(&heap, "allocate_order_book"));
     // CPU, by pull
     let (profile, busy) = std::thread::scope(|scope| {
         let busy = scope.spawn(|| app.get("/demo/cpu?ms=3000").status);
@@ -755,10 +756,7 @@ fn profiles_name_the_functions_that_burn_and_hold() {
         )
     });
     assert_eq!(busy, 200);
-    assert!(contains(
-        &gunzip(&profile),
-        "signalbox::routes::demo::cpu::burn_cpu"
-    ));
+    assert!(contains(&gunzip(&profile), "burn_cpu"));
     let picture = app.get("/debug/pprof/flamegraph?seconds=1");
     assert_eq!(
         (picture.status, picture.header("content-type")),

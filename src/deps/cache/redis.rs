@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use redis::AsyncCommands;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 
 use super::CacheError;
 use crate::deps::database::Product;
+use crate::deps::redis::{connection, fresh};
 use crate::settings::Settings;
 
 #[derive(Clone)]
@@ -47,12 +48,8 @@ impl Redis {
             other => (other.to_string(), 0),
         };
         let namespace = info.redis_settings().db().to_string();
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(settings.redis_timeout))
-            .set_response_timeout(Some(settings.redis_timeout));
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client, config)?,
+            connection: connection(client, settings.redis_timeout)?,
             namespace,
             host,
             port,
@@ -70,24 +67,30 @@ impl Redis {
     }
 
     pub async fn ping(&self) -> Result<(), CacheError> {
-        let mut connection = self.connection.clone();
-        Ok(redis::cmd("PING").query_async(&mut connection).await?)
+        let ping = async || {
+            redis::cmd("PING")
+                .query_async(&mut self.connection.clone())
+                .await
+        };
+        self.bounded(fresh(ping)).await
     }
 
     pub async fn get(&self, sku: &str) -> Result<Option<Product>, CacheError> {
-        let mut connection = self.connection.clone();
-        let get = connection.get(key(sku));
-        let stored: Option<Vec<u8>> = self.bounded(get).await?;
+        let get = async || self.connection.clone().get(key(sku)).await;
+        let stored: Option<Vec<u8>> = self.bounded(fresh(get)).await?;
         Ok(stored
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?)
     }
 
     pub async fn set(&self, product: &Product) -> Result<Option<Product>, CacheError> {
-        let mut connection = self.connection.clone();
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
-        let set = connection.pset_ex(key(&product.sku), serde_json::to_vec(product)?, ttl);
-        let () = self.bounded(set).await?;
+        let entry = serde_json::to_vec(product)?;
+        let set = async || {
+            let mut connection = self.connection.clone();
+            connection.pset_ex(key(&product.sku), &entry, ttl).await
+        };
+        let () = self.bounded(fresh(set)).await?;
         Ok(None)
     }
 

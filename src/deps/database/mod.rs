@@ -14,12 +14,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::{Connection, FromRow, PgPool, Pool, Postgres, Sqlite, SqlitePool};
+use sqlx::{ConnectOptions, Connection, FromRow, PgPool, Pool, Postgres, Sqlite, SqlitePool};
 use tracing::Instrument;
 use tracing::field::Empty;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, causes};
 use crate::instruments::{self, DatabaseOperation, PoolState};
 use crate::settings;
 use queries::Queries;
@@ -147,6 +147,8 @@ impl Database {
                 .unwrap_or_else(|| options.get_username());
             let namespace = namespace.to_owned();
             let server = (options.get_host().to_owned(), options.get_port());
+            // The pool would try in vain until its timeout, and then say only that.
+            options.connect().await?.close().await?;
             let pool = pool_options::<Postgres>(settings)
                 .connect_with(options)
                 .await?;
@@ -188,17 +190,12 @@ impl Database {
         }
     }
 
-    /// Whether it answers, within `deadline`. Leaves no span: a probe is not work.
+    /// Whether it answers, within `deadline`. Leaves no span: a probe is not work. A pool whose connections are all in use
+    /// is no reason: then it is asked by a connection of its own.
     pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
-        let ping = async {
-            on_pool!(self, pool => {
-                let mut connection = pool.acquire().await?;
-                sqlx::query("SELECT 1").execute(&mut *connection).await.map(drop)
-            })
-        };
+        let ping = async { on_pool!(self, pool => ping(pool).await) };
         match tokio::time::timeout(deadline, ping).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(outcome) => outcome.map_err(|error| causes(&error)),
             Err(_) => Err(format!("no answer within {} ms", deadline.as_millis())),
         }
     }
@@ -410,6 +407,15 @@ impl Database {
     pub async fn close(&self) {
         on_pool!(self, pool => pool.close().await);
     }
+}
+
+async fn ping<DB: sqlx::Database>(pool: &Pool<DB>) -> sqlx::Result<()> {
+    if let Some(mut connection) = pool.try_acquire()
+        && connection.ping().await.is_ok()
+    {
+        return Ok(());
+    }
+    pool.connect_options().connect().await?.close().await
 }
 
 /// Counts a waiter for a connection, also when it gives up.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamMaxlen, StreamReadOptions,
     StreamReadReply,
@@ -10,6 +10,7 @@ use redis::streams::{
 use redis::{AsyncCommands, RedisResult};
 
 use super::Job;
+use crate::deps::redis::{connection, fresh};
 
 const KEY: &str = "signalbox:jobs";
 const GROUP: &str = "workers";
@@ -36,13 +37,9 @@ pub struct Delivery {
 impl Stream {
     /// Must be called inside a runtime. `timeout` bounds connecting and each answer.
     pub fn open(url: &str, timeout: Duration, capacity: usize) -> RedisResult<Self> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout));
         let client = redis::Client::open(url)?;
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client, config)?,
+            connection: connection(client, timeout)?,
             capacity,
         })
     }
@@ -50,11 +47,14 @@ impl Stream {
     /// Appends a job.
     pub async fn add(&self, job: &Job) -> RedisResult<()> {
         let body = serde_json::to_string(job).unwrap_or_default();
-        let bound = StreamMaxlen::Approx(self.capacity);
-        self.connection
-            .clone()
-            .xadd_maxlen(KEY, bound, "*", &[(FIELD, body)])
-            .await
+        let add = async || {
+            let mut connection = self.connection.clone();
+            let bound = StreamMaxlen::Approx(self.capacity);
+            connection
+                .xadd_maxlen(KEY, bound, "*", &[(FIELD, &body)])
+                .await
+        };
+        fresh(add).await
     }
 
     /// Makes stream and group if they are not there yet, also after Redis lost them.
@@ -110,9 +110,12 @@ impl Stream {
 
     /// Whether Redis answers.
     pub async fn ping(&self) -> RedisResult<()> {
-        redis::cmd("PING")
-            .query_async(&mut self.connection.clone())
-            .await
+        let ping = async || {
+            redis::cmd("PING")
+                .query_async(&mut self.connection.clone())
+                .await
+        };
+        fresh(ping).await
     }
 }
 
