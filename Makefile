@@ -90,6 +90,15 @@ test-alloy-profiles: ## The same with a CPU profile, in Pyroscope
 test-load: ## Ten seconds of mixed load
 	@$(MAKE) --no-print-directory generate-load ARGS='--rate 5 --duration 10s $(ARGS)'
 
+k6: ## Run the k6 load test on the stack; RATE=10 DURATION=30s; its results go to Mimir
+	@$(COMPOSE) run --rm --no-deps $(foreach v,RATE DURATION,$(if $($(v)),--env $(v)=$($(v)))) k6
+
+alloy-convert: ## Turn a Prometheus configuration (FROM=file) into Alloy's, checked by Alloy, on standard output
+	@$(COMPOSE) run --rm --no-deps --volume "$(abspath $(FROM)):/tmp/from.yml:ro" --entrypoint bash alloy -euc ' \
+	  alloy convert --source-format=prometheus --output=/tmp/converted.alloy /tmp/from.yml; \
+	  alloy validate --stability.level=experimental /tmp/converted.alloy; cat /tmp/converted.alloy'
+FROM ?= systems/prometheus/prometheus.yml
+
 # A profile is a folder of systems/, whose compose.yml is laid over the base. Every command but `up` knows all of them.
 comma := ,
 space := $(subst x,,x x)

@@ -4,6 +4,7 @@
 mod demo;
 mod duration;
 mod http;
+mod incidents;
 mod load;
 mod output;
 mod stack;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Start viewer, worker and service on this machine, without Docker; Ctrl-C stops all
     Demo(demo::Args),
+    /// Take alerts by webhook: open, acknowledge and close incidents
+    Incidents(incidents::Args),
     /// Send a mix of requests at a fixed rate; print latencies and the links of the slowest and of a failing one
     Load(load::Args),
     /// Ask each target once: a health check for containers that have none of their own
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
     http::install_tls_provider();
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args).await.map_err(|error| error.to_string()),
+        Command::Incidents(args) => incidents::run(args).await.map_err(|error| error.to_string()),
         Command::Load(args) => load::run(args).await.map_err(|error| error.to_string()),
         Command::Probe(args) => stack::probe::run(args).await,
         Command::Send(args) => stack::send::run(args).await,

@@ -1,0 +1,204 @@
+//! The HTTP side: webhooks in, OnCall's names for the rest, and one page for people.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{CONTENT_SECURITY_POLICY, ContentType};
+use actix_web::{HttpResponse, error, web};
+use serde::{Deserialize, Serialize};
+
+use super::book::{Book, Incident, Refusal, State};
+use super::file;
+use super::notice::{Alertmanager, Formatted, Notice};
+
+/// The largest notification taken, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// Everything comes from here, nothing is inline, nobody frames it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'";
+
+/// The book, and the file it is kept in.
+pub struct Desk {
+    book: Mutex<Book>,
+    path: PathBuf,
+    grafana: Option<String>,
+}
+
+impl Desk {
+    pub fn open(path: PathBuf, grafana: Option<String>) -> io::Result<Self> {
+        let book = Mutex::new(file::load(&path)?);
+        Ok(Self {
+            book,
+            path,
+            grafana,
+        })
+    }
+
+    /// Makes a change and answers only when it is on the disk; a change that cannot be written is not made.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Book, u64) -> Result<T, Refusal>,
+    ) -> actix_web::Result<T> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut book = self
+            .book
+            .lock()
+            .map_err(|_| error::ErrorInternalServerError("an earlier change panicked"))?;
+        let mut next = book.clone();
+        let result =
+            change(&mut next, now.as_millis() as u64).map_err(|refusal| match refusal {
+                Refusal::Unknown(_) => error::ErrorNotFound(refusal),
+                Refusal::Resolved(_) => error::ErrorConflict(refusal),
+                Refusal::Full => error::ErrorServiceUnavailable(refusal),
+            })?;
+        file::save(&self.path, &next).map_err(error::ErrorServiceUnavailable)?;
+        *book = next;
+        Ok(result)
+    }
+}
+
+/// Every change needs a JSON body: no page of another site can send one without being asked about it first.
+pub fn routes(service: &mut web::ServiceConfig) {
+    service
+        .app_data(web::JsonConfig::default().limit(MAX_BODY))
+        .route("/alertmanager", web::post().to(alertmanager))
+        .route(
+            "/integrations/v1/alertmanager/{token}",
+            web::post().to(alertmanager),
+        )
+        .route(
+            "/integrations/v1/alertmanager/{token}/",
+            web::post().to(alertmanager),
+        )
+        .route(
+            "/integrations/v1/formatted_webhook/{token}",
+            web::post().to(formatted),
+        )
+        .route(
+            "/integrations/v1/formatted_webhook/{token}/",
+            web::post().to(formatted),
+        )
+        .route("/api/v1/alert_groups", web::get().to(list))
+        .route(
+            "/api/v1/alert_groups/{id}/acknowledge",
+            web::post().to(acknowledge),
+        )
+        .route("/api/v1/alert_groups/{id}/resolve", web::post().to(resolve))
+        .route("/healthz", web::get().to(HttpResponse::NoContent))
+        .route("/", web::get().to(page))
+        .route("/page.css", web::get().to(style))
+        .route("/page.js", web::get().to(script));
+}
+
+/// What a notification led to.
+#[derive(Serialize)]
+struct Noted {
+    /// Absent where it was only the end of something unknown.
+    id: Option<u64>,
+}
+
+async fn alertmanager(
+    desk: web::Data<Desk>,
+    sent: web::Json<Alertmanager>,
+) -> actix_web::Result<web::Json<Noted>> {
+    noted(&desk, sent.into_inner().into())
+}
+
+async fn formatted(
+    desk: web::Data<Desk>,
+    sent: web::Json<Formatted>,
+) -> actix_web::Result<web::Json<Noted>> {
+    noted(&desk, sent.into_inner().into())
+}
+
+fn noted(desk: &Desk, notice: Notice) -> actix_web::Result<web::Json<Noted>> {
+    let id = desk.change(|book, now_ms| book.notified(notice, now_ms))?;
+    Ok(web::Json(Noted { id }))
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    state: Option<State>,
+}
+
+#[derive(Serialize)]
+struct List {
+    count: usize,
+    /// Newest first.
+    results: Vec<Incident>,
+    grafana: Option<String>,
+}
+
+async fn list(
+    desk: web::Data<Desk>,
+    filter: web::Query<Filter>,
+) -> actix_web::Result<web::Json<List>> {
+    let book = desk
+        .book
+        .lock()
+        .map_err(|_| error::ErrorInternalServerError("a change panicked"))?;
+    let wanted = |incident: &&Incident| filter.state.is_none_or(|state| incident.state == state);
+    let results: Vec<Incident> = book
+        .incidents
+        .iter()
+        .rev()
+        .filter(wanted)
+        .cloned()
+        .collect();
+    Ok(web::Json(List {
+        count: results.len(),
+        results,
+        grafana: desk.grafana.clone(),
+    }))
+}
+
+/// Who acts; a name for the record, nothing is checked.
+#[derive(Deserialize)]
+struct By {
+    #[serde(default = "somebody")]
+    by: String,
+}
+
+fn somebody() -> String {
+    "somebody".into()
+}
+
+async fn acknowledge(
+    desk: web::Data<Desk>,
+    id: web::Path<u64>,
+    by: web::Json<By>,
+) -> actix_web::Result<web::Json<Incident>> {
+    desk.change(|book, now_ms| book.acknowledge(*id, by.into_inner().by, now_ms).cloned())
+        .map(web::Json)
+}
+
+async fn resolve(
+    desk: web::Data<Desk>,
+    id: web::Path<u64>,
+    by: web::Json<By>,
+) -> actix_web::Result<web::Json<Incident>> {
+    desk.change(|book, now_ms| book.resolve(*id, by.into_inner().by, now_ms).cloned())
+        .map(web::Json)
+}
+
+async fn page() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::html())
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .body(include_str!("page.html"))
+}
+
+async fn style() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/css")
+        .body(include_str!("page.css"))
+}
+
+async fn script() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/javascript")
+        .body(include_str!("page.js"))
+}

@@ -1,0 +1,32 @@
+//! The book on disk: one JSON file, replaced whole, so that a crash leaves the old or the new one and never half of it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::book::Book;
+
+/// An absent file is an empty book; one that cannot be read is an error, not a fresh start.
+pub fn load(path: &Path) -> io::Result<Book> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Book::default()),
+        Err(error) => Err(io::Error::other(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// Returns when the bytes are on the disk.
+pub fn save(path: &Path, book: &Book) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(directory) = directory {
+        fs::create_dir_all(directory)?;
+    }
+    let fresh: PathBuf = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(&serde_json::to_vec(book)?)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}
