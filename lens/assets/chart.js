@@ -39,6 +39,12 @@
 
   const empty = (chart) => chart.lines.every((line) => line.values.every((value) => value === null));
 
+  // A service has the colour it has on every page.
+  const colourOf = (line, place, services) => {
+    const known = services.indexOf(line.label);
+    return colour(`--s${(known >= 0 ? known : place) % COLOURS}`);
+  };
+
   const draw = (holder, chart, range) => {
     const figure = document.createElement("figure");
     figure.className = "chart";
@@ -82,10 +88,10 @@
         { label: "UTC", value: (plot, at) => (at == null ? "" : new Date(at * 1e3).toISOString().slice(11, 19)) },
         ...chart.lines.map((line, place) => ({
           label: line.label,
-          stroke: colour(`--s${place % COLOURS}`),
+          stroke: colourOf(line, place, range.services),
           width: 1.6,
           points,
-          fill: chart.lines.length === 1 ? colour(`--s${place}`).replace("rgb(", "rgba(").replace(")", ", 0.1)") : undefined,
+          fill: chart.lines.length === 1 ? colourOf(line, place, range.services).replace("rgb(", "rgba(").replace(")", ", 0.1)") : undefined,
           value: (plot, at) => (at == null ? "–" : value(at)),
         })),
       ],

@@ -16,7 +16,8 @@ use crate::store::metrics::{Kind, Point, Series, is_delta};
 const NS: f64 = 1e9;
 /// Groups drawn; more than the eye can tell apart helps nobody.
 const MOST_GROUPS: usize = 10;
-const MOST_EXEMPLARS: usize = 150;
+/// Exemplars drawn in each step.
+const EXEMPLARS_A_STEP: usize = 3;
 /// How long a gauge counts as what it last was, like Prometheus' lookback but shorter.
 const STALE_NS: i64 = 90_000_000_000;
 
@@ -369,7 +370,7 @@ impl Grouped {
         }
     }
 
-    /// The newest exemplars, each once.
+    /// The exemplars, each once.
     fn exemplars(&self, range: Range) -> Vec<Dot> {
         let of_point = |point: &Point| -> Vec<Exemplar> {
             match point {
@@ -409,8 +410,20 @@ impl Grouped {
                 },
             );
         }
-        let skipped = dots.len().saturating_sub(MOST_EXEMPLARS);
-        dots.into_values().skip(skipped).collect()
+        // The slowest of each step, so that they cover the range and keep what is worth opening.
+        let mut by_step: BTreeMap<i64, Vec<Dot>> = BTreeMap::new();
+        for ((time_ns, _), dot) in dots {
+            by_step
+                .entry((time_ns as i64 - range.from_ns) / range.step_ns)
+                .or_default()
+                .push(dot);
+        }
+        let mut kept = Vec::new();
+        for mut dots in by_step.into_values() {
+            dots.sort_by(|a, b| b.value.total_cmp(&a.value));
+            kept.extend(dots.into_iter().take(EXEMPLARS_A_STEP));
+        }
+        kept
     }
 }
 

@@ -37,24 +37,19 @@ pub struct Function {
 struct Node {
     total: i64,
     own: i64,
-    children: BTreeMap<usize, Node>,
+    /// By number of the function.
+    children: BTreeMap<i64, Node>,
 }
 
 impl Flame {
     /// Lays the stacks out, the widest first.
     pub fn of(merged: &Merged) -> Self {
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
-        let mut names: Vec<String> = Vec::new();
         let mut root = Node::default();
         for (stack, value) in merged.stacks() {
             root.total += value;
             let mut node = &mut root;
-            for frame in stack.take(DEEPEST) {
-                let number = *numbers.entry(frame.function.as_str()).or_insert_with(|| {
-                    names.push(readable(&frame.function));
-                    names.len() - 1
-                });
-                node = node.children.entry(number).or_default();
+            for function in stack.take(DEEPEST) {
+                node = node.children.entry(function).or_default();
                 node.total += value;
             }
             node.own += value;
@@ -62,26 +57,37 @@ impl Flame {
         let mut flame = Self {
             unit: merged.unit().to_owned(),
             total: root.total,
-            names,
-            frames: Vec::new(),
+            ..Self::default()
         };
+        let mut places = HashMap::new();
         let smallest = (root.total as f64 * SMALLEST_SHARE) as i64;
-        flame.lay_out(&root, 0, 0, smallest);
+        flame.lay_out(merged, &mut places, &root, (0, 0), smallest);
         flame
     }
 
-    fn lay_out(&mut self, node: &Node, depth: usize, start: i64, smallest: i64) {
+    fn lay_out(
+        &mut self,
+        merged: &Merged,
+        places: &mut HashMap<i64, usize>,
+        node: &Node,
+        (depth, start): (usize, i64),
+        smallest: i64,
+    ) {
         let mut children: Vec<_> = node
             .children
             .iter()
             .filter(|(_, child)| child.total > smallest)
             .collect();
-        children.sort_by_key(|(name, child)| (-child.total, self.names[**name].clone()));
+        children.sort_by_key(|(function, child)| (-child.total, merged.name(**function)));
         let mut start = start;
-        for (name, child) in children {
+        for (function, child) in children {
+            let place = *places.entry(*function).or_insert_with(|| {
+                self.names.push(readable(merged.name(*function)));
+                self.names.len() - 1
+            });
             self.frames
-                .push((depth, start, child.total, child.own, *name));
-            self.lay_out(child, depth + 1, start, smallest);
+                .push((depth, start, child.total, child.own, place));
+            self.lay_out(merged, places, child, (depth + 1, start), smallest);
             start += child.total;
         }
     }
@@ -89,27 +95,25 @@ impl Flame {
 
 /// The functions with the most spent in themselves, then in what they called.
 pub fn functions(merged: &Merged) -> Vec<Function> {
-    let mut functions: HashMap<&str, (i64, i64)> = HashMap::new();
+    let mut functions: HashMap<i64, (i64, i64)> = HashMap::new();
     for (stack, value) in merged.stacks() {
-        let stack: Vec<&str> = stack.map(|frame| frame.function.as_str()).collect();
-        for name in stack.iter().collect::<BTreeSet<_>>() {
-            functions.entry(name).or_default().1 += value;
+        let stack: Vec<i64> = stack.collect();
+        for function in stack.iter().collect::<BTreeSet<_>>() {
+            functions.entry(*function).or_default().1 += value;
         }
         if let Some(leaf) = stack.last() {
-            functions.entry(leaf).or_default().0 += value;
+            functions.entry(*leaf).or_default().0 += value;
         }
     }
-    let mut functions: Vec<Function> = functions
-        .into_iter()
-        .map(|(name, (own, total))| Function {
-            name: readable(name),
-            own,
-            total,
-        })
-        .collect();
-    functions.sort_by(|a, b| (b.own, b.total, &a.name).cmp(&(a.own, a.total, &b.name)));
+    let mut functions: Vec<(i64, (i64, i64))> = functions.into_iter().collect();
+    functions.sort_by_key(|(function, (own, total))| (-own, -total, merged.name(*function)));
     functions.truncate(MOST_FUNCTIONS);
-    functions
+    let named = |(function, (own, total))| Function {
+        name: readable(merged.name(function)),
+        own,
+        total,
+    };
+    functions.into_iter().map(named).collect()
 }
 
 /// Without the hash that Rust's legacy mangling ends in.

@@ -124,6 +124,38 @@ pub struct Function {
     pub filename: i64,
 }
 
+/// Names up to this many bytes stay as they are.
+const LONG_NAME: usize = 120;
+/// And none becomes longer than this.
+const LONGEST_NAME: usize = 400;
+
+/// `poll<a::B<c::D>>` becomes `poll<…>`. The brackets of `<a::B as c::D>::e` are no argument list: they begin a name.
+fn without_arguments(name: &str) -> String {
+    let mut short = String::with_capacity(LONG_NAME);
+    let mut depth = 0_u32;
+    let mut before = ' ';
+    for character in name.chars() {
+        let after_name = before.is_alphanumeric() || before == '_' || before == ':';
+        match character {
+            '<' if depth > 0 => depth += 1,
+            '<' if after_name => {
+                depth = 1;
+                short.push_str("<…>");
+            }
+            // The arrow of a function type closes nothing.
+            '>' if depth > 0 && before != '-' => depth -= 1,
+            _ if depth == 0 => short.push(character),
+            _ => {}
+        }
+        before = character;
+    }
+    if short.len() > LONGEST_NAME {
+        short.truncate(short.floor_char_boundary(LONGEST_NAME));
+        short.push('…');
+    }
+    short
+}
+
 /// Why bytes are no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
@@ -183,6 +215,17 @@ impl Profile {
         }
     }
 
+    /// Shortens the names of generic functions, which reach 40,000 characters in an asynchronous program: an argument list becomes `<…>`.
+    pub fn shorten_names(&mut self) {
+        for text in self
+            .string_table
+            .iter_mut()
+            .filter(|text| text.len() > LONG_NAME)
+        {
+            *text = without_arguments(text);
+        }
+    }
+
     /// The sample's labels that are text, as name and value.
     pub fn labels<'a>(&'a self, sample: &'a Sample) -> impl Iterator<Item = (&'a str, &'a str)> {
         sample
@@ -193,26 +236,26 @@ impl Profile {
     }
 }
 
-/// A function at a line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Frame {
-    pub function: String,
-    pub file: String,
-    pub line: i64,
+/// A function at a line; texts by their index in [`Strings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Frame {
+    function: i64,
+    file: i64,
+    line: i64,
 }
 
-/// Label name and value.
-type Labels = Vec<(String, String)>;
+/// A stack, leaf first, as numbers of frames, and its labels as indexes of name and value.
+type Stack = (Vec<u32>, Vec<(i64, i64)>);
 
-/// Samples of several profiles of one kind, equal stacks added up.
+/// Samples of several profiles of one kind, equal stacks added up. Every text is looked at once a profile; the rest is numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Merged {
+    strings: Strings,
     frames: Vec<Frame>,
     numbers: HashMap<Frame, u32>,
-    /// Stack, leaf first, as numbers of frames, and labels → value.
-    stacks: BTreeMap<(Vec<u32>, Labels), i64>,
+    stacks: BTreeMap<Stack, i64>,
     /// Sample type and unit.
-    measure: Option<(String, String)>,
+    measure: Option<ValueType>,
     period: i64,
     from_ns: i64,
     to_ns: i64,
@@ -226,13 +269,25 @@ impl Merged {
         push_labels: &[(String, String)],
         wanted: &[(String, String)],
     ) {
+        self.strings.index("");
+        let texts: Vec<i64> = profile
+            .string_table
+            .iter()
+            .map(|text| self.strings.index(text))
+            .collect();
+        let text = |index: i64| {
+            usize::try_from(index)
+                .ok()
+                .and_then(|index| texts.get(index))
+                .copied()
+                .unwrap_or(0)
+        };
+
         let (position, _) = profile.kind();
         let measure = profile.sample_type[position];
-        self.measure.get_or_insert_with(|| {
-            (
-                profile.text(measure.r#type).to_owned(),
-                profile.text(measure.unit).to_owned(),
-            )
+        self.measure.get_or_insert(ValueType {
+            r#type: text(measure.r#type),
+            unit: text(measure.unit),
         });
         self.period = profile.period;
         self.from_ns = if self.from_ns == 0 {
@@ -253,19 +308,21 @@ impl Merged {
         for location in &profile.location {
             let mut numbers: Vec<u32> = Vec::with_capacity(location.line.len());
             for line in &location.line {
-                let function = functions.get(&line.function_id);
-                let text =
-                    |index: Option<i64>| index.map_or("", |index| profile.text(index)).to_owned();
+                let (function, file) =
+                    functions.get(&line.function_id).map_or((0, 0), |function| {
+                        (text(function.name), text(function.filename))
+                    });
                 numbers.push(self.number(Frame {
-                    function: text(function.map(|function| function.name)),
-                    file: text(function.map(|function| function.filename)),
+                    function,
+                    file,
                     line: line.line,
                 }));
             }
             if numbers.is_empty() {
+                let function = self.strings.index(&format!("{:#x}", location.address));
                 numbers.push(self.number(Frame {
-                    function: format!("{:#x}", location.address),
-                    file: String::new(),
+                    function,
+                    file: 0,
                     line: 0,
                 }));
             }
@@ -300,9 +357,11 @@ impl Merged {
                 .flatten()
                 .copied()
                 .collect();
-            let mut labels: Labels = profile
-                .labels(sample)
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            let mut labels: Vec<(i64, i64)> = sample
+                .label
+                .iter()
+                .filter(|label| label.str != 0)
+                .map(|label| (text(label.key), text(label.str)))
                 .collect();
             labels.sort_unstable();
             let sum = self.stacks.entry((stack, labels)).or_default();
@@ -311,33 +370,34 @@ impl Merged {
     }
 
     fn number(&mut self, frame: Frame) -> u32 {
-        if let Some(number) = self.numbers.get(&frame) {
-            return *number;
-        }
-        let number = self.frames.len() as u32;
-        self.frames.push(frame.clone());
-        self.numbers.insert(frame, number);
-        number
-    }
-
-    /// Sum of all values.
-    pub fn total(&self) -> i64 {
-        self.stacks.values().sum()
+        let next = self.frames.len() as u32;
+        *self.numbers.entry(frame).or_insert_with(|| {
+            self.frames.push(frame);
+            next
+        })
     }
 
     /// Unit of the values, `nanoseconds` or `bytes` as a rule.
     pub fn unit(&self) -> &str {
-        self.measure.as_ref().map_or("", |(_, unit)| unit)
+        self.measure.map_or("", |measure| self.name(measure.unit))
     }
 
-    /// The stacks, root first, and their values.
-    pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = &Frame>, i64)> {
+    /// A function's name by its number.
+    pub fn name(&self, function: i64) -> &str {
+        self.strings
+            .list
+            .get(function as usize)
+            .map_or("", String::as_str)
+    }
+
+    /// The stacks as numbers of functions, root first, and their values.
+    pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = i64>, i64)> {
         self.stacks.iter().map(|((stack, _), value)| {
             (
                 stack
                     .iter()
                     .rev()
-                    .map(|number| &self.frames[*number as usize]),
+                    .map(|number| self.frames[*number as usize].function),
                 *value,
             )
         })
@@ -345,38 +405,31 @@ impl Merged {
 
     /// The merged samples as one pprof profile.
     pub fn to_profile(&self) -> Profile {
-        let mut strings = Strings::default();
-        strings.index("");
-        let (name, unit) = self.measure.clone().unwrap_or_default();
-        let measure = ValueType {
-            r#type: strings.index(&name),
-            unit: strings.index(&unit),
-        };
         let mut profile = Profile {
-            sample_type: vec![measure],
-            period_type: Some(measure),
+            sample_type: vec![self.measure.unwrap_or_default()],
+            period_type: self.measure,
             period: self.period,
             time_nanos: self.from_ns,
             duration_nanos: self.to_ns - self.from_ns,
+            string_table: self.strings.list.clone(),
             ..Profile::default()
         };
-        let mut functions: HashMap<(&str, &str), u64> = HashMap::new();
-        for (number, frame) in self.frames.iter().enumerate() {
+        let mut functions: HashMap<(i64, i64), u64> = HashMap::new();
+        for (frame, id) in self.frames.iter().zip(1..) {
             let next = functions.len() as u64 + 1;
             let function_id = *functions
-                .entry((&frame.function, &frame.file))
+                .entry((frame.function, frame.file))
                 .or_insert_with(|| {
-                    let name = strings.index(&frame.function);
                     profile.function.push(Function {
                         id: next,
-                        name,
-                        system_name: name,
-                        filename: strings.index(&frame.file),
+                        name: frame.function,
+                        system_name: frame.function,
+                        filename: frame.file,
                     });
                     next
                 });
             profile.location.push(Location {
-                id: number as u64 + 1,
+                id,
                 address: 0,
                 line: vec![Line {
                     function_id,
@@ -391,20 +444,19 @@ impl Merged {
                 label: labels
                     .iter()
                     .map(|(key, value)| Label {
-                        key: strings.index(key),
-                        str: strings.index(value),
+                        key: *key,
+                        str: *value,
                         num: 0,
                     })
                     .collect(),
             });
         }
-        profile.string_table = strings.list;
         profile
     }
 }
 
 /// A string table in the making.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Strings {
     list: Vec<String>,
     places: HashMap<String, i64>,
@@ -419,5 +471,33 @@ impl Strings {
         self.list.push(text.to_owned());
         self.places.insert(text.to_owned(), place);
         place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argument_lists_go_and_names_stay() {
+        let long = "x::Y<z::Z, ".repeat(20);
+        for (name, short) in [
+            (
+                format!("a::poll<{long}fn(u8) -> u8{}>::b", ">".repeat(20)),
+                "a::poll<…>::b",
+            ),
+            ("<a::B as c::D<e::F>>::g".to_owned(), "<a::B as c::D<…>>::g"),
+            ("collect::<alloc::vec::Vec<u8>>".to_owned(), "collect::<…>"),
+            (
+                "signalbox::routes::demo::cpu::sieve".to_owned(),
+                "signalbox::routes::demo::cpu::sieve",
+            ),
+        ] {
+            assert_eq!(without_arguments(&name), short);
+        }
+        assert_eq!(
+            without_arguments(&"é".repeat(500)).len(),
+            LONGEST_NAME + '…'.len_utf8()
+        );
     }
 }

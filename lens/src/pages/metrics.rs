@@ -110,6 +110,8 @@ pub async fn page(
 #[derive(Serialize)]
 struct Data {
     charts: Vec<Chart>,
+    /// In the order of their colours.
+    services: Vec<String>,
     /// First and last second of the range.
     from: i64,
     to: i64,
@@ -142,8 +144,10 @@ pub async fn data(
     let charts = web::block(move || Grouped::new(kind, unit, with_points, &query.by).charts(range))
         .await
         .map_err(|_| Problem::Busy)?;
+    let services = Services::load(&store).await?.0;
     Ok(HttpResponse::Ok().json(Data {
         charts,
+        services,
         from: range.from_ns / format::NS_PER_S,
         to: range.to_ns() / format::NS_PER_S,
     }))

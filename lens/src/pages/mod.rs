@@ -30,7 +30,6 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/metrics", web::get().to(metrics::page))
         .route("/metrics/data", web::get().to(metrics::data))
         .route("/profiles", web::get().to(profiles::page))
-        .route("/profiles/data", web::get().to(profiles::data))
         .route("/services", web::get().to(services::page))
         .route("/live", web::get().to(live))
         .route("/assets/{name}", web::get().to(assets::serve));

@@ -94,24 +94,13 @@ pub async fn page(
                 div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns + push.duration_ns))) } }
                 div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &range(&query).0), ("to_ms", &range(&query).1)])) } { "pprof" } } }
             }
-            // Drawn by flame.js, which looks for another data-src or data-mark after each change.
-            div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) data-rev=(pushed.first().map_or(0, |push| push.id)) data-src={ "/profiles/data?" (query_string(&[("type", kind), ("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &query.from_ms), ("to_ms", &query.to_ms)])) } {}
+            // Drawn by flame.js out of the text beside it.
+            div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) {}
+            div id="flame-data" hidden { (serde_json::to_string(&flame).unwrap_or_default()) }
             (top(&functions, &flame, &query.q))
         }
     };
     Ok(shell.page(&store, fixed, changing))
-}
-
-/// `GET /profiles/data`: the page's flame graph as numbers.
-pub async fn data(
-    store: web::Data<Store>,
-    query: web::Query<query::Profiles>,
-) -> Result<HttpResponse, Problem> {
-    let (_, merged) = merge(&store, &query).await?;
-    let flame = web::block(move || Flame::of(&merged))
-        .await
-        .map_err(|_| Problem::Busy)?;
-    Ok(HttpResponse::Ok().json(flame))
 }
 
 fn kind_of(query: &query::Profiles) -> &str {

@@ -13,8 +13,10 @@ use crate::store::traces::{self, Edge};
 const MINUTES: i64 = 15;
 const NODE_WIDTH: i32 = 190;
 const NODE_HEIGHT: i32 = 54;
-const COLUMN: i32 = 340;
-const ROW: i32 = 92;
+const COLUMN: i32 = 400;
+const ROW: i32 = 104;
+/// Between two edges of the same two nodes.
+const APART: i32 = 40;
 
 pub async fn page(
     request: HttpRequest,
@@ -99,15 +101,21 @@ fn graph(edges: &[Edge], services: &Services) -> Markup {
     html! {
         div.scroll {
             svg.graph data-testid="service-graph" viewBox={ "0 0 " (width) " " (height) } width=(width) height=(height) role="img" aria-label="Service graph" {
-                @for edge in edges {
+                @for (place, edge) in edges.iter().enumerate() {
+                    // Calls and messages between the same two run apart.
+                    @let alike = |other: &&Edge| other.caller == edge.caller && other.callee == edge.callee;
+                    @let apart = edges.iter().filter(alike).count() as i32 - 1;
+                    @let shift = (2 * edges[..place].iter().filter(alike).count() as i32 - apart) * APART / 2;
                     @let from = places[edge.caller.as_str()];
                     @let to = places[edge.callee.as_str()];
-                    @let (x1, y1) = (from.0 + NODE_WIDTH, from.1 + NODE_HEIGHT / 2);
-                    @let (x2, y2) = (to.0, to.1 + NODE_HEIGHT / 2);
-                    @let bend = COLUMN / 4;
-                    path.edge.failing[edge.errors > 0].messages[edge.messages] d={ "M" (x1) " " (y1) "C" (x1 + bend) " " (y1) " " (x2 - bend) " " (y2) " " (x2) " " (y2) } {}
-                    text.edge-label x=((x1 + x2) / 2) y=((y1 + y2) / 2 - 7) text-anchor="middle" { (rate(edge)) " · " (format::duration(edge.mean_ns)) }
-                    @if edge.errors > 0 { text.edge-label.bad x=((x1 + x2) / 2) y=((y1 + y2) / 2 + 15) text-anchor="middle" { (failed(edge)) } }
+                    @let (x1, y1) = (from.0 + NODE_WIDTH, from.1 + NODE_HEIGHT / 2 + shift / 3);
+                    @let (x2, y2) = (to.0, to.1 + NODE_HEIGHT / 2 + shift / 3);
+                    @let bend = COLUMN / 5;
+                    path.edge.failing[edge.errors > 0].messages[edge.messages] d={ "M" (x1) " " (y1) "C" (x1 + bend) " " (y1 + shift) " " (x2 - bend) " " (y2 + shift) " " (x2) " " (y2) } {}
+                    text.edge-label x=((x1 + x2) / 2) y=((y1 + y2) / 2 + shift * 3 / 4 + 4) text-anchor="middle" {
+                        (rate(edge)) " · " (format::duration(edge.mean_ns))
+                        @if edge.errors > 0 { tspan.bad x=((x1 + x2) / 2) dy="16" { (failed(edge)) } }
+                    }
                 }
                 @for (name, (x, y)) in &places {
                     @let external = edges.iter().any(|edge| edge.callee == *name && edge.external);

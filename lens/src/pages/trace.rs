@@ -267,7 +267,10 @@ impl View<'_> {
         let x = percent(row.span.start_time_unix_nano as i64 - from);
         let width = percent(row.duration()).min(100.0 - x);
         let failed = is_error(&row.span);
-        let late = x + width > 70.0;
+        // The duration stands right of the bar; where there is no room, inside a wide one or left of a narrow one.
+        let late = x + width > 80.0;
+        let inside = late && width > 15.0;
+        let label_x = if late && !inside { x } else { x + width };
         let kind = kind_name(row.span.kind());
         html! {
             details.span id={ "span-" (row.id) } data-testid="span" data-span-id=(row.id) data-name=(row.span.name) {
@@ -284,10 +287,8 @@ impl View<'_> {
                         @for event in &row.span.events {
                             circle.event cx={ (format!("{:.3}", percent(event.time_unix_nano as i64 - from).clamp(0.0, 100.0))) "%" } cy="13" r="3" { title { (event.name) } }
                         }
-                        @if late {
-                            text x={ (format!("{x:.3}")) "%" } dx="-6" y="17" text-anchor="end" { (format::duration(row.duration() as f64)) }
-                        } @else {
-                            text x={ (format!("{:.3}", x + width)) "%" } dx="6" y="17" { (format::duration(row.duration() as f64)) }
+                        text.inside[inside] x={ (format!("{label_x:.3}")) "%" } dx=(if late { -6 } else { 6 }) y="17" text-anchor=[late.then_some("end")] {
+                            (format::duration(row.duration() as f64))
                         }
                     }
                 }

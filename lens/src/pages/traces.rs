@@ -114,6 +114,7 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
                         td {
                             a.row href={ "/traces/" (trace.trace_id) } { (trace.name) }
                             (services.tag(&trace.service))
+                            @if trace.orphan { span.faint.small { " its parent is not here" } }
                         }
                         td {
                             (http_status(trace.http_status))

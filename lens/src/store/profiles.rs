@@ -54,8 +54,9 @@ impl ProfileRow {
         let labels = serde_json::Value::Object(labels).to_string();
         let mut rows = Vec::with_capacity(series.samples.len());
         for sample in series.samples {
-            let profile = Profile::read(&sample.raw_profile, *budget)?;
+            let mut profile = Profile::read(&sample.raw_profile, *budget)?;
             *budget = budget.saturating_sub(profile.encoded_len());
+            profile.shorten_names();
             let (position, kind) = profile.kind();
             let labels_of_samples: BTreeSet<(&str, &str)> = profile
                 .sample
@@ -87,7 +88,7 @@ impl ProfileRow {
                     .sum(),
                 spans: spans.into_iter().map(|(_, id)| id.to_owned()).collect(),
                 sample_labels,
-                body: compressed(sample.raw_profile)?,
+                body: gzip(&profile.encode_to_vec())?,
             });
         }
         Ok(rows)
@@ -96,14 +97,6 @@ impl ProfileRow {
     fn size(&self) -> i64 {
         (self.body.len() + self.labels.len() + OVERHEAD_BYTES + 50 * self.spans.len()) as i64
     }
-}
-
-/// Gzipped as pprof files are, unless they already were.
-fn compressed(bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
-    }
-    gzip(&bytes)
 }
 
 /// Gzips at the fastest level.
@@ -171,7 +164,7 @@ pub struct Filter {
     pub span_id: String,
     /// Only samples with this label.
     pub label: Option<(String, String)>,
-    /// Both inclusive, on the time at which the profile begins or, of a heap, was taken.
+    /// Profiles that were being taken within this time; a heap is taken at once.
     pub from_ns: Option<i64>,
     pub to_ns: Option<i64>,
 }
@@ -203,7 +196,7 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Pushed
             .push(")");
     }
     for (bound, sql) in [
-        (filter.from_ns, " AND time_ns >= "),
+        (filter.from_ns, " AND time_ns + max(duration_ns, 1) > "),
         (filter.to_ns, " AND time_ns <= "),
     ] {
         if let Some(bound) = bound {

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS spans (
     name TEXT NOT NULL,
     kind INTEGER NOT NULL,
     route TEXT NOT NULL,   -- http.route
-    peer TEXT NOT NULL,    -- database or messaging system that a client or producer span names
+    peer TEXT NOT NULL,    -- database that a client span names
     http_status INTEGER NOT NULL, -- 0: none
     error INTEGER NOT NULL,
     start_ns INTEGER NOT NULL,

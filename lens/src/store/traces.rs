@@ -39,14 +39,11 @@ impl SpanRow {
             return None;
         }
         let attribute = |key| find(&span.attributes, key).unwrap_or_default();
-        let outgoing = matches!(span.kind(), SpanKind::Client | SpanKind::Producer);
-        let peer = if outgoing {
-            ["db.system.name", "db.system", "messaging.system"]
-                .into_iter()
-                .map(attribute)
-                .find(|peer| !peer.is_empty())
-        } else {
-            None
+        let peer = match span.kind() {
+            SpanKind::Client => Some(attribute("db.system.name"))
+                .filter(|peer| !peer.is_empty())
+                .or_else(|| find(&span.attributes, "db.system")),
+            _ => None,
         };
         Some(Self {
             origin,
@@ -215,12 +212,14 @@ pub struct Summary {
     pub end_ns: i64,
     pub spans: i64,
     pub errors: i64,
+    /// Whether that span has a parent which has not arrived.
+    pub orphan: bool,
 }
 
 /// The newest traces that pass the filter.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-        "SELECT t.trace_id, root.service, root.name, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors
+        "SELECT t.trace_id, root.service, root.name, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors, root.parent_id <> '' AS orphan
          FROM traces t JOIN spans root ON root.id = t.root_id WHERE 1",
     );
     if !filter.service.is_empty() {
@@ -317,7 +316,7 @@ pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String
     Ok((services, routes))
 }
 
-/// Calls from one service to another, or to a database or messaging system.
+/// Calls from one service to another, or to a database.
 #[derive(Clone, Debug, FromRow)]
 pub struct Edge {
     pub caller: String,
@@ -333,7 +332,7 @@ pub struct Edge {
 }
 
 /// Edges from the spans that started since `from_ns`: server and consumer spans whose parent is another service's, consumer spans that link to
-/// a producer, and client or producer spans that name a database or messaging system.
+/// a producer, and client spans that name a database.
 pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
     const SERVER: i32 = SpanKind::Server as i32;
     const CLIENT: i32 = SpanKind::Client as i32;
@@ -350,7 +349,7 @@ pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
              JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
              WHERE c.start_ns >= ?1 AND c.kind IN (?2, ?5) AND p.service <> c.service
              UNION ALL
-             SELECT service, peer, 1, kind = ?4, error, end_ns - start_ns FROM spans WHERE start_ns >= ?1 AND kind IN (?3, ?4) AND peer <> ''
+             SELECT service, peer, 1, 0, error, end_ns - start_ns FROM spans WHERE start_ns >= ?1 AND peer <> ''
          ) GROUP BY caller, callee, external, messages ORDER BY calls DESC LIMIT 100",
     )
     .bind(from_ns)

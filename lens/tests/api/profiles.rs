@@ -284,7 +284,7 @@ async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
     );
     let late = format!(
         "/api/profiles/heap?from_ms={}",
-        (now - 15_000_000_000) / 1_000_000
+        (now - 9_000_000_000) / 1_000_000
     );
     assert_eq!(
         stacks(&lens, &late).await,
