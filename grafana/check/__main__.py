@@ -17,7 +17,7 @@ from pathlib import Path
 
 import promql_parser
 
-from . import known, live, pictures, queries
+from . import counting, known, live, pictures, queries
 from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
@@ -142,6 +142,7 @@ def check() -> int:
     series = own | known.seen(imported) | known.recorded(rules)
     asked = queries.everything()
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
+    problems += counting.problems()
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
     for query in asked:
         match query.language:
