@@ -23,7 +23,7 @@ def dashboard():
         "Signalbox · Logs & traces",
         f"{question} Records and traces side by side, narrowed by service, level, request or words.",
         variables=(
-            query_variable("service", "Service", n.SERVICE, source=LOKI),
+            query_variable("service", "Service", f"label_values({n.SERVICE})", source=LOKI),
             choice("level", "Level", ("trace", "debug", "info", "warn", "error"), all_value=".+", description="Severity as Loki understood it."),
             text_variable("request_id", "Request id", "The x-request-id of a response: all its records."),
             text_variable("trace_id", "Trace id", "32 hex digits, or the first few: all records of that trace."),
