@@ -1,6 +1,11 @@
 "use strict";
-// Sends the clicked request, shows its answer and the links to its signals. Without this script the links open the answer.
-const at = (id) => document.getElementById(id);
+// Sends what the buttons say, shows each answer with the links to its signals, and switches faults.
+// Without this script the buttons open the plain answers.
+
+const SHOWN = 12; // answers that stay on the page
+const MINUTE = 60_000;
+const answers = document.getElementById("answers");
+const templates = fetch("/links").then((answer) => answer.json());
 
 /** The template with the facts of one request put in. */
 function expand(template, facts) {
@@ -8,41 +13,103 @@ function expand(template, facts) {
     name in facts ? encodeURIComponent(facts[name]) : whole);
 }
 
-async function send(link) {
-  const templates = await (await fetch("/links")).json();
-  const from = Date.now();
-  const answer = await fetch(link.href);
+function link(name, href) {
+  const anchor = document.createElement("a");
+  Object.assign(anchor, { href, textContent: name });
+  anchor.dataset.signal = name;
+  return anchor;
+}
+
+/** A copy of the template, with the parts that change. */
+function entry(url) {
+  const article = document.getElementById("answer").content.firstElementChild.cloneNode(true);
+  const part = (selector) => article.querySelector(selector);
+  part("b").textContent = url.pathname + url.search;
+  answers.prepend(article);
+  while (answers.children.length > SHOWN) answers.lastElementChild.remove();
+  return { article, part };
+}
+
+async function send(url) {
+  const { article, part } = entry(url);
+  part(".status").textContent = "…";
+  const sent = Date.now();
+  const started = performance.now();
+  const answer = await fetch(url);
   const body = await answer.text();
+  const took = performance.now() - started;
   const [, traceId = "", spanId = ""] = (answer.headers.get("traceresponse") ?? "").split("-");
   const facts = {
     trace_id: traceId,
     span_id: spanId,
     service: "signalbox-api",
-    route: new URL(link.href).pathname,
+    route: url.pathname,
     request_id: answer.headers.get("x-request-id") ?? "",
-    from_ms: from - 60_000,
-    to_ms: Date.now() + 60_000,
+    from_ms: sent - MINUTE,
+    to_ms: Date.now() + MINUTE,
   };
-  at("status").textContent = `${answer.status} in ${Date.now() - from} ms`;
-  at("trace").textContent = traceId || "not traced";
-  at("body").textContent = body;
-  at("links").replaceChildren(...Object.entries(templates)
+  article.dataset.kind = answer.status >= 500 ? "error" : answer.status >= 400 ? "warning" : "ok";
+  part(".status").textContent = answer.status;
+  part(".took").textContent = `${took.toFixed(took < 10 ? 1 : 0)} ms`;
+  part("code").textContent = traceId || "not traced";
+  part("button").addEventListener("click", () => navigator.clipboard?.writeText(traceId));
+  part("pre").textContent = body;
+  part(".links").replaceChildren(...Object.entries(await templates)
     .filter(([, template]) => template)
-    .map(([name, template]) => {
-      const anchor = document.createElement("a");
-      anchor.href = expand(template, facts);
-      anchor.textContent = name;
-      return anchor;
-    }));
-  at("result").hidden = false;
+    .map(([name, template]) => link(name, expand(template, facts))));
 }
 
-for (const link of document.querySelectorAll(".requests a")) {
-  link.addEventListener("click", (event) => {
+for (const form of document.querySelectorAll(".offer")) {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    send(link).catch((error) => {
-      at("status").textContent = String(error);
-      at("result").hidden = false;
+    const url = new URL(form.action);
+    for (const [name, value] of new FormData(form)) if (value !== "") url.searchParams.set(name, value);
+    send(url).catch((error) => {
+      const article = answers.firstElementChild;
+      article.dataset.kind = "error";
+      article.querySelector(".status").textContent = String(error);
     });
   });
 }
+
+const faults = document.getElementById("faults");
+const switches = faults.querySelectorAll("button[name]");
+
+/** Shows which faults are on. */
+function show(plan) {
+  for (const button of switches) {
+    const on = plan[button.name] > 0;
+    button.setAttribute("aria-pressed", on);
+    button.textContent = on ? "On" : "Off";
+    button.disabled = false;
+    if (on) faults.elements.namedItem(button.name).value = plan[button.name];
+  }
+  faults.querySelector("[type=reset]").disabled = false;
+}
+
+/** Asks `/faults` and shows what it answers; what it refuses is shown on the field. */
+async function change(method, plan) {
+  const request = { method, headers: { "content-type": "application/json" }, body: plan && JSON.stringify(plan) };
+  const answer = await fetch("/faults", request);
+  const state = await answer.json();
+  if (answer.ok) show(state.default);
+  return answer.ok ? "" : state.detail;
+}
+
+for (const button of switches) {
+  button.addEventListener("click", async () => {
+    const state = await (await fetch("/faults")).json();
+    const input = button.closest(".fault").querySelector("input");
+    const on = button.getAttribute("aria-pressed") === "true";
+    const value = on ? 0 : Number(input.value);
+    input.setCustomValidity(await change("PUT", { ...state.default, [button.name]: value }));
+    input.reportValidity();
+  });
+}
+faults.addEventListener("reset", (event) => {
+  event.preventDefault();
+  change("DELETE");
+});
+faults.addEventListener("submit", (event) => event.preventDefault());
+faults.addEventListener("input", (event) => event.target.setCustomValidity(""));
+change("GET");

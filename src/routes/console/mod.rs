@@ -1,27 +1,46 @@
 //! Lesson: follow a request. The page at `/` sends requests and shows each one's trace id and links.
 //!
-//! The links come from settings as templates (`GET /links`): the service knows no viewer.
+//! The links come from settings as templates (`GET /links`): the service knows no viewer. Without JavaScript each button
+//! opens the plain answer, and the page links to the signals of the one request it knows by itself: its own.
 
-use actix_web::HttpResponse;
+mod page;
+
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use actix_web::web::{Data, Json};
+use actix_web::web::{Data, Json, ReqData};
+use actix_web::{HttpRequest, HttpResponse};
 
 use crate::settings::Links;
+use crate::telemetry::actix::RequestId;
+use crate::telemetry::context;
+use page::Facts;
 
 /// The page and what it loads come from here alone.
-const POLICY: &str =
-    "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-fn asset(media_type: &'static str, text: &'static str) -> HttpResponse {
+fn asset(media_type: &'static str, text: impl Into<String>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, media_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .body(text)
+        .body(text.into())
 }
 
 /// The console.
-pub async fn page() -> HttpResponse {
-    asset("text/html; charset=utf-8", include_str!("index.html"))
+pub async fn page(
+    request: HttpRequest,
+    links: Data<Links>,
+    request_id: Option<ReqData<RequestId>>,
+) -> HttpResponse {
+    let ids = context::current();
+    let (trace_id, span_id) = ids
+        .map(|ids| (ids.trace_id, ids.span_id))
+        .unwrap_or_default();
+    let facts = Facts {
+        trace_id,
+        span_id,
+        request_id: request_id.map(|id| id.into_inner().0).unwrap_or_default(),
+        route: request.match_pattern().unwrap_or_default(),
+    };
+    asset("text/html; charset=utf-8", page::render(&links, &facts))
 }
 
 /// Its style.
