@@ -72,6 +72,18 @@ pub(super) struct Health {
     pub(super) profiles: Arc<Signal>,
 }
 
+impl Health {
+    /// Items of each signal that will never arrive.
+    pub(super) fn lost(&self) -> [(&'static str, u64); 4] {
+        [
+            ("traces", self.spans.lost()),
+            ("logs", self.logs.lost()),
+            ("metrics", self.points.lost()),
+            ("profiles", self.profiles.lost()),
+        ]
+    }
+}
+
 impl Signal {
     /// Takes a place in the queue, or counts the item as dropped.
     fn admit(&self, capacity: usize) -> bool {
@@ -90,6 +102,12 @@ impl Signal {
     fn leave(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
         self.processed.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Items that will never arrive.
+    pub(super) fn lost(&self) -> u64 {
+        let failed: u64 = self.failed.iter().map(|count| count.load(Relaxed)).sum();
+        failed + self.dropped.load(Relaxed)
     }
 
     /// Notes how an attempt ended; `None` for success.

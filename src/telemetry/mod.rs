@@ -50,6 +50,7 @@ pub struct Guard {
     metrics: Option<SdkMeterProvider>,
     pull: metrics::Pull,
     profiles: profiles::Agents,
+    health: Health,
 }
 
 /// Starts all signals. Call it once, in a plain `fn main`, before any runtime exists.
@@ -78,6 +79,7 @@ fn start(
         metrics: None,
         pull: metrics::Pull::none(),
         profiles: profiles::Agents::default(),
+        health: Health::default(),
     };
 
     if !settings.disabled {
@@ -122,6 +124,7 @@ fn start(
         // Last, so that their threads' failures are logged.
         guard.profiles = profiles::start(&settings.profiles, &attributes, &health)?;
     }
+    guard.health = health;
     Ok(guard)
 }
 
@@ -166,8 +169,10 @@ impl Guard {
             logs,
             metrics,
             profiles,
+            health,
             ..
         } = self;
+        let lost_before = health.lost();
         type Job = Box<dyn FnOnce() -> Result<(), String> + Send>;
         let mut jobs: Vec<(&'static str, Job)> = profiles.into_shutdowns();
         if let Some(traces) = traces {
@@ -210,6 +215,12 @@ impl Guard {
                 .iter()
                 .map(|signal| format!("{signal}: not flushed within {deadline:?}")),
         );
+        // The SDK's batch processors keep the failure of their last export to themselves.
+        for ((signal, before), (_, after)) in lost_before.into_iter().zip(health.lost()) {
+            if after > before {
+                errors.push(format!("{signal}: {} items lost", after - before));
+            }
+        }
         if errors.is_empty() {
             Ok(())
         } else {
