@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import slo
 from .board import render
-from .boards import ALL
+from .boards import ALL, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = Path("grafana/dashboards")
@@ -15,8 +15,10 @@ RULES = Path("mimir/rules/anonymous/slo.yaml")
 
 def main(arguments: list[str]) -> int:
     wanted = {DASHBOARDS / f"{name}.json": render(module.dashboard()) for name, module in ALL.items()}
+    wanted |= {Path(f"systems/{name}/dashboards/{name}.json"): render(module.dashboard()) for name, module in SYSTEMS.items()}
     wanted[RULES] = slo.rules_yaml()
-    committed = [path.relative_to(ROOT) for path in (ROOT / DASHBOARDS).glob("*.json")] + [RULES]
+    boards = [*(ROOT / DASHBOARDS).glob("*.json"), *(ROOT / "systems").glob("*/dashboards/*.json")]
+    committed = [path.relative_to(ROOT) for path in boards] + [RULES]
     present = {path: (ROOT / path).read_text(encoding="utf-8") for path in committed if (ROOT / path).exists()}
     if arguments == ["--check"]:
         drifted = [path for path in sorted(wanted.keys() | present.keys()) if wanted.get(path) != present.get(path)]
@@ -28,10 +30,10 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print("usage: python -m generate [--check]", file=sys.stderr)
         return 2
-    (ROOT / DASHBOARDS).mkdir(exist_ok=True)
     for path in present.keys() - wanted.keys():
         (ROOT / path).unlink()
     for path, text in wanted.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
     print(f"wrote {len(wanted)} files")
     return 0

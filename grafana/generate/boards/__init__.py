@@ -1,6 +1,6 @@
 """The dashboards in the order in which they lead to one another."""
 
-from . import infrastructure, load_test, logs_traces, overview, pipeline, profiles, runtime, slo, traces
+from . import infrastructure, k6, load_test, logs_traces, overview, pipeline, profiles, push_and_pull, runtime, slo, traces
 
 ALL = {
     "overview": overview,
@@ -13,3 +13,6 @@ ALL = {
     "load-test": load_test,
     "slo": slo,
 }
+
+#: Those of the systems in systems/, each shown only with its system.
+SYSTEMS = {"k6": k6, "prometheus": push_and_pull}
