@@ -81,8 +81,8 @@
         y: { range: (plot, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, ...chart.exemplars.map((dot) => dot.value), 0) * 1.08 || 1] },
       },
       axes: [
-        { ...axis, values: (plot, splits) => splits.map((at) => new Date(at * 1e3).toISOString().slice(11, range.to - range.from > 900 ? 16 : 19)) },
-        { ...axis, size: 72, values: (plot, splits) => splits.map(value) },
+        { ...axis, size: 30, values: (plot, splits) => splits.map((at) => new Date(at * 1e3).toISOString().slice(11, range.to - range.from > 900 ? 16 : 19)) },
+        { ...axis, size: 66, values: (plot, splits) => splits.map(value) },
       ],
       series: [
         { label: "UTC", value: (plot, at) => (at == null ? "" : new Date(at * 1e3).toISOString().slice(11, 19)) },

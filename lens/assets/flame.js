@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const ROW = 21;
+  const LETTER = 7; // pixels
   const NARROWEST = 0.1; // per cent of the width
   let drawn = "";
   let flame = null;
@@ -18,15 +19,19 @@
     return three(value);
   };
 
-  // The crate a function belongs to decides its colour: what is the program's own stands out from what it stands on.
-  const crate = (name) => name.replace(/^[<&(\s]*(dyn |mut |impl )*/, "").split(/::|<|>| /)[0];
-  const RUNTIME = new Set(["std", "core", "alloc", "tokio", "actix_rt", "actix_server", "actix_web", "actix_http", "actix_service", "futures_util", "tracing", "hyper", "sqlx_core", "sqlx_sqlite", "rayon", "libc"]);
+  // The crate a function belongs to decides its colour; the runtime that everything stands on has none.
   const tone = (name) => {
-    const of = crate(name);
-    if (RUNTIME.has(of) || !name.includes("::")) return "runtime";
+    if (flame.runtime[name]) return "runtime";
     let hash = 0;
-    for (const letter of of) hash = (hash * 31 + letter.charCodeAt(0)) % 997;
+    for (const letter of flame.names[name].replace(/^[<&(*]*(dyn |mut )*/, "").split("::")[0]) hash = (hash * 31 + letter.charCodeAt(0)) % 997;
     return `s${hash % 10}`;
+  };
+
+  // Where the whole name finds no room, its end says more than its beginning.
+  const shortened = (name) => {
+    let short = name;
+    for (let before; before !== short; ) [before, short] = [short, short.replace(/<[^<>]*>/g, "")];
+    return short.split("::").filter(Boolean).slice(-2).join("::") || name;
   };
 
   const holder = () => document.getElementById("flame");
@@ -69,12 +74,13 @@
       deepest = Math.max(deepest, depth);
       const box = document.createElement("button");
       box.type = "button";
-      box.className = `frame ${tone(flame.names[name])}${ancestor ? " ancestor" : ""}${marks(flame.names[name]) ? " marked" : ""}`;
+      box.className = `frame ${tone(name)}${ancestor ? " ancestor" : ""}${marks(flame.names[name]) ? " marked" : ""}`;
       box.setAttribute("role", "treeitem");
       box.dataset.testid = "frame";
       box.dataset.name = flame.names[name];
       box.dataset.depth = depth;
-      box.textContent = share > 1.5 ? flame.names[name] : "";
+      const pixels = (share / 100) * root.clientWidth;
+      box.textContent = pixels < 20 ? "" : pixels > flame.names[name].length * LETTER ? flame.names[name] : shortened(flame.names[name]);
       box.title = `${flame.names[name]}\n${readable(width)}, ${((100 * width) / flame.total).toFixed(2)} % · own ${readable(own)}`;
       box.style.left = `${ancestor ? 0 : (100 * (start - zoom.start)) / zoom.width}%`;
       box.style.width = `${share}%`;

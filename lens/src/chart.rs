@@ -43,6 +43,17 @@ impl Range {
         }
     }
 
+    /// The range without the empty steps before `first_ns`, but never shorter than a sixth of it: a demo that has just begun fills its charts.
+    pub fn from_first(self, first_ns: i64) -> Self {
+        let empty = ((first_ns - self.from_ns) / self.step_ns)
+            .clamp(0, (self.steps - self.steps / 6) as i64);
+        Self {
+            from_ns: self.from_ns + empty * self.step_ns,
+            steps: self.steps - empty as usize,
+            ..self
+        }
+    }
+
     pub fn to_ns(&self) -> i64 {
         self.from_ns + self.step_ns * self.steps as i64
     }
@@ -504,6 +515,30 @@ mod tests {
 
     fn line(chart: &Chart) -> &[Option<f64>] {
         &chart.lines[0].values
+    }
+
+    #[test]
+    fn a_range_begins_where_its_data_begins() {
+        let range = Range {
+            from_ns: 0,
+            step_ns: 10,
+            steps: 60,
+        };
+        assert_eq!(
+            (range.from_first(205).from_ns, range.from_first(205).steps),
+            (200, 40)
+        );
+        assert_eq!(
+            (range.from_first(-5).from_ns, range.from_first(-5).steps),
+            (0, 60)
+        );
+        assert_eq!(
+            (
+                range.from_first(9999).from_ns,
+                range.from_first(9999).to_ns()
+            ),
+            (500, 600)
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Flame {
     pub unit: String,
     pub total: i64,
     pub names: Vec<String>,
+    /// Of each name, whether it is of the runtime: see [`is_runtime`].
+    pub runtime: Vec<bool>,
     /// Depth, start, width, own value, and index into `names`, the parent before its children.
     pub frames: Vec<(usize, i64, i64, i64, usize)>,
 }
@@ -42,13 +44,25 @@ struct Node {
 }
 
 impl Flame {
-    /// Lays the stacks out, the widest first.
-    pub fn of(merged: &Merged) -> Self {
+    /// Lays the stacks out, the widest first; `own_only` leaves out the runtime's frames but where a stack ends in one.
+    pub fn of(merged: &Merged, own_only: bool) -> Self {
         let mut root = Node::default();
+        let mut runtime: HashMap<i64, bool> = HashMap::new();
         for (stack, value) in merged.stacks() {
             root.total += value;
             let mut node = &mut root;
-            for function in stack.take(DEEPEST) {
+            let mut stack = stack.peekable();
+            let mut depth = 0;
+            while let Some(function) = stack.next().filter(|_| depth < DEEPEST) {
+                let left_out = own_only
+                    && stack.peek().is_some()
+                    && *runtime
+                        .entry(function)
+                        .or_insert_with(|| is_runtime(merged.name(function)));
+                if left_out {
+                    continue;
+                }
+                depth += 1;
                 node = node.children.entry(function).or_default();
                 node.total += value;
             }
@@ -83,6 +97,7 @@ impl Flame {
         for (function, child) in children {
             let place = *places.entry(*function).or_insert_with(|| {
                 self.names.push(readable(merged.name(*function)));
+                self.runtime.push(is_runtime(merged.name(*function)));
                 self.names.len() - 1
             });
             self.frames
@@ -114,6 +129,35 @@ pub fn functions(merged: &Merged) -> Vec<Function> {
         total,
     };
     functions.into_iter().map(named).collect()
+}
+
+/// Whether a function belongs to what every asynchronous Rust program stands on, or is inlined code that does not say where it is from: such
+/// frames are most of a stack and seldom what one looks for.
+fn is_runtime(function: &str) -> bool {
+    const CRATES: [&str; 9] = [
+        "std",
+        "core",
+        "alloc",
+        "tokio",
+        "mio",
+        "hyper",
+        "tracing",
+        "hashbrown",
+        "tower",
+    ];
+    const FAMILIES: [&str; 5] = ["actix_", "futures_", "tokio_", "hyper_", "tracing_"];
+    let path = function
+        .trim_start_matches(['<', '&', '(', '*'])
+        .trim_start_matches("dyn ")
+        .trim_start_matches("mut ");
+    match path.split_once("::") {
+        None => true,
+        Some((first, _)) => {
+            first.contains(['<', '{', ' '])
+                || CRATES.contains(&first)
+                || FAMILIES.iter().any(|family| first.starts_with(family))
+        }
+    }
 }
 
 /// Without the hash that Rust's legacy mangling ends in.
@@ -179,7 +223,7 @@ mod tests {
         let mut merged = Merged::default();
         merged.add(&profile, &[], &[]);
 
-        let flame = Flame::of(&merged);
+        let flame = Flame::of(&merged, false);
         assert_eq!((flame.total, flame.unit.as_str()), (100, "nanoseconds"));
         let frames: Vec<(usize, i64, i64, i64, &str)> = flame
             .frames
@@ -197,6 +241,11 @@ mod tests {
                 (1, 70, 30, 30, "idle")
             ]
         );
+        assert_eq!(
+            Flame::of(&merged, true).frames.len(),
+            3,
+            "names without a path are left out but at the end of a stack"
+        );
         let listed: Vec<(String, i64, i64)> = functions(&merged)
             .into_iter()
             .map(|function| (function.name, function.own, function.total))
@@ -209,5 +258,25 @@ mod tests {
                 ("main".to_owned(), 0, 100)
             ]
         );
+    }
+
+    #[test]
+    fn the_runtime_is_told_from_the_program() {
+        for runtime in [
+            "clone3",
+            "<alloc::boxed::Box<…> as core::ops::FnOnce<…>>::call_once",
+            "{closure#1}<signalbox::x>",
+            "actix_rt::arbiter::f",
+            "catch_unwind<a::b>",
+        ] {
+            assert!(is_runtime(runtime), "{runtime}");
+        }
+        for own in [
+            "signalbox::routes::demo::cpu::sieve",
+            "<sqlx_sqlite::X as core::Y>::z",
+            "opentelemetry_sdk::logs::emit",
+        ] {
+            assert!(!is_runtime(own), "{own}");
+        }
     }
 }

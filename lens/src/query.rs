@@ -134,6 +134,8 @@ pub struct Profiles {
     pub to_ms: String,
     /// Function to mark (pages only).
     pub q: String,
+    /// `own` leaves the runtime's frames out (pages only).
+    pub frames: String,
 }
 
 impl Profiles {

@@ -39,6 +39,7 @@ pub async fn page(
         },
     )
     .await?;
+    let minutes = traces::minutes_covered(&store.pool, MINUTES, format::now_ns()).await?;
     let last = last_arrivals(&store).await?;
     let shell = Shell {
         tab: Tab::Home,
@@ -58,7 +59,7 @@ pub async fn page(
     let changing = html! {
         (cards(&store, &last))
         @if empty { (welcome(&request)) } @else {
-            section { h2 { "Services " span.faint { "last " (MINUTES) " minutes" } } (services(&health, &shell.services)) }
+            section { h2 { "Services " span.faint { "last " (format::three(minutes)) " minutes" } } (services(&health, &shell.services, minutes)) }
             @if !failed.is_empty() { section { h2 { "Last failed " a.more href="/traces?status=error" { "All" } } (super::traces::table(&failed, &shell.services)) } }
             @if !errors.is_empty() {
                 section { h2 { "Last errors in logs " a.more href="/logs?level=error" { "All" } }
@@ -99,7 +100,7 @@ fn cards(store: &Store, last: &[i64; 4]) -> Markup {
     }
 }
 
-fn services(health: &[Health], services: &Services) -> Markup {
+fn services(health: &[Health], services: &Services, minutes: f64) -> Markup {
     html! {
         @if health.is_empty() { p.faint { "No server or consumer span in this time." } } @else {
             div.scroll {
@@ -110,7 +111,7 @@ fn services(health: &[Health], services: &Services) -> Markup {
                         tr data-testid="service-row" data-service=(service.service) {
                             td { (services.tag(&service.service)) }
                             td.right.number { (format::count(service.requests)) }
-                            td.right.number { (format::three(service.requests as f64 / MINUTES as f64)) "/min" }
+                            td.right.number { (format::three(service.requests as f64 / minutes)) "/min" }
                             td.right.number.bad[service.errors > 0] { (format!("{:.1} %", 100.0 * service.errors as f64 / service.requests.max(1) as f64)) }
                             td.right.number { (format::duration(service.mean_ns)) }
                             td.right.number { (format::duration(service.slowest_ns as f64)) }

@@ -99,6 +99,7 @@ pub fn record(
                 span.level.(level) { (level) }
                 (services.tag(&entry.service))
                 span.message { (marked(&text(record.body.as_ref()), words)) }
+                span.fields { @for attribute in &record.attributes { span { (attribute.key) "=" (marked(&text(attribute.value.as_ref()), words)) } } }
             }
             div.detail {
                 p.actions {

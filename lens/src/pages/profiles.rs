@@ -24,9 +24,11 @@ pub async fn page(
     let query = query.into_inner();
     let kind = kind_of(&query);
     let (pushed, merged) = merge(&store, &query).await?;
-    let (flame, functions) = web::block(move || (Flame::of(&merged), flame::functions(&merged)))
-        .await
-        .map_err(|_| Problem::Busy)?;
+    let own_only = query.frames == "own";
+    let (flame, functions) =
+        web::block(move || (Flame::of(&merged, own_only), flame::functions(&merged)))
+            .await
+            .map_err(|_| Problem::Busy)?;
     let kinds = profiles::kinds(&store.pool).await?;
     let mut services: Vec<String> = kinds.iter().map(|listed| listed.service.clone()).collect();
     services.dedup();
@@ -70,6 +72,10 @@ pub async fn page(
             (select("service", "Service", "Any service", &query.service, &services))
             (select("label", "Label", "Any label", &query.label, &labels))
             label.field { span { "Span id" } input name="profile_id" value=(query.profile_id) placeholder="16 hex digits" pattern="[0-9a-fA-F]{16}" autocomplete="off"; }
+            label.field { span { "Frames" } select name="frames" data-testid="flame-frames" {
+                option value="" selected[!own_only] { "All" }
+                option value="own" selected[own_only] { "Without the runtime's" }
+            } }
             label.field.grow { span { "Mark functions" } input type="search" name="q" value=(query.q) placeholder="Part of a name" data-focus="/" autocomplete="off" data-testid="flame-search"; }
         }))
     };
@@ -86,10 +92,10 @@ pub async fn page(
         @if pushed.is_empty() {
             (nothing("No profile passes these filters.", html! { "CPU profiles are pushed every few seconds; a span has samples if it was at work when one was taken." }))
         } @else {
-            (timeline(&pushed, &query, kind, &flame.unit))
+            (timeline(&pushed, &query, kind, &flame.unit, &shell.services))
             dl.facts {
                 div { dt { (if kind == "heap" { "In use" } else { "Total" }) } dd.number data-testid="profile-total" { (format::value(flame.total as f64, &flame.unit)) } }
-                div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", the fullest of each process" } } }
+                div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", at its fullest" } } }
                 div { dt { "From" } dd.number { (format::date_time(pushed.last().map_or(0, |push| push.time_ns))) } }
                 div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns + push.duration_ns))) } }
                 div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &range(&query).0), ("to_ms", &range(&query).1)])) } { "pprof" } } }
@@ -145,7 +151,13 @@ async fn merge(store: &Store, query: &query::Profiles) -> Result<(Vec<Pushed>, M
 }
 
 /// One bar a push; each leads to itself alone.
-fn timeline(pushed: &[Pushed], query: &query::Profiles, kind: &str, unit: &str) -> Markup {
+fn timeline(
+    pushed: &[Pushed],
+    query: &query::Profiles,
+    kind: &str,
+    unit: &str,
+    services: &super::Services,
+) -> Markup {
     let from = pushed.last().map_or(0, |push| push.time_ns);
     let to = pushed
         .first()
@@ -178,8 +190,8 @@ fn timeline(pushed: &[Pushed], query: &query::Profiles, kind: &str, unit: &str) 
                     @let height = 100.0 * push.total as f64 / highest;
                     @let ms = (push.time_ns / 1_000_000).to_string();
                     @let until = (push.time_ns / 1_000_000 + 1).to_string();
-                    a href={ "/profiles?" (query_string(&[("type", kind), ("service", &push.service), ("label", &query.label), ("from_ms", &ms), ("to_ms", &until)])) } {
-                        rect x={ (format!("{x:.2}")) "%" } width={ (format!("{width:.2}")) "%" } y={ (format!("{:.1}", 100.0 - height)) "%" } height={ (format!("{height:.1}")) "%" } {
+                    a href={ "/profiles?" (query_string(&[("type", kind), ("service", &push.service), ("label", &query.label), ("frames", &query.frames), ("from_ms", &ms), ("to_ms", &until)])) } {
+                        rect.(services.colour(&push.service)) x={ (format!("{x:.2}")) "%" } width={ (format!("{width:.2}")) "%" } y={ (format!("{:.1}", 100.0 - height)) "%" } height={ (format!("{height:.1}")) "%" } {
                             title { (format::time_of_day(push.time_ns)) " " (push.service) ": " (format::value(push.total as f64, unit)) }
                         }
                     }

@@ -27,6 +27,7 @@ pub async fn page(
         format::now_ns() - MINUTES * 60 * format::NS_PER_S,
     )
     .await?;
+    let minutes = traces::minutes_covered(&store.pool, MINUTES, format::now_ns()).await?;
     let shell = Shell {
         tab: Tab::Services,
         title: "Services".to_owned(),
@@ -38,14 +39,14 @@ pub async fn page(
     };
     let fixed = heading(
         html! { "Services" },
-        html! { span.faint { "Last " (MINUTES) " minutes" } },
+        html! { span.faint { "Last " (format::three(minutes)) " minutes" } },
     );
     let changing = html! {
         @if edges.is_empty() {
             (nothing("No call between services has been seen.", html! { "A call is a server or consumer span whose parent is another service's." }))
         } @else {
-            (graph(&edges, &shell.services))
-            (table(&edges, &shell.services))
+            (graph(&edges, &shell.services, minutes))
+            (table(&edges, &shell.services, minutes))
         }
     };
     Ok(shell.page(&store, fixed, changing))
@@ -78,7 +79,7 @@ fn columns(edges: &[Edge]) -> BTreeMap<&str, usize> {
     columns
 }
 
-fn graph(edges: &[Edge], services: &Services) -> Markup {
+fn graph(edges: &[Edge], services: &Services, minutes: f64) -> Markup {
     let columns = columns(edges);
     let mut filled: BTreeMap<usize, i32> = BTreeMap::new();
     let tallest = columns
@@ -113,7 +114,7 @@ fn graph(edges: &[Edge], services: &Services) -> Markup {
                     @let bend = COLUMN / 5;
                     path.edge.failing[edge.errors > 0].messages[edge.messages] d={ "M" (x1) " " (y1) "C" (x1 + bend) " " (y1 + shift) " " (x2 - bend) " " (y2 + shift) " " (x2) " " (y2) } {}
                     text.edge-label x=((x1 + x2) / 2) y=((y1 + y2) / 2 + shift * 3 / 4 + 4) text-anchor="middle" {
-                        (rate(edge)) " · " (format::duration(edge.mean_ns))
+                        (rate(edge, minutes)) " · " (format::duration(edge.mean_ns))
                         @if edge.errors > 0 { tspan.bad x=((x1 + x2) / 2) dy="16" { (failed(edge)) } }
                     }
                 }
@@ -139,8 +140,8 @@ fn link(name: &str, external: bool) -> String {
     }
 }
 
-fn rate(edge: &Edge) -> String {
-    format!("{}/min", format::three(edge.calls as f64 / MINUTES as f64))
+fn rate(edge: &Edge, minutes: f64) -> String {
+    format!("{}/min", format::three(edge.calls as f64 / minutes))
 }
 
 fn failed(edge: &Edge) -> String {
@@ -150,7 +151,7 @@ fn failed(edge: &Edge) -> String {
     )
 }
 
-fn table(edges: &[Edge], services: &Services) -> Markup {
+fn table(edges: &[Edge], services: &Services, minutes: f64) -> Markup {
     html! {
         h3 id="edges" { "Calls" }
         div.scroll {
@@ -161,7 +162,7 @@ fn table(edges: &[Edge], services: &Services) -> Markup {
                         td { (services.tag(&edge.caller)) }
                         td { @if edge.external { span.service.plain { (edge.callee) } } @else { (services.tag(&edge.callee)) } @if edge.messages { " " span.faint { "by message" } } }
                         td.right.number { (format::count(edge.calls)) }
-                        td.right.number { (rate(edge)) }
+                        td.right.number { (rate(edge, minutes)) }
                         td.right.number.bad[edge.errors > 0] { (format::count(edge.errors)) }
                         td.right.number { (format::duration(edge.mean_ns)) }
                     }

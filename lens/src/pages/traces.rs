@@ -106,7 +106,7 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
         .max(1) as f64;
     html! {
         table.list.traces data-testid="trace-list" {
-            thead { tr { th { "Trace" } th { "Status" } th.right { "Duration" } th.right.wide { "Spans" } th.right { "Started" } } }
+            thead { tr { th { "Trace" } th { "Status" } th.right { "Duration" } th.right.wide { "Spans" } th.right.wide { "Started" } } }
             tbody {
                 @for trace in listed {
                     @let duration = (trace.end_ns - trace.start_ns) as f64;
@@ -114,7 +114,8 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
                         td {
                             a.row href={ "/traces/" (trace.trace_id) } { (trace.name) }
                             (services.tag(&trace.service))
-                            @if trace.orphan { span.faint.small { " its parent is not here" } }
+                            span.narrow.faint.small.number { (format::time_of_day(trace.start_ns)) }
+                            @if trace.orphan { span.faint.small { " parent not here yet" } }
                         }
                         td {
                             (http_status(trace.http_status))
@@ -126,7 +127,7 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
                             svg.meter.failed[trace.errors > 0] aria-hidden="true" { rect width={ (format!("{:.1}", 100.0 * duration / longest)) "%" } height="100%" {} }
                         }
                         td.right.number.wide { (trace.spans) }
-                        td.right.number title=(format::date_time(trace.start_ns)) {
+                        td.right.number.wide title=(format::date_time(trace.start_ns)) {
                             (format::time_of_day(trace.start_ns)) " " span.faint.wide { (format::ago(trace.start_ns, now)) }
                         }
                     }

@@ -414,3 +414,13 @@ pub async fn health(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Health>
     .fetch_all(pool)
     .await
 }
+
+/// The part of the last minutes that there are spans of, in minutes: rates are of this time, so that a demo that has just begun is not watered
+/// down. Never less than one.
+pub async fn minutes_covered(pool: &SqlitePool, most: i64, now_ns: i64) -> sqlx::Result<f64> {
+    let first: Option<i64> = sqlx::query_scalar("SELECT min(start_ns) FROM spans")
+        .fetch_one(pool)
+        .await?;
+    let minutes = first.map_or(0.0, |first| (now_ns - first) as f64 / 60e9);
+    Ok(minutes.clamp(1.0, most as f64))
+}
