@@ -69,7 +69,7 @@ pub struct Args {
     )]
     data_dir: PathBuf,
     /// How long each program may take until it is ready
-    #[arg(long, default_value = "30s", value_parser = crate::duration::parse, value_name = "DURATION")]
+    #[arg(long, default_value = "60s", value_parser = crate::duration::parse, value_name = "DURATION")]
     ready_timeout: Duration,
     /// Show what the programs log, besides keeping it in files
     #[arg(long)]

@@ -107,7 +107,9 @@ fn links(viewer: &str) -> [(&'static str, String); 4] {
         ),
         (
             "SIGNALBOX_LINK_METRICS_URL",
-            format!("{viewer}/metrics?service={{service}}&name=http.server.request.duration"),
+            format!(
+                "{viewer}/metrics?service={{service}}&name=http.server.request.duration&only=http.route%3D{{route}}"
+            ),
         ),
         (
             "SIGNALBOX_LINK_PROFILE_URL",

@@ -34,7 +34,7 @@ impl Display for Report<'_> {
         if let Some(failing) = &self.record.failing {
             self.request(f, "failing", failing)?;
         }
-        Ok(())
+        self.story(f)
     }
 }
 
@@ -139,6 +139,55 @@ impl Report<'_> {
         writeln!(f, "  {:<9}{}", "trace id", ids.trace_id)?;
         for (name, url) in links(self.templates, endpoint, sample) {
             writeln!(f, "  {name:<9}{url}")?;
+        }
+        Ok(())
+    }
+
+    /// One request followed through all four signals: the slowest that burnt CPU, since its flame graph has the most to show.
+    fn story(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_cpu = self
+            .endpoints
+            .iter()
+            .position(|endpoint| endpoint.route() == "/demo/cpu");
+        let Some(sample) = on_cpu
+            .and_then(|index| self.record.slowest_of[index].as_ref())
+            .or(self.record.slowest.as_ref())
+        else {
+            return Ok(());
+        };
+        let Some(endpoint) = self.endpoints.get(sample.endpoint) else {
+            return Ok(());
+        };
+        let links = links(self.templates, endpoint, sample);
+        let steps = [
+            (
+                "metrics",
+                "the latency of its route; each dot is a request, this one at ",
+                show(sample.took),
+            ),
+            ("trace", "what it did, span by span", String::new()),
+            ("logs", "what it said meanwhile", String::new()),
+            (
+                "profile",
+                "where the CPU time of that minute went",
+                String::new(),
+            ),
+            ("metrics", "is it the rule or the exception?", String::new()),
+        ];
+        let url = |name: &str| {
+            links
+                .iter()
+                .find(|(found, _)| *found == name)
+                .map(|(_, url)| url)
+        };
+        let told: Option<Vec<_>> = steps
+            .iter()
+            .map(|(name, what, value)| Some((url(name)?, name, what, value)))
+            .collect();
+        let Some(told) = told else { return Ok(()) };
+        writeln!(f, "\nfive clicks, for GET {}:", endpoint.target)?;
+        for (number, (url, name, what, value)) in told.into_iter().enumerate() {
+            writeln!(f, "  {} {name:<8} {what}{value}\n    {url}", number + 1)?;
         }
         Ok(())
     }
@@ -267,5 +316,54 @@ mod tests {
         assert!(text.contains("answers:  500 × 1\n"), "{text}");
         let failing = "failing request: GET /demo/work-error answered 500 in 40.0 ms\n  trace id aa\n  trace    http://v/aa\n";
         assert!(text.ends_with(failing), "{text}");
+    }
+
+    #[test]
+    fn the_story_follows_the_slowest_request_that_burnt_cpu_through_all_signals() {
+        let [ping, cpu] = ["/ping", "/demo/cpu?ms=50"].map(|target| Endpoint {
+            name: target.into(),
+            target: target.into(),
+        });
+        let mut record = Record::new(2).unwrap();
+        record.add(Sample {
+            took: Duration::from_secs(3),
+            ..sample(0, 200, "aa")
+        });
+        record.add(sample(1, 200, "bb"));
+        let page = |name: &str| Some(format!("http://v/{name}/{{trace_id}}"));
+        let templates = Templates {
+            trace: page("trace"),
+            logs: page("logs"),
+            metrics: page("metrics"),
+            profile: page("profile"),
+        };
+        let report = Report {
+            endpoints: vec![&ping, &cpu],
+            record: &record,
+            templates: &templates,
+            asked_rate: 2.0,
+            elapsed: Duration::from_secs(1),
+            late: 0,
+            missed: 0,
+        };
+        let text = report.to_string();
+        let (_, story) = text
+            .split_once("\nfive clicks, for GET /demo/cpu?ms=50:\n")
+            .unwrap();
+        let urls: Vec<&str> = story
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("http://v/"))
+            .collect();
+        assert_eq!(
+            urls,
+            [
+                "metrics/bb",
+                "trace/bb",
+                "logs/bb",
+                "profile/bb",
+                "metrics/bb"
+            ]
+        );
+        assert!(story.contains("this one at 40.0 ms\n"), "{story}");
     }
 }

@@ -1,0 +1,53 @@
+"""The programs under test: a real `signalboxctl demo` on free ports, started once for all tests and stopped at their end."""
+
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers import eventually
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
+# The addresses are taken from these names wherever they are set; the tests must not meet a demo that runs already.
+OWN_SETTINGS = ("SIGNALBOX_LISTEN", "SIGNALBOX_WORKER_LISTEN", "LENS_LISTEN", "LENS_DATA_DIR", "DATABASE_URL", "REDIS_URL")
+READY_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Demo:
+    service: str
+    worker: str
+    viewer: str
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    data = tmp_path_factory.mktemp("demo")
+    environment = {name: value for name, value in os.environ.items() if name not in OWN_SETTINGS}
+    any_port = "127.0.0.1:0"
+    command = [str(BIN / "signalboxctl"), "demo", "--listen", any_port, "--worker", any_port, "--lens", any_port]
+    with (data / "said").open("w+") as said:
+        process = subprocess.Popen([*command, "--data-dir", str(data)], env=environment, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield addresses(process, data / "said")
+        finally:
+            process.send_signal(signal.SIGINT)
+            code = process.wait(timeout=60)
+        assert code == 0, (data / "said").read_text()
+
+
+def addresses(process, said):
+    """What the demo prints once all is ready."""
+
+    def printed():
+        assert process.poll() is None, said.read_text()
+        text = said.read_text()
+        return text if "Ctrl-C stops all" in text else None
+
+    text = eventually(printed, READY_SECONDS)
+    found = {name: re.search(rf"{name}\b.*?(http://\S+) +ready in", text) for name in ("service", "worker", "viewer")}
+    return Demo(**{name: match.group(1) for name, match in found.items()})

@@ -1,0 +1,25 @@
+"""Waiting and asking, for all tests."""
+
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+
+def eventually(check, seconds=30):
+    """The first value of `check()` that is true; asked ten times a second."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {check.__qualname__} gave {value!r}"
+        time.sleep(0.1)
+
+
+def fetch(url):
+    """Body of a GET, and None where nothing answers or the answer is no 200."""
+    try:
+        with urlopen(url, timeout=10) as answer:
+            return answer.read()
+    except (URLError, TimeoutError):
+        return None
