@@ -20,6 +20,7 @@ use crate::error::edge;
 use crate::faults::Faults;
 use crate::jobs::{Jobs, Running};
 use crate::limits::{Limits, admit};
+use crate::routes::console::faro::Faro;
 use crate::routes::health::Readiness;
 use crate::routes::{self, demo};
 use crate::settings::{Role, Settings};
@@ -179,6 +180,7 @@ async fn api(
     let state = database.clone();
     let client_ids = settings.client_ids.clone();
     let links = settings.links.clone();
+    let faro = Faro::new(settings.faro_url.clone());
     let shared = move |config: &mut web::ServiceConfig| {
         config
             .app_data(web::Data::new(state.clone()))
@@ -191,6 +193,7 @@ async fn api(
             .app_data(web::Data::new(memory.clone()))
             .app_data(web::Data::new(client_ids.clone()))
             .app_data(web::Data::new(links.clone()))
+            .app_data(web::Data::new(faro.clone()))
             .app_data(web::Data::new(pull.clone()));
     };
     let server = start!(&settings, listener, shared, routes::api);

@@ -71,6 +71,8 @@ pub struct Settings {
     pub faults: Plan,
     /// Where the signals of a request can be looked at.
     pub links: Links,
+    /// `SIGNALBOX_FARO_URL`: where the console page sends what the browser sees, in Faro's protocol. Absent: nowhere.
+    pub faro_url: Option<String>,
 }
 
 /// Bounds on what callers ask for.
@@ -297,6 +299,7 @@ impl Settings {
                 metrics: read.link("SIGNALBOX_LINK_METRICS_URL")?,
                 profile: read.link("SIGNALBOX_LINK_PROFILE_URL")?,
             },
+            faro_url: read.url("SIGNALBOX_FARO_URL", &["http://", "https://"], None)?,
         })
     }
 }
@@ -383,6 +386,18 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             &format!("{shown}:…"),
             &format!("a URL starting with {}", schemes.join(" or ")),
         ))
+    }
+
+    fn database(&self) -> Result<String, SettingError> {
+        const NAME: &str = "DATABASE_URL";
+        let schemes = ["sqlite:", "postgres://", "postgresql://"];
+        let url = self.url(NAME, &schemes, Some("sqlite:data/signalbox.db"))?;
+        let url = url.unwrap_or_default();
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            // Each connection of the pool would have a database of its own.
+            return Err(wrong(NAME, &url, "a file, for SQLite"));
+        }
+        Ok(url)
     }
 
     /// A link template: an absolute http(s) URL or a path, with known placeholders only.
@@ -477,6 +492,7 @@ mod tests {
             ("SIGNALBOX_MAX_BODY_BYTES", "12", "1024 to 16777216"),
             ("SIGNALBOX_REQUEST_TIMEOUT_MS", "soon", "50 to 120000"),
             ("SIGNALBOX_FAULT_ERROR_RATE", "NaN", "0 to 1"),
+            ("DATABASE_URL", "sqlite::memory:", "a file"),
             ("SIGNALBOX_CLIENT_IDS", "a b", "letters, digits"),
             ("SIGNALBOX_LINK_TRACE_URL", "http://x/{trace}", "{trace_id}"),
             ("SIGNALBOX_LINK_TRACE_URL", "javascript:alert(1)", "http(s)"),

@@ -28,6 +28,7 @@ pub fn api(config: &mut web::ServiceConfig) {
         .service(page("/", console::page))
         .service(page("/console.css", console::style))
         .service(page("/console.js", console::script))
+        .service(page("/console/faro/{file}", console::faro::script))
         .service(page("/links", console::links))
         .service(faulty("/ping", web::get().to(ping::ping)))
         .service(faulty("/api", web::get().to(api::api)))

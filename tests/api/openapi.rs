@@ -66,6 +66,7 @@ fn every_route_of_the_api_is_declared() {
         "/",
         "/console.css",
         "/console.js",
+        "/console/faro/{file}",
         "/docs/{file:.*}",
         "/openapi.json",
     ];

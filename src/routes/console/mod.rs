@@ -3,6 +3,7 @@
 //! The links come from settings as templates (`GET /links`): the service knows no viewer. Without JavaScript each button
 //! opens the plain answer, and the page links to the signals of the one request it knows by itself: its own.
 
+pub mod faro;
 mod page;
 
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -12,6 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::settings::Links;
 use crate::telemetry::actix::RequestId;
 use crate::telemetry::context;
+use faro::Faro;
 use page::Facts;
 
 /// The page and what it loads come from here alone.
@@ -28,6 +30,7 @@ fn asset(media_type: &'static str, text: impl Into<String>) -> HttpResponse {
 pub async fn page(
     request: HttpRequest,
     links: Data<Links>,
+    faro: Data<Faro>,
     request_id: Option<ReqData<RequestId>>,
 ) -> HttpResponse {
     let ids = context::current();
@@ -40,7 +43,13 @@ pub async fn page(
         request_id: request_id.map(|id| id.into_inner().0).unwrap_or_default(),
         route: request.match_pattern().unwrap_or_default(),
     };
-    asset("text/html; charset=utf-8", page::render(&links, &facts))
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((
+            CONTENT_SECURITY_POLICY,
+            format!("{POLICY}{}", faro.policy()),
+        ))
+        .body(page::render(&links, &faro, &facts))
 }
 
 /// Its style.

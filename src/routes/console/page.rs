@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::faro::Faro;
 use crate::faults::Plan;
 use crate::settings::{Links, Role};
 
@@ -145,7 +146,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
     %3Cpath d='M1 9h3l2-6 4 11 2-5h3' fill='none' stroke='%236d66e8' stroke-width='2'/%3E%3C/svg%3E";
 
 /// The page.
-pub fn render(links: &Links, own: &Facts) -> String {
+pub fn render(links: &Links, faro: &Faro, own: &Facts) -> String {
     let named = [
         ("trace", &links.trace),
         ("logs", &links.logs),
@@ -165,6 +166,7 @@ pub fn render(links: &Links, own: &Facts) -> String {
                 title { "Signalbox" }
                 link rel="icon" href=(ICON);
                 link rel="stylesheet" href="/console.css";
+                (faro.scripts())
                 script src="/console.js" defer {}
             }
             body {
@@ -183,7 +185,7 @@ pub fn render(links: &Links, own: &Facts) -> String {
                         h2 id="send" { "Send" }
                         div.offers { @for offer in &WORKS { (card(offer)) } }
                         h2 { "Fail" }
-                        div.offers { @for offer in &FAILS { (card(offer)) } }
+                        div.offers { @for offer in &FAILS { (card(offer)) } (faro.offer()) }
                         (faults())
                     }
                     section.results aria-labelledby="followed" {
