@@ -69,6 +69,9 @@ clean: ## Remove the stack with its data and our image: nothing is left
 	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
 	@docker image rm --force signalbox:local 2>/dev/null || true
 
+verify: ## Follow one marked request through every hop and every link; name what is broken
+	@$(CTL-IN-STACK) verify $(ARGS)
+
 test-alloy-logs: ## Send log records to Alloy by OTLP and find them in Loki
 	@$(CTL-IN-STACK) send logs
 
@@ -152,5 +155,5 @@ help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: alloy-reload clean down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
-  test-alloy-profiles test-alloy-traces test-load up up-light wait \
+  test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   advisories bench build demo generate-load generate-logs dashboards help lint screenshots test test-deps test-grafana test-python test-rust

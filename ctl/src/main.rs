@@ -37,6 +37,8 @@ enum Command {
     Probe(stack::probe::Args),
     /// Send one sample of one signal to Alloy and find it again in its store
     Send(stack::send::Args),
+    /// Follow a marked request through every hop and every link of the stack; name what is broken
+    Verify(stack::verify::Args),
     /// Wait until the whole stack is ready; print each address and the time it took
     Wait(stack::wait::Args),
     /// Keep asking every part of the stack; what `wait` reads
@@ -48,10 +50,13 @@ async fn main() -> ExitCode {
     http::install_tls_provider();
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args).await.map_err(|error| error.to_string()),
-        Command::Incidents(args) => incidents::run(args).await.map_err(|error| error.to_string()),
+        Command::Incidents(args) => incidents::run(args)
+            .await
+            .map_err(|error| error.to_string()),
         Command::Load(args) => load::run(args).await.map_err(|error| error.to_string()),
         Command::Probe(args) => stack::probe::run(args).await,
         Command::Send(args) => stack::send::run(args).await,
+        Command::Verify(args) => stack::verify::run(args).await,
         Command::Wait(args) => stack::wait::run(args).await,
         Command::Watch => stack::watch::run().await,
     };

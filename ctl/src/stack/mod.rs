@@ -6,5 +6,6 @@ pub mod addresses;
 mod parts;
 pub mod probe;
 pub mod send;
+pub mod verify;
 pub mod wait;
 pub mod watch;

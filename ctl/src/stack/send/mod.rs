@@ -2,8 +2,8 @@
 //!
 //! What `make test-alloy-…` runs: the shortest proof that a signal gets through, with nothing of ours in between.
 
-mod sample;
-mod search;
+pub(super) mod sample;
+pub(super) mod search;
 
 use std::time::Duration;
 

@@ -188,7 +188,7 @@ fn nanos(time: Duration) -> String {
 }
 
 /// 64 random bits, never zero (which would be no id). `RandomState` is seeded by the operating system.
-fn random_id() -> String {
+pub fn random_id() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish() | 1)
 }
 

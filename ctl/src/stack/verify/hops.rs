@@ -1,0 +1,307 @@
+//! The way of each signal: in at every door, out at every door.
+//!
+//! The store's own door comes first: what cannot be written and read there breaks there. Then a sample of ours through the push
+//! balancer, one through Alloy, and the marked request's own signal; then the same signal read through the query balancer and
+//! through Grafana's proxy. The first of them that fails is the broken hop.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reqwest::Client;
+use tokio::time::{Instant, sleep};
+
+use super::super::addresses::Addresses;
+use super::super::send::sample::Sample;
+use super::super::send::{Kind, search};
+use super::marked::{COUNTED, Marked};
+use super::read::{Reader, Span};
+use super::report::Row;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// CPU profile type of the service, as Pyroscope names it.
+pub const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+
+/// The doors that lead in, from the innermost outwards: name, base URL for each signal, what a failure there means.
+const DOORS: [(&str, [&str; 4], &str); 3] = [
+    (
+        "store",
+        [
+            "http://loki:3100/otlp",
+            "http://mimir:9009/otlp",
+            "http://tempo:4318",
+            "http://pyroscope:4040",
+        ],
+        "the store does not take it or does not give it back: `make logs-<store>`; is MinIO up?",
+    ),
+    (
+        "nginx-push",
+        [
+            "http://nginx-push:13100/otlp",
+            "http://nginx-push:19009/otlp",
+            "http://nginx-push:14318",
+            "http://nginx-push:14040",
+        ],
+        "the store works, the way to it does not: `make logs-nginx-push`, nginx/push.conf",
+    ),
+    (
+        "alloy",
+        [
+            "http://alloy:4318",
+            "http://alloy:4318",
+            "http://alloy:4318",
+            "http://alloy:4040",
+        ],
+        "the balancer works, Alloy does not get there: `make logs-alloy`, its page on port 12345, alloy/config.alloy",
+    ),
+];
+
+const SERVICE: &str = "Alloy delivers a sample, but not what the service sends: its OTEL_* and PYROSCOPE_* variables, `make logs-signalbox-api`";
+
+/// What a failure at a reading door means.
+fn reading(door: &str) -> &'static str {
+    match door {
+        "nginx-query" => {
+            "the store has it, the query balancer does not answer with it: `make logs-nginx-query`, nginx/query.conf"
+        }
+        _ => {
+            "the query balancer has it, Grafana does not: grafana/provisioning/datasources, `make logs-grafana`"
+        }
+    }
+}
+
+/// A signal, with the kind of sample that stands for it.
+const SIGNALS: [(&str, Kind); 4] = [
+    ("logs", Kind::Logs),
+    ("metrics", Kind::Gauge),
+    ("traces", Kind::Traces),
+    ("profiles", Kind::Profiles),
+];
+
+/// Every hop of every signal. The four signals go side by side.
+pub async fn prove(
+    client: &Client,
+    marked: &Marked,
+    readers: &[(&str, Reader); 3],
+    deadline: Duration,
+) -> Vec<Row> {
+    let ways = SIGNALS
+        .iter()
+        .enumerate()
+        .map(|(index, (signal, kind))| async move {
+            let mut rows = Vec::new();
+            for (door, addresses, cause) in DOORS {
+                let started = Instant::now();
+                let outcome = through(client, *kind, addresses[index], deadline).await;
+                rows.push(row(signal, door, started, outcome, cause));
+            }
+            for (door, reader) in readers {
+                let started = Instant::now();
+                let outcome = until(deadline, || own(reader, marked, signal)).await;
+                let (hop, cause) = match *door {
+                    "store" => ("service", SERVICE),
+                    other => (other, reading(other)),
+                };
+                rows.push(row(signal, hop, started, outcome, cause));
+            }
+            rows
+        });
+    join_all(ways).await.into_iter().flatten().collect()
+}
+
+fn row(
+    signal: &str,
+    hop: &str,
+    started: Instant,
+    outcome: Result<String, String>,
+    cause: &str,
+) -> Row {
+    let outcome = outcome
+        .map(|seen| (seen, started.elapsed()))
+        .map_err(|reason| format!("{reason}; {cause}"));
+    Row::new(signal, hop, outcome)
+}
+
+/// Asks until it is there. Err says what was missing last.
+pub async fn until<F>(deadline: Duration, mut look: impl FnMut() -> F) -> Result<String, String>
+where
+    F: Future<Output = Result<String, String>>,
+{
+    let end = Instant::now() + deadline;
+    loop {
+        let outcome = look().await;
+        if outcome.is_ok() || Instant::now() > end {
+            return outcome;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// A sample of ours, in at one door and found in the store.
+async fn through(
+    client: &Client,
+    kind: Kind,
+    door: &str,
+    deadline: Duration,
+) -> Result<String, String> {
+    // The value of a point is the second: wait for one that the door before has not used.
+    sleep(Duration::from_millis(1_010)).await;
+    let sample = Sample::new(kind);
+    let inward = Addresses {
+        otlp: door.into(),
+        profiles: door.into(),
+        loki: "http://loki:3100".into(),
+        mimir: "http://mimir:9009".into(),
+        tempo: "http://tempo:3200".into(),
+        pyroscope: "http://pyroscope:4040".into(),
+        alloy: String::new(),
+    };
+    let (inward, sample) = (&inward, &sample);
+    sample.send(client, inward).await?;
+    until(deadline, || async move {
+        search::find(client, inward, sample)
+            .await?
+            .ok_or_else(|| "a sample went in and did not come out".to_owned())
+    })
+    .await
+}
+
+/// The marked request's own signal, read at one door.
+async fn own(reader: &Reader, marked: &Marked, signal: &str) -> Result<String, String> {
+    match signal {
+        "logs" => {
+            let query = format!(
+                r#"{{service_namespace="signalbox"}} | trace_id="{}""#,
+                marked.trace_id
+            );
+            let minute = Duration::from_secs(60);
+            let records = reader
+                .logs(&query, marked.time - minute, marked.time + 10 * minute)
+                .await?;
+            let found = |line: &str| records.iter().any(|record| record.line.contains(line));
+            if !found("order accepted") || !found("GET /demo/work 200") {
+                return Err(format!(
+                    "{} records of the request, not all of it",
+                    records.len()
+                ));
+            }
+            Ok(format!("{} records of the request", records.len()))
+        }
+        "metrics" => {
+            let counted = reader.counted(marked.status).await? - marked.counted_before;
+            if counted != COUNTED {
+                return Err(format!(
+                    "{COUNTED} requests answered {} are counted as {counted}",
+                    marked.status
+                ));
+            }
+            Ok(format!(
+                "exactly {COUNTED} more requests with status {}",
+                marked.status
+            ))
+        }
+        "traces" => {
+            let spans = reader.trace(&marked.trace_id).await?;
+            whole(&spans, &marked.caller)?;
+            Ok(format!(
+                "{} spans of the request, none an orphan",
+                spans.len()
+            ))
+        }
+        _ => {
+            let span = sampled(&reader.trace(&marked.trace_id).await?)?;
+            let selector = r#"{service_name="signalbox-api"}"#;
+            let id = &span.attributes["pyroscope.profile.id"];
+            let names = reader.span_profile(CPU, selector, id, marked.time).await?;
+            burnt(&names)
+        }
+    }
+}
+
+/// Every part of the request is there, and every parent.
+fn whole(spans: &[Span], caller: &str) -> Result<(), String> {
+    for name in [
+        "GET /demo/work",
+        "GET /quotes/{sku}",
+        "INSERT orders",
+        "send signalbox.jobs",
+        "GET /demo/cpu",
+    ] {
+        if !spans.iter().any(|span| span.name == name) {
+            return Err(format!(
+                "{} spans of the request, `{name}` is missing",
+                spans.len()
+            ));
+        }
+    }
+    let known = |id: &str| id == caller || spans.iter().any(|span| span.id == id);
+    match spans.iter().find(|span| !known(&span.parent)) {
+        Some(orphan) => Err(format!("`{}` has lost its parent", orphan.name)),
+        None => Ok(()),
+    }
+}
+
+/// The span whose own samples can be asked for.
+pub fn sampled(spans: &[Span]) -> Result<Span, String> {
+    spans
+        .iter()
+        .find(|span| span.attributes.contains_key("pyroscope.profile.id"))
+        .cloned()
+        .ok_or_else(|| {
+            "no span of the request has a profile of its own (pyroscope.profile.id)".into()
+        })
+}
+
+/// The flame graph is that of the CPU demo alone.
+pub fn burnt(names: &[String]) -> Result<String, String> {
+    let ours = names
+        .iter()
+        .filter(|name| name.contains("demo::cpu"))
+        .count();
+    if ours == 0 {
+        return Err(format!(
+            "{} functions in the span's flame graph, none of the CPU demo",
+            names.len()
+        ));
+    }
+    Ok(format!(
+        "the span's own flame graph, {ours} functions of the CPU demo"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(name: &str, id: &str, parent: &str) -> Span {
+        Span {
+            id: id.into(),
+            parent: parent.into(),
+            name: name.into(),
+            attributes: Default::default(),
+            start: Duration::ZERO,
+            end: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_trace_is_whole_only_with_every_part_and_parent() {
+        let mut spans = vec![
+            span("GET /demo/work", "a", "caller"),
+            span("GET /quotes/{sku}", "b", "a"),
+            span("INSERT orders", "c", "a"),
+            span("send signalbox.jobs", "d", "a"),
+        ];
+        assert_eq!(
+            whole(&spans, "caller"),
+            Err("4 spans of the request, `GET /demo/cpu` is missing".into())
+        );
+        spans.push(span("GET /demo/cpu", "e", "caller"));
+        assert_eq!(whole(&spans, "caller"), Ok(()));
+        spans[1].parent = "lost".into();
+        assert_eq!(
+            whole(&spans, "caller"),
+            Err("`GET /quotes/{sku}` has lost its parent".into())
+        );
+    }
+}

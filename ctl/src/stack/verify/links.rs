@@ -1,0 +1,306 @@
+//! The links between the signals. Each is taken from Grafana as provisioned, expanded for the marked request, and followed: the
+//! query must return that very request.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::grafana::{Grafana, expand, matchers};
+use super::hops::{burnt, sampled, until};
+use super::marked::Marked;
+use super::read::{Reader, Record, Span};
+use super::report::Row;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the links start from.
+struct Start {
+    loki: Value,
+    mimir: Value,
+    tempo: Value,
+    spans: Vec<Span>,
+    /// The server span of `/demo/work`.
+    work: Span,
+    /// A record of the marked request.
+    record: Record,
+}
+
+/// Every link, by its number in the table of links in docs/story.md.
+pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration) -> Vec<Row> {
+    let reader = grafana.reader();
+    let start = match start(grafana, &reader, marked).await {
+        Ok(start) => start,
+        Err(reason) => return vec![Row::broken("links", "where they start", reason)],
+    };
+    let mut rows = Vec::new();
+    macro_rules! link {
+        ($number:literal, $name:literal, $follow:ident) => {{
+            let started = Instant::now();
+            let outcome = until(deadline, || $follow(&reader, marked, &start)).await;
+            rows.push(Row::new(
+                $number,
+                $name,
+                outcome.map(|seen| (seen, started.elapsed())),
+            ));
+        }};
+    }
+    link!("D1", "log → trace", log_to_trace);
+    link!("D2", "trace → logs", trace_to_logs);
+    link!("D3", "trace → metrics", trace_to_metrics);
+    link!("D4", "trace → profile of the span", trace_to_profile);
+    link!("D5", "exemplar → trace", exemplar_to_trace);
+    link!("D6", "profile → trace", profile_to_trace);
+    link!("D7", "request id → all its logs", request_to_logs);
+    link!("D8", "service graph, span metrics", service_graph);
+    rows
+}
+
+async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Result<Start, String> {
+    let spans = reader.trace(&marked.trace_id).await?;
+    let work = spans
+        .iter()
+        .find(|span| span.name == "GET /demo/work")
+        .cloned();
+    let query = format!(
+        r#"{{service_name="signalbox-api"}} | trace_id="{}""#,
+        marked.trace_id
+    );
+    let records = reader
+        .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
+        .await?;
+    Ok(Start {
+        loki: grafana.data_source("loki").await?,
+        mimir: grafana.data_source("mimir").await?,
+        tempo: grafana.data_source("tempo").await?,
+        work: work.ok_or("the trace of the marked request is not there")?,
+        record: records
+            .into_iter()
+            .next()
+            .ok_or("no log record of the marked request is there")?,
+        spans,
+    })
+}
+
+/// The derived field of Loki that matches a label of the record: its URL, expanded.
+fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
+    let fields = start.loki["derivedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let field = fields
+        .iter()
+        .find(|field| {
+            field["matcherType"] == "label"
+                && field["matcherRegex"] == format!("^{label}$")
+                && field["datasourceUid"] == to
+        })
+        .ok_or_else(|| {
+            format!(
+                "Loki's data source has no derived field for the label {label} that leads to {to}"
+            )
+        })?;
+    let value = start.record.fields.get(label);
+    let value =
+        value.ok_or_else(|| format!("the record has no {label} in its structured metadata"))?;
+    Ok(field["url"]
+        .as_str()
+        .unwrap_or_default()
+        .replace("${__value.raw}", value))
+}
+
+async fn log_to_trace(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
+    let trace_id = derived(start, "trace_id", "tempo")?;
+    let spans = reader.trace(&trace_id).await?;
+    if trace_id != marked.trace_id || spans.is_empty() {
+        return Err(format!(
+            "the link leads to {trace_id}, which has {} spans",
+            spans.len()
+        ));
+    }
+    Ok(format!("the marked trace, {} spans", spans.len()))
+}
+
+async fn request_to_logs(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    let query = derived(start, "signalbox_request_id", "loki")?;
+    let records = reader
+        .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
+        .await?;
+    let of = |service: &str| {
+        let from = |record: &&Record| {
+            record
+                .fields
+                .get("service_name")
+                .is_some_and(|name| name == service)
+        };
+        records.iter().filter(from).count()
+    };
+    let (api, worker) = (of("signalbox-api"), of("signalbox-worker"));
+    if !query.contains(&marked.request_id) || api == 0 || worker == 0 {
+        return Err(format!(
+            "{query} finds {api} records of the API and {worker} of the worker"
+        ));
+    }
+    Ok(format!("{api} records of the API, {worker} of the worker"))
+}
+
+async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
+    let link = &start.tempo["tracesToLogsV2"];
+    let query = expand(
+        link["query"].as_str().unwrap_or_default(),
+        &marked.trace_id,
+        &start.work,
+        &link["tags"],
+    );
+    let shift = |name: &str| minutes(link[name].as_str().unwrap_or_default());
+    let (earlier, later) = (shift("spanStartTimeShift")?, shift("spanEndTimeShift")?);
+    let records = reader
+        .logs(&query, start.work.start - earlier, start.work.end + later)
+        .await?;
+    let of_span = |record: &&Record| {
+        record
+            .fields
+            .get("span_id")
+            .is_some_and(|id| *id == start.work.id)
+    };
+    let own = records.iter().filter(of_span).count();
+    if own == 0
+        || records
+            .iter()
+            .any(|record| record.fields.get("trace_id") != Some(&marked.trace_id))
+    {
+        return Err(format!(
+            "{query} finds {} records, {own} of the span",
+            records.len()
+        ));
+    }
+    Ok(format!(
+        "{} records of the trace, {own} of the span",
+        records.len()
+    ))
+}
+
+/// `-5m` and `5m` alike, as a length.
+fn minutes(shift: &str) -> Result<Duration, String> {
+    crate::duration::parse(shift.trim_start_matches('-'))
+}
+
+async fn trace_to_metrics(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    let link = &start.tempo["tracesToMetrics"];
+    let queries = link["queries"].as_array().cloned().unwrap_or_default();
+    let mut seen = Vec::new();
+    for query in &queries {
+        let text = expand(
+            query["query"].as_str().unwrap_or_default(),
+            &marked.trace_id,
+            &start.work,
+            &link["tags"],
+        );
+        let values = reader.instant(&text, None).await?;
+        // Where nothing failed there is no share of failures.
+        let failures = text.contains("5..");
+        match values.first() {
+            Some(value) if value.is_finite() => seen.push(format!("{value:.3}")),
+            _ if failures => seen.push("none failed".into()),
+            _ => return Err(format!("{text} returns nothing")),
+        }
+    }
+    if seen.is_empty() {
+        return Err("Tempo's data source has no tracesToMetrics.queries".into());
+    }
+    Ok(format!("{} queries: {}", seen.len(), seen.join(", ")))
+}
+
+async fn trace_to_profile(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    let link = &start.tempo["tracesToProfiles"];
+    let span = sampled(&start.spans)?;
+    let selector = format!("{{{}}}", matchers(&span.attributes, &link["tags"]));
+    let profile_type = link["profileTypeId"].as_str().unwrap_or_default();
+    let names = reader
+        .span_profile(
+            profile_type,
+            &selector,
+            &span.attributes["pyroscope.profile.id"],
+            marked.time,
+        )
+        .await?;
+    burnt(&names)
+}
+
+async fn exemplar_to_trace(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    let query = r#"http_server_request_duration_seconds_bucket{service_name="signalbox-api"}"#;
+    let exemplars = reader.exemplars(query, marked.time).await?;
+    let destinations = start.mimir["exemplarTraceIdDestinations"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let leads_to_tempo = |label: &str| {
+        destinations.iter().any(|destination| {
+            destination["name"] == label && destination["datasourceUid"] == "tempo"
+        })
+    };
+    let ours = |labels: &&std::collections::BTreeMap<String, String>| {
+        labels
+            .iter()
+            .any(|(label, value)| *value == marked.trace_id && leads_to_tempo(label))
+    };
+    let count = exemplars.iter().filter(ours).count();
+    if count == 0 {
+        return Err(format!(
+            "{} exemplars of the service, none of the marked request with a link to Tempo",
+            exemplars.len()
+        ));
+    }
+    let spans = reader.trace(&marked.trace_id).await?;
+    Ok(format!(
+        "{count} exemplars of the marked request lead to its trace of {} spans",
+        spans.len()
+    ))
+}
+
+async fn profile_to_trace(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    let span = sampled(&start.spans)?;
+    let id = &span.attributes["pyroscope.profile.id"];
+    let query = format!(r#"{{ span."pyroscope.profile.id" = "{id}" }}"#);
+    let traces = reader.search(&query, marked.time).await?;
+    if traces != [marked.trace_id.as_str()] {
+        return Err(format!("{query} finds {traces:?}"));
+    }
+    Ok(format!("{query} finds the marked trace alone"))
+}
+
+async fn service_graph(reader: &Reader, _: &Marked, _: &Start) -> Result<String, String> {
+    let edge = r#"sum(traces_service_graph_request_total{client="signalbox-api",server="signalbox-worker"})"#;
+    let calls = r#"sum(traces_spanmetrics_calls_total{service="signalbox-api",span_name="GET /demo/work"})"#;
+    let mut seen = Vec::new();
+    for query in [edge, calls] {
+        match reader.instant(query, None).await?.first() {
+            Some(value) if *value >= 1.0 => seen.push(value.to_string()),
+            other => return Err(format!("{query} returns {other:?}")),
+        }
+    }
+    Ok(format!(
+        "{} calls of the worker by the API, {} spans GET /demo/work",
+        seen[0], seen[1]
+    ))
+}

@@ -1,0 +1,92 @@
+//! The marked requests: one trace id and one request id of our own, and a status that nobody else asks for.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::Client;
+
+use super::super::send::sample::random_id;
+use super::read::Reader;
+use crate::http;
+
+/// How many requests are counted.
+pub const COUNTED: f64 = 3.0;
+
+pub struct Marked {
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The span that the requests say called them, which no store ever sees.
+    pub caller: String,
+    pub request_id: String,
+    /// Status asked of `/api`: 230 to 299, which no load sends.
+    pub status: u32,
+    /// Requests counted with that status before.
+    pub counted_before: f64,
+    /// When the first was sent.
+    pub time: Duration,
+}
+
+impl Marked {
+    /// Sends `/demo/work`, `/demo/cpu` and three of `/api`, all of one trace.
+    pub async fn send(client: &Client, api: &str, store: &Reader) -> Result<Self, String> {
+        let run = random_id();
+        let status = 230 + u32::from_str_radix(&run[..4], 16).unwrap_or_default() % 70;
+        let counted_before = store.counted(status).await.unwrap_or_default();
+        let marked = Self {
+            trace_id: random_id() + &run,
+            caller: random_id(),
+            request_id: format!("verify-{run}"),
+            status,
+            counted_before,
+            time: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+        };
+        for path in ["/demo/work", "/demo/cpu?ms=500"] {
+            marked.get(client, &format!("{api}{path}"), 200).await?;
+        }
+        for _ in 0..COUNTED as u32 {
+            let url = format!("{api}/api?sc={status}&delay_ms=0");
+            marked.get(client, &url, status).await?;
+        }
+        Ok(marked)
+    }
+
+    async fn get(&self, client: &Client, url: &str, expected: u32) -> Result<(), String> {
+        let answer = client
+            .get(url)
+            .header(
+                "traceparent",
+                format!("00-{}-{}-01", self.trace_id, self.caller),
+            )
+            .header("x-request-id", &self.request_id)
+            .send()
+            .await
+            .map_err(|error| {
+                format!(
+                    "{url}: {}; is it up? `make logs-signalbox-api`",
+                    http::cause(&error)
+                )
+            })?;
+        if u32::from(answer.status().as_u16()) != expected {
+            return Err(format!(
+                "{url} answered {}; `make logs-signalbox-api`",
+                answer.status()
+            ));
+        }
+        let header = |name| {
+            let value = answer.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        if !header("traceresponse").contains(&self.trace_id) {
+            return Err(format!(
+                "{url} did not continue the trace: is tracing switched off (OTEL_TRACES_EXPORTER, OTEL_SDK_DISABLED)?"
+            ));
+        }
+        if header("x-request-id") != self.request_id {
+            return Err(format!("{url} did not keep the request id"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Follows one marked request hop by hop: service → Alloy → push balancer → store → query balancer → Grafana, for each signal,
+//! and expands every provisioned link as Grafana does, to see that its query returns the very request.
+//!
+//! A hop is proven by a marked id or an exact counter delta, never by readiness. What comes in at each door on the way (a sample of
+//! our own at Alloy, at the push balancer and at the store) tells which hop breaks when the request's own signal is missing.
+//! Runs inside the stack's network: `make verify`.
+
+mod grafana;
+mod hops;
+mod links;
+mod marked;
+mod read;
+mod report;
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use crate::output::say;
+use crate::{duration, http};
+use marked::Marked;
+use read::Reader;
+use report::{Report, Row};
+
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// How long a signal may take to arrive
+    #[arg(long, default_value = "60s", value_parser = duration::parse, value_name = "DURATION")]
+    deadline: Duration,
+    /// The service
+    #[arg(long, default_value = "http://signalbox-api:18080", value_name = "URL")]
+    api: String,
+    /// Grafana
+    #[arg(long, default_value = "http://grafana:3000", value_name = "URL")]
+    grafana: String,
+    /// Who asks Grafana
+    #[arg(long, env = "GRAFANA_USER", default_value = "admin")]
+    grafana_user: String,
+    /// With which password
+    #[arg(
+        long,
+        env = "GRAFANA_PASSWORD",
+        default_value = "admin",
+        hide_env_values = true
+    )]
+    grafana_password: String,
+}
+
+/// Ends well if every hop and every link was proven.
+pub async fn run(args: Args) -> Result<(), String> {
+    let client = http::client(Duration::from_secs(15), 8).map_err(|error| error.to_string())?;
+    let store = Reader::stores(client.clone());
+    let grafana = grafana::Grafana::new(client.clone(), &args);
+    let mut report = Report::default();
+
+    let marked = match Marked::send(&client, &args.api, &store).await {
+        Ok(marked) => marked,
+        Err(reason) => {
+            report.add(Row::broken("all", "service", reason));
+            return report.end();
+        }
+    };
+    say!(
+        "marked: trace {}, request {}\n",
+        marked.trace_id,
+        marked.request_id
+    );
+
+    let readers = [
+        ("store", store),
+        ("nginx-query", Reader::query_balancer(client.clone())),
+        ("grafana", grafana.reader()),
+    ];
+    for row in hops::prove(&client, &marked, &readers, args.deadline).await {
+        report.add(row);
+    }
+    for row in links::prove(&grafana, &marked, args.deadline).await {
+        report.add(row);
+    }
+    report.end()
+}

@@ -1,0 +1,349 @@
+//! Asks the four stores, through whichever door: their own, the query balancer's, or Grafana's proxy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::http;
+
+/// How far around a moment is looked.
+const AROUND: Duration = Duration::from_secs(600);
+
+/// Base URLs of the four stores behind one door.
+pub struct Reader {
+    client: Client,
+    loki: String,
+    /// With `/prometheus`, where the door wants it.
+    prometheus: String,
+    tempo: String,
+    pyroscope: String,
+    /// User and password, where the door wants them.
+    login: Option<(String, String)>,
+}
+
+/// One log record: its line and its labels and structured metadata.
+pub struct Record {
+    pub line: String,
+    pub fields: BTreeMap<String, String>,
+}
+
+/// One span of a trace.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub id: String,
+    pub parent: String,
+    pub name: String,
+    /// Those of the span and of its resource.
+    pub attributes: BTreeMap<String, String>,
+    pub start: Duration,
+    pub end: Duration,
+}
+
+impl Reader {
+    /// The stores themselves.
+    pub fn stores(client: Client) -> Self {
+        Self::at(
+            client,
+            [
+                "http://loki:3100",
+                "http://mimir:9009/prometheus",
+                "http://tempo:3200",
+                "http://pyroscope:4040",
+            ],
+        )
+    }
+
+    pub fn query_balancer(client: Client) -> Self {
+        Self::at(
+            client,
+            [
+                "http://nginx-query:13100",
+                "http://nginx-query:19009/prometheus",
+                "http://nginx-query:13200",
+                "http://nginx-query:14040",
+            ],
+        )
+    }
+
+    /// Grafana's own proxy to its data sources.
+    pub fn grafana(client: Client, grafana: &str, login: (String, String)) -> Self {
+        let proxy = |uid: &str| format!("{grafana}/api/datasources/proxy/uid/{uid}");
+        Self {
+            client,
+            loki: proxy("loki"),
+            prometheus: proxy("mimir"),
+            tempo: proxy("tempo"),
+            pyroscope: proxy("pyroscope"),
+            login: Some(login),
+        }
+    }
+
+    fn at(client: Client, [loki, prometheus, tempo, pyroscope]: [&str; 4]) -> Self {
+        Self {
+            client,
+            loki: loki.into(),
+            prometheus: prometheus.into(),
+            tempo: tempo.into(),
+            pyroscope: pyroscope.into(),
+            login: None,
+        }
+    }
+
+    async fn json(&self, request: RequestBuilder) -> Result<Value, String> {
+        let request = match &self.login {
+            Some((user, password)) => request.basic_auth(user, Some(password)),
+            None => request,
+        };
+        let answer = request.send().await.map_err(|error| http::cause(&error))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| http::cause(&error))?;
+        if !status.is_success() {
+            let start: String = text.chars().take(160).collect();
+            return Err(format!("{status} {}", start.trim()));
+        }
+        serde_json::from_str(&text).map_err(|_| "the answer is not JSON".into())
+    }
+
+    /// The records that `query` finds between two moments since 1970, at most 1,000.
+    pub async fn logs(
+        &self,
+        query: &str,
+        from: Duration,
+        to: Duration,
+    ) -> Result<Vec<Record>, String> {
+        let request = self
+            .client
+            .get(format!("{}/loki/api/v1/query_range", self.loki))
+            .query(&[
+                ("query", query.to_owned()),
+                ("start", from.as_nanos().to_string()),
+                ("end", to.as_nanos().to_string()),
+                ("limit", "1000".into()),
+            ]);
+        let answer = self.json(request).await?;
+        let streams = answer["data"]["result"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(streams
+            .iter()
+            .flat_map(|stream| {
+                let fields = texts(&stream["stream"]);
+                let values = stream["values"].as_array().cloned().unwrap_or_default();
+                values.into_iter().map(move |value| Record {
+                    line: value[1].as_str().unwrap_or_default().into(),
+                    fields: fields.clone(),
+                })
+            })
+            .collect())
+    }
+
+    /// What a PromQL `query` says at `time`: a value for each series.
+    pub async fn instant(&self, query: &str, time: Option<Duration>) -> Result<Vec<f64>, String> {
+        let mut parameters = vec![("query", query.to_owned())];
+        parameters.extend(time.map(|time| ("time", time.as_secs().to_string())));
+        let request = self
+            .client
+            .get(format!("{}/api/v1/query", self.prometheus))
+            .query(&parameters);
+        let answer = self.json(request).await?;
+        let series = answer["data"]["result"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(series
+            .iter()
+            .filter_map(|series| series["value"][1].as_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Labels of the exemplars of `query` around `time`.
+    pub async fn exemplars(
+        &self,
+        query: &str,
+        time: Duration,
+    ) -> Result<Vec<BTreeMap<String, String>>, String> {
+        let request = self
+            .client
+            .get(format!("{}/api/v1/query_exemplars", self.prometheus))
+            .query(&[
+                ("query", query.to_owned()),
+                ("start", (time - AROUND).as_secs().to_string()),
+                ("end", (time + AROUND).as_secs().to_string()),
+            ]);
+        let answer = self.json(request).await?;
+        let series = answer["data"].as_array().cloned().unwrap_or_default();
+        Ok(series
+            .iter()
+            .filter_map(|series| series["exemplars"].as_array())
+            .flatten()
+            .map(|exemplar| texts(&exemplar["labels"]))
+            .collect())
+    }
+
+    /// Requests of `/api` that were answered with `status`, since the service started.
+    pub async fn counted(&self, status: u32) -> Result<f64, String> {
+        let query = format!(
+            r#"sum(http_server_request_duration_seconds_count{{service_name="signalbox-api",http_route="/api",http_response_status_code="{status}"}})"#
+        );
+        Ok(self
+            .instant(&query, None)
+            .await?
+            .first()
+            .copied()
+            .unwrap_or_default())
+    }
+
+    /// The spans of a trace; none if the store does not know it (yet).
+    pub async fn trace(&self, trace_id: &str) -> Result<Vec<Span>, String> {
+        let request = self
+            .client
+            .get(format!("{}/api/v2/traces/{trace_id}", self.tempo))
+            .header("accept", "application/json");
+        match self.json(request).await {
+            Ok(answer) => Ok(spans(&answer["trace"])),
+            Err(reason) if reason.starts_with("404") => Ok(Vec::new()),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Ids of the traces that a TraceQL `query` finds around `time`.
+    pub async fn search(&self, query: &str, time: Duration) -> Result<Vec<String>, String> {
+        let request = self
+            .client
+            .get(format!("{}/api/search", self.tempo))
+            .query(&[
+                ("q", query.to_owned()),
+                ("start", (time - AROUND).as_secs().to_string()),
+                ("end", (time + AROUND).as_secs().to_string()),
+            ]);
+        let answer = self.json(request).await?;
+        let traces = answer["traces"].as_array().cloned().unwrap_or_default();
+        Ok(traces
+            .iter()
+            .filter_map(|trace| Some(format!("{:0>32}", trace["traceID"].as_str()?)))
+            .collect())
+    }
+
+    /// Names of the functions in a span's own flame graph.
+    pub async fn span_profile(
+        &self,
+        profile_type: &str,
+        selector: &str,
+        span_id: &str,
+        time: Duration,
+    ) -> Result<Vec<String>, String> {
+        let url = format!(
+            "{}/querier.v1.QuerierService/SelectMergeSpanProfile",
+            self.pyroscope
+        );
+        let request = self.client.post(url).json(&json!({
+            "profileTypeID": profile_type,
+            "labelSelector": selector,
+            "spanSelector": [span_id],
+            "start": (time - AROUND).as_millis() as u64,
+            "end": (time + AROUND).as_millis() as u64,
+        }));
+        let answer = self.json(request).await?;
+        let names = answer["flamegraph"]["names"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(names
+            .iter()
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect())
+    }
+}
+
+/// The members of an object that are texts.
+fn texts(object: &Value) -> BTreeMap<String, String> {
+    let members = object.as_object().into_iter().flatten();
+    members
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn spans(trace: &Value) -> Vec<Span> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut spans = Vec::new();
+    for resource in list(&trace["resourceSpans"]) {
+        let shared = attributes(&resource["resource"]["attributes"]);
+        for scope in list(&resource["scopeSpans"]) {
+            for span in list(&scope["spans"]) {
+                let mut all = shared.clone();
+                all.extend(attributes(&span["attributes"]));
+                spans.push(Span {
+                    id: hex_of(&span["spanId"]),
+                    parent: hex_of(&span["parentSpanId"]),
+                    name: span["name"].as_str().unwrap_or_default().into(),
+                    attributes: all,
+                    start: nanos(&span["startTimeUnixNano"]),
+                    end: nanos(&span["endTimeUnixNano"]),
+                });
+            }
+        }
+    }
+    spans
+}
+
+fn attributes(list: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| {
+        value.as_object()?.values().next().map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    };
+    let entries = list.as_array().into_iter().flatten();
+    entries
+        .filter_map(|entry| Some((entry["key"].as_str()?.to_owned(), text(&entry["value"])?)))
+        .collect()
+}
+
+/// Tempo writes ids as OTLP's JSON has them (hexadecimal) or as protobuf's JSON does (base64).
+fn hex_of(id: &Value) -> String {
+    let text = id.as_str().unwrap_or_default();
+    match BASE64_STANDARD.decode(text) {
+        Ok(bytes) if bytes.len() == 8 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => text.to_lowercase(),
+    }
+}
+
+fn nanos(text: &Value) -> Duration {
+    Duration::from_nanos(
+        text.as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_in_either_spelling() {
+        assert_eq!(hex_of(&json!("00F067AA0BA902B7")), "00f067aa0ba902b7");
+        assert_eq!(hex_of(&json!("APBnqgupArc=")), "00f067aa0ba902b7");
+        assert_eq!(hex_of(&Value::Null), "");
+    }
+
+    #[test]
+    fn a_span_has_its_resources_attributes() {
+        let trace = json!({ "resourceSpans": [{
+            "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": "a" } }] },
+            "scopeSpans": [{ "spans": [{
+                "spanId": "00f067aa0ba902b7", "name": "GET /", "startTimeUnixNano": "1500",
+                "attributes": [{ "key": "http.response.status_code", "value": { "intValue": "200" } }],
+            }] }],
+        }] });
+        let spans = spans(&trace);
+        assert_eq!(spans.len(), 1);
+        assert_eq!(spans[0].attributes["service.name"], "a");
+        assert_eq!(spans[0].attributes["http.response.status_code"], "200");
+        assert_eq!(spans[0].start, Duration::from_nanos(1500));
+    }
+}
