@@ -10,6 +10,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY lens/Cargo.toml lens/
 COPY ctl/Cargo.toml ctl/
+# Not built here, but named by the manifest.
+COPY benches benches/
 RUN for crate in . lens ctl; do \
       mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; \
     done \
