@@ -156,4 +156,4 @@ help: ## List the targets
 
 .PHONY: alloy-reload clean down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  advisories bench build demo generate-load generate-logs dashboards help lint screenshots test test-deps test-grafana test-python test-rust
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-deps test-grafana test-python test-rust
