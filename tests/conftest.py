@@ -44,7 +44,8 @@ def addresses(process, said):
     """What the demo prints once all is ready."""
 
     def printed():
-        assert process.poll() is None, said.read_text()
+        if process.poll() is not None:
+            pytest.fail(said.read_text())
         text = said.read_text()
         return text if "Ctrl-C stops all" in text else None
 

@@ -6,13 +6,16 @@ from urllib.request import urlopen
 
 
 def eventually(check, seconds=30):
-    """The first value of `check()` that is true; asked ten times a second."""
+    """The first value of `check()` that is true and comes without a failed assertion; asked ten times a second."""
     deadline = time.monotonic() + seconds
     while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {check.__qualname__} gave {value!r}"
+        try:
+            if value := check():
+                return value
+            reason = f"it gave {value!r}"
+        except AssertionError as error:
+            reason = str(error)
+        assert time.monotonic() < deadline, f"not within {seconds} s: {check.__qualname__}: {reason}"
         time.sleep(0.1)
 
 

@@ -62,7 +62,9 @@ def when_complete(demo, trace_id, expected):
 
     def complete():
         found = spans_of(demo, trace_id)
-        return found if expected <= {(span["service"], span["name"]) for span in found} else None
+        missing = expected - {(span["service"], span["name"]) for span in found}
+        assert not missing, missing
+        return found
 
     return eventually(complete)
 
