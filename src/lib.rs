@@ -16,6 +16,7 @@
 //! | [`faults`] | injected latency, errors, slow queries, lock waits and leaks |
 //! | [`deps`] | database, cache, queue and the worker, one type each |
 //! | [`jobs`] | what the worker does with the jobs it is handed |
+//! | [`whole`] | whole numbers in JSON bodies |
 //! | [`error`] | error → status and problem document, logged once |
 //!
 //! A request goes socket → root span → error edge → limits → faults → route → deps. Nothing goes back up: deps know
@@ -34,3 +35,4 @@ pub mod server;
 pub mod settings;
 pub mod signals;
 pub mod telemetry;
+pub mod whole;

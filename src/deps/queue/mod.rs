@@ -26,11 +26,14 @@ pub struct Job {
     #[schema(min_length = 1, max_length = 64)]
     pub id: String,
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub order_id: i64,
     #[schema(minimum = 1, maximum = 1_000_000_000)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub total_cents: i64,
     /// When it was handed over, in milliseconds since 1970.
     #[schema(minimum = 0)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub sent_ms: i64,
     /// Id of the request that caused it.
     #[serde(default)]
