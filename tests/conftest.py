@@ -5,13 +5,10 @@ import re
 import signal
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from helpers import eventually
+from helpers import BIN, eventually
 
-ROOT = Path(__file__).resolve().parents[1]
-BIN = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 # The addresses are taken from these names wherever they are set; the tests must not meet a demo that runs already.
 OWN_SETTINGS = ("SIGNALBOX_LISTEN", "SIGNALBOX_WORKER_LISTEN", "LENS_LISTEN", "LENS_DATA_DIR", "DATABASE_URL", "REDIS_URL")
 READY_SECONDS = 90

@@ -1,8 +1,12 @@
-"""Waiting and asking, for all tests."""
+"""Where the programs are; waiting and asking, for all tests."""
 
+import os
 import time
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+BIN = Path(__file__).resolve().parents[1] / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
 
 def eventually(check, seconds=30):

@@ -1,10 +1,12 @@
 """Debian's Chromium, and a page that fails its test for any error it shows or any request off this machine."""
 
 import os
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from helpers import BIN
 from playwright.sync_api import expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -55,11 +57,25 @@ def is_error(message):
 
 @pytest.fixture
 def picture(page):
-    """`picture(name)` takes one for the documentation, when that is asked for."""
+    """`picture(name)` takes one for the documentation, when that is asked for: of the page's top, or around an element."""
 
-    def take(name):
-        if os.environ.get("SCREENSHOTS") == "1":
-            IMAGES.mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=IMAGES / f"{name}.png")
+    def take(name, around=None):
+        if os.environ.get("SCREENSHOTS") != "1":
+            return
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        page.mouse.move(0, 0)
+        if around is None:
+            page.evaluate("scrollTo(0, 0)")
+        else:
+            around.evaluate("element => element.scrollIntoView({ block: 'center' })")
+        page.screenshot(path=IMAGES / f"{name}.png")
 
     return take
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traffic_for_the_pictures(demo):
+    """A picture of an idle service shows nothing. Leaves out what a test counts."""
+    if os.environ.get("SCREENSHOTS") == "1":
+        mix = "work=6,logs=1,api=3,api-503=1,cpu=1,work-error=1"
+        subprocess.run([BIN / "signalboxctl", "load", "--url", demo.service, "--mix", mix, "--rate", "8"], check=True, stdout=subprocess.DEVNULL)

@@ -93,9 +93,10 @@ def test_from_request_to_trace_to_logs_and_back_to_the_span_and_on_to_metrics(de
     remote = next(span for span in spans if span["name"] == "GET /quotes/{sku}" and span["service"] == "signalbox-worker")
     call = next(span for span in spans if span["spanId"] == remote["parentSpanId"])
     assert (call["name"], call["service"]) == ("GET /quotes/{sku}", "signalbox-api")
-    picture("viewer-trace")
 
     # trace → its logs
+    page.goto(f"{demo.viewer}/traces/{trace_id}")  # the same without a span opened, for the picture
+    picture("viewer-trace")
     page.get_by_test_id("trace-logs-link").click()
     expect(page.get_by_test_id("log-list")).to_be_visible()
     assert query(page.url) == {"trace_id": trace_id}
@@ -155,18 +156,19 @@ def test_a_span_has_a_flame_graph_of_its_own_and_leads_back(demo, page, picture)
     span.get_by_test_id("span-profile-link").click()
     assert query(page.url)["profile_id"] == span_id
     frames = page.get_by_test_id("frame")
-    expect(page.locator('[data-testid="frame"][data-name*="signalbox::routes::demo::cpu"]').first).to_be_visible(timeout=60_000)
+    own = page.locator('[data-testid="frame"][data-name*="signalbox::routes::demo::cpu"]')
+    expect(own.first).to_be_visible(timeout=60_000)
     names = frames.evaluate_all("all => all.map(one => one.dataset.name)")
     assert not [name for name in names if "routes::demo::memory" in name or "routes::demo::work" in name]
-    picture("viewer-flame-span")
+    picture("viewer-flame-span", around=own.last)
 
     page.get_by_test_id("profile-trace-link").click()
     expect(page.get_by_test_id("trace-id")).to_have_text(trace_id)
 
     # all CPU time of the service, by type and service
     page.goto(f"{demo.viewer}/profiles?type=cpu&service=signalbox-api")
-    expect(page.locator('[data-testid="frame"][data-name*="signalbox::routes::demo::cpu"]').first).to_be_attached()
-    picture("viewer-flame")
+    expect(own.first).to_be_attached()
+    picture("viewer-flame", around=own.first)
 
 
 def profiled_span(demo, trace_id):
@@ -205,7 +207,7 @@ def test_memory_stands_in_the_heap_graph_while_it_is_held(demo, page, picture):
     title = held.get_attribute("title")
     size = re.search(r"([\d.]+) MiB", title)
     assert size and float(size.group(1)) >= 48, title  # sampled, so not exactly 64
-    picture("viewer-heap")
+    picture("viewer-heap", around=held)
 
 
 def test_a_failure_is_found_from_its_error_record(demo, page, picture):
