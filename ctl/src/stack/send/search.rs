@@ -109,9 +109,10 @@ fn logs(answer: &Value) -> Option<String> {
 
 fn point(answer: &Value, value: u64) -> Option<String> {
     let series = answer["data"]["result"].as_array()?;
+    let text = value.to_string();
     series
         .iter()
-        .find(|series| series["value"][1] == value.to_string())
+        .find(|series| series["value"][1].as_str() == Some(&text))
         .map(|series| format!("value {value} in series {}", series["metric"]))
 }
 
