@@ -36,6 +36,13 @@
   show();
   poll();
 
+  // Filters that say nothing stay out of the address.
+  document.addEventListener("htmx:config:request", (event) => {
+    const { body: values } = event.detail.ctx.request;
+    if (!(values instanceof FormData)) return;
+    for (const [name, value] of [...values]) if (value === "") values.delete(name);
+  });
+
   // --- theme ------------------------------------------------------------------------------------------------------------------------------
   document.getElementById("theme-toggle")?.addEventListener("click", () => {
     const root = document.documentElement;

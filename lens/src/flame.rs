@@ -108,7 +108,7 @@ impl Flame {
     }
 }
 
-/// The functions with the most spent in themselves, then in what they called.
+/// The functions with the most spent in themselves, then in what they called; the runtime's only if something was spent in themselves.
 pub fn functions(merged: &Merged) -> Vec<Function> {
     let mut functions: HashMap<i64, (i64, i64)> = HashMap::new();
     for (stack, value) in merged.stacks() {
@@ -121,6 +121,7 @@ pub fn functions(merged: &Merged) -> Vec<Function> {
         }
     }
     let mut functions: Vec<(i64, (i64, i64))> = functions.into_iter().collect();
+    functions.retain(|(function, (own, _))| *own > 0 || !is_runtime(merged.name(*function)));
     functions.sort_by_key(|(function, (own, total))| (-own, -total, merged.name(*function)));
     functions.truncate(MOST_FUNCTIONS);
     let named = |(function, (own, total))| Function {
@@ -183,8 +184,8 @@ mod tests {
             "",
             "cpu",
             "nanoseconds",
-            "main",
-            "work::h0123456789abcdef",
+            "app::main",
+            "std::work::h0123456789abcdef",
             "idle",
         ];
         let function = |id: u64| PprofFunction {
@@ -235,9 +236,9 @@ mod tests {
         assert_eq!(
             frames,
             [
-                (0, 0, 100, 0, "main"),
-                (1, 0, 70, 60, "work"),
-                (2, 0, 10, 10, "work"),
+                (0, 0, 100, 0, "app::main"),
+                (1, 0, 70, 60, "std::work"),
+                (2, 0, 10, 10, "std::work"),
                 (1, 70, 30, 30, "idle")
             ]
         );
@@ -253,9 +254,9 @@ mod tests {
         assert_eq!(
             listed,
             [
-                ("work".to_owned(), 70, 70),
+                ("std::work".to_owned(), 70, 70),
                 ("idle".to_owned(), 30, 30),
-                ("main".to_owned(), 0, 100)
+                ("app::main".to_owned(), 0, 100)
             ]
         );
     }

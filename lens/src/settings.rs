@@ -17,7 +17,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// `LENS_MAX_BODY_MB`: largest request body as sent, in MiB, 1 to 64. Default 8.
     pub max_body_bytes: usize,
-    /// `LENS_MAX_DECODED_MB`: largest request body after decompression, in MiB, 1 to 256. Default 32.
+    /// `LENS_MAX_DECODED_MB`: largest request body after decompression, in MiB, 1 to 256. Default 16.
     pub max_decoded_bytes: usize,
     /// How much of each signal is kept.
     pub bounds: Bounds,
@@ -56,7 +56,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("data/lens"),
             allowed_hosts: Vec::new(),
             max_body_bytes: 8 * MEBIBYTE as usize,
-            max_decoded_bytes: 32 * MEBIBYTE as usize,
+            max_decoded_bytes: 16 * MEBIBYTE as usize,
             bounds: Bounds {
                 spans: bound(200_000),
                 logs: bound(200_000),

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// Time a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Bodies decoded at a time: their number bounds what decompressed bodies hold together.
-const DECODED_AT_A_TIME: usize = 4;
+const DECODED_AT_A_TIME: usize = 2;
 
 /// Limits of a body.
 pub struct Limits {

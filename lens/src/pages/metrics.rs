@@ -155,7 +155,7 @@ pub async fn data(
         charts,
         services,
         from: range.from_ns / format::NS_PER_S,
-        to: range.to_ns() / format::NS_PER_S,
+        to: format::now_ns() / format::NS_PER_S,
     }))
 }
 

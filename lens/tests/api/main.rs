@@ -3,6 +3,7 @@
 mod limits;
 mod logs;
 mod metrics;
+mod pages;
 mod profiles;
 mod support;
 mod traces;

@@ -194,7 +194,7 @@ async fn equal_stacks_are_added_up_over_pushes() {
         stacks(&lens, api).await,
         owned(&[("main;idle", 5), ("main;work", 42), ("main;work;deep", 1)])
     );
-    let since = format!("{api}&from_ms={}", (now - 12_000_000_000) / 1_000_000);
+    let since = format!("{api}&from_ms={}", (now - 9_000_000_000) / 1_000_000);
     assert_eq!(
         stacks(&lens, &since).await,
         owned(&[("main;work", 12), ("main;work;deep", 1)])
