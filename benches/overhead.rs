@@ -21,7 +21,9 @@ const ROUNDS: usize = 5;
 const REQUESTS: usize = 50_000;
 
 /// Name, whether the app is wrapped, and the environment that makes the variant.
-const VARIANTS: [(&str, bool, &[(&str, &str)]); 8] = [
+type Variant = (&'static str, bool, &'static [(&'static str, &'static str)]);
+
+const VARIANTS: [Variant; 8] = [
     (
         "bare handler",
         false,

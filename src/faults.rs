@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::web;
 use serde::{Deserialize, Serialize};
@@ -35,18 +36,22 @@ pub const PARAMETER: &str = "fault";
 pub struct Plan {
     /// Milliseconds waited before the request is served.
     #[schema(maximum = 15_000)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub latency_ms: u32,
     /// Part of the requests that fail with 500, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     pub error_rate: f64,
     /// Milliseconds of a query that is really slow in the database.
     #[schema(maximum = 3000)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub slow_query_ms: u32,
     /// Milliseconds that an UPDATE waits for another transaction's lock.
     #[schema(maximum = 3000)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub lock_wait_ms: u32,
     /// Kibibytes that the request leaks; all requests together at most 256 MiB.
     #[schema(maximum = 4096)]
+    #[serde(deserialize_with = "crate::whole::number")]
     pub leak_kb: u32,
 }
 
@@ -85,33 +90,50 @@ impl Plan {
         Ok(())
     }
 
-    /// This plan with what `text` names replaced: `latency_ms=200,error_rate=1`.
+    /// This plan with what `text` names replaced: `latency_ms=200,error_rate=1`. [`PATTERN`] is its grammar.
     fn overridden(mut self, text: &str) -> Result<Self, String> {
         for part in text.split(',') {
-            let (name, value) = part.trim().split_once('=').ok_or_else(|| {
+            let (name, value) = part.split_once('=').ok_or_else(|| {
                 format!("{part:?} is not name=value; names are latency_ms, error_rate, slow_query_ms, lock_wait_ms, leak_kb")
             })?;
-            let number = || {
-                value
-                    .parse::<u32>()
-                    .map_err(|_| format!("{name} must be a whole number"))
+            let digits = |more: &[u8]| {
+                let fit = |b: u8| b.is_ascii_digit() || more.contains(&b);
+                (1..=6).contains(&value.len()) && value.bytes().all(fit)
+            };
+            let number = || match value.parse::<u32>() {
+                Ok(number) if digits(b"") => Ok(number),
+                _ => Err(format!("{name} must be a whole number")),
             };
             match name {
                 "latency_ms" => self.latency_ms = number()?,
                 "slow_query_ms" => self.slow_query_ms = number()?,
                 "lock_wait_ms" => self.lock_wait_ms = number()?,
                 "leak_kb" => self.leak_kb = number()?,
-                "error_rate" => {
-                    self.error_rate = value
-                        .parse()
-                        .map_err(|_| "error_rate must be a number".to_owned())?;
-                }
+                "error_rate" => match value.parse() {
+                    Ok(rate) if digits(b".") => self.error_rate = rate,
+                    _ => return Err("error_rate must be a number, 0 to 1".to_owned()),
+                },
                 _ => return Err(format!("{name:?} is no fault")),
             }
         }
         self.check().map(|()| self)
     }
 }
+
+/// One fault, as a regular expression.
+macro_rules! one {
+    () => {
+        concat!(
+            "(latency_ms=([0-9]{1,4}|1[0-4][0-9]{3}|15000)",
+            "|(slow_query_ms|lock_wait_ms)=([0-9]{1,3}|[12][0-9]{3}|3000)",
+            "|leak_kb=([0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])",
+            "|error_rate=(0|1|0\\.[0-9]{1,4}))"
+        )
+    };
+}
+
+/// What [`HEADER`] and [`PARAMETER`] may say, as a regular expression of the contract.
+pub const PATTERN: &str = concat!("^", one!(), "(,", one!(), ")*$");
 
 /// The default plan and what has been leaked so far.
 #[derive(Debug, Clone)]
@@ -196,31 +218,27 @@ fn leak_memory(bytes: usize) -> Vec<u8> {
     vec![0xA5; bytes]
 }
 
-/// The plan of one request: the default one with what the request names.
+/// The plan of one request: the default one with what its query and then its header name.
 fn plan_of(request: &ServiceRequest, faults: &Faults) -> Result<Plan, Error> {
-    let default = faults.plan();
-    let header = request.headers().get(HEADER);
-    let text = match header {
-        Some(value) => Some(value.to_str().unwrap_or("?").to_owned()),
-        None => web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-            .ok()
-            .and_then(|query| {
-                query
-                    .into_inner()
-                    .into_iter()
-                    .find(|(name, _)| name == PARAMETER)
-            })
-            .map(|(_, value)| value),
-    };
-    match text {
-        None => Ok(default),
-        Some(text) => default.overridden(&text).map_err(|reason| {
-            Error::new(
-                Kind::InvalidRequest,
-                format!("{HEADER} or {PARAMETER}: {reason}"),
-            )
-        }),
+    let mut plan = faults.plan();
+    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+    let query = query.map(web::Query::into_inner).unwrap_or_default();
+    let query = query
+        .into_iter()
+        .find(|(name, _)| name == PARAMETER)
+        .map(|(_, text)| text);
+    let header = request
+        .headers()
+        .get(HEADER)
+        .map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
+    for (place, text) in [(PARAMETER, query), (HEADER, header)] {
+        if let Some(text) = text {
+            let overridden = plan.overridden(&text);
+            plan = overridden
+                .map_err(|reason| Error::new(Kind::InvalidRequest, format!("{place}: {reason}")))?;
+        }
     }
+    Ok(plan)
 }
 
 /// Middleware of the routes that faults can be injected into.
@@ -230,6 +248,10 @@ pub async fn inject<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if request.method() != Method::GET {
+        // The route answers that it knows only GET.
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
     let outcome = match plan_of(&request, &faults) {
         Ok(plan) if plan == Plan::OFF => Ok(()),
         Ok(plan) => apply(&plan, &faults, &database).await,
@@ -286,7 +308,7 @@ mod tests {
             error_rate: 0.5,
             ..Plan::OFF
         };
-        let plan = default.overridden("error_rate=0, leak_kb=64");
+        let plan = default.overridden("error_rate=0,leak_kb=64");
         let expected = Plan {
             latency_ms: 100,
             leak_kb: 64,
@@ -300,7 +322,9 @@ mod tests {
         let cases = [
             ("latency_ms=15001", "latency_ms must be 0 to 15000"),
             ("error_rate=2", "error_rate must be 0 to 1"),
-            ("error_rate=NaN", "error_rate must be 0 to 1"),
+            ("error_rate=NaN", "error_rate must be a number, 0 to 1"),
+            ("error_rate=1e-1", "error_rate must be a number, 0 to 1"),
+            ("leak_kb=+1", "leak_kb must be a whole number"),
             ("lock_wait_ms=-1", "lock_wait_ms must be a whole number"),
             ("explode=1", "\"explode\" is no fault"),
         ];

@@ -12,6 +12,7 @@
 //! Probes and `/metrics` are answered even when the rate or the number of requests is exhausted: an overloaded service
 //! must stay visible. Where to look: `signalbox.requests.rejected` by `signalbox.limit`.
 
+use std::any::Any;
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,7 +144,10 @@ pub async fn deadline<B: MessageBody + 'static>(
     let call = AssertUnwindSafe(next.call(request)).catch_unwind();
     let error = match tokio::time::timeout(most, call).await {
         Ok(Ok(response)) => return Ok(response?.map_into_left_body()),
-        Ok(Err(_panic)) => Error::new(Kind::Internal, "the handler panicked"),
+        Ok(Err(panic)) => {
+            let error = Error::new(Kind::Internal, "the handler panicked");
+            error.because(Panicked::from(panic))
+        }
         Err(_) => {
             let detail = format!("a request may take {} ms", most.as_millis());
             refuse("time", Kind::DeadlineExceeded, detail)
@@ -151,6 +155,19 @@ pub async fn deadline<B: MessageBody + 'static>(
     };
     let response = actix_web::HttpResponse::from_error(error);
     Ok(ServiceResponse::new(kept, response).map_into_right_body())
+}
+
+/// What a panic said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Panicked(String);
+
+impl From<Box<dyn Any + Send>> for Panicked {
+    fn from(panic: Box<dyn Any + Send>) -> Self {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self(text.unwrap_or_else(|| "no message".to_owned()))
+    }
 }
 
 /// A token bucket: `rate` a second, at most one second's worth at once.
@@ -201,6 +218,35 @@ pub fn bounded(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_web::test]
+    async fn a_panic_is_an_error_of_its_request_alone() {
+        async fn broken() -> &'static str {
+            panic!("no such switch")
+        }
+        let settings = settings::Settings::from_lookup(settings::Role::Api, |_| None);
+        let limits = Limits::new(&settings.expect("defaults are allowed").limits);
+        let app = actix_web::App::new()
+            .app_data(web::Data::new(limits))
+            .service(
+                web::resource("/")
+                    .route(web::get().to(broken))
+                    .wrap(actix_web::middleware::from_fn(deadline)),
+            );
+        let app = actix_web::test::init_service(app).await;
+        for _ in 0..2 {
+            let request = actix_web::test::TestRequest::default().to_request();
+            let response = actix_web::test::call_service(&app, request).await;
+            let error = response.response().error();
+            let error = error.and_then(|error| error.as_error::<Error>());
+            let error = error.expect("an error of ours");
+            assert_eq!(error.kind(), Kind::Internal);
+            assert_eq!(
+                crate::error::causes(error),
+                "the handler panicked: no such switch"
+            );
+        }
+    }
 
     #[test]
     fn a_bucket_grants_its_rate_and_refills() {

@@ -245,13 +245,7 @@ impl Settings {
                 memory_budget_mb: read.number("SIGNALBOX_MEMORY_BUDGET_MB", 256, 1..=65_536)?,
             },
             database: Database {
-                url: read
-                    .url(
-                        "DATABASE_URL",
-                        &["sqlite:", "postgres://", "postgresql://"],
-                        Some("sqlite:data/signalbox.db"),
-                    )?
-                    .unwrap_or_default(),
+                url: read.database()?,
                 connections: read.number("SIGNALBOX_DATABASE_CONNECTIONS", 8, 2..=100)?,
                 acquire_timeout: read.millis(
                     "SIGNALBOX_DATABASE_ACQUIRE_TIMEOUT_MS",

@@ -44,7 +44,7 @@ impl Range {
     }
 
     /// The range without the empty steps before `first_ns`, but never shorter than a sixth of it: a demo that has just begun fills its charts.
-    pub fn from_first(self, first_ns: i64) -> Self {
+    pub fn beginning_at(self, first_ns: i64) -> Self {
         let empty = ((first_ns - self.from_ns) / self.step_ns)
             .clamp(0, (self.steps - self.steps / 6) as i64);
         Self {
@@ -519,15 +519,21 @@ mod tests {
             steps: 60,
         };
         assert_eq!(
-            (range.from_first(205).from_ns, range.from_first(205).steps),
+            (
+                range.beginning_at(205).from_ns,
+                range.beginning_at(205).steps
+            ),
             (200, 40)
         );
         assert_eq!(
-            (range.from_first(-5).from_ns, range.from_first(-5).steps),
+            (range.beginning_at(-5).from_ns, range.beginning_at(-5).steps),
             (0, 60)
         );
         assert_eq!(
-            (range.from_first(9999).from_ns, range.from_first(9999).steps),
+            (
+                range.beginning_at(9999).from_ns,
+                range.beginning_at(9999).steps
+            ),
             (500, 10)
         );
     }

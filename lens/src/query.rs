@@ -106,7 +106,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn points(&self) -> Result<u32, Problem> {
-        Ok(limit(&self.points, 1, 1000)?)
+        limit(&self.points, 1, 1000)
     }
 
     /// Minutes to show, 15 unless told.

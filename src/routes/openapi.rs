@@ -118,16 +118,16 @@ fn complete(operation: &mut Operation) {
 
 /// How a request asks for faults.
 fn fault_parameters() -> [Parameter; 2] {
-    const PATTERN: &str = "^(latency_ms|slow_query_ms|lock_wait_ms|leak_kb)=(0|[1-9][0-9]{0,2})$|^error_rate=(0|1|0\\.[0-9]{1,4})$";
     let parameter = |name: &str, place: ParameterIn| {
         let schema = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some(PATTERN))
+            .pattern(Some(crate::faults::PATTERN))
             .build();
         ParameterBuilder::new()
             .name(name)
             .parameter_in(place)
             .required(Required::False)
+            .example(Some("latency_ms=20".into()))
             .description(Some(
                 "Faults of this request, as `latency_ms=200`; several are separated by commas",
             ))

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::future::{Future, Ready};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -97,9 +98,11 @@ impl RootSpanBuilder for Root {
         request.extensions_mut().insert(RequestId(id));
         let context = match traces::tracer() {
             Some(tracer) => {
+                let method = method_index(request.method().as_str());
                 let span = tracer
-                    .span_builder(span_method(method_index(request.method().as_str())))
+                    .span_builder(span_method(method))
                     .with_kind(SpanKind::Server)
+                    .with_attributes(attributes(request, method))
                     .start_with_context(tracer, &parent);
                 parent.with_span(span)
             }
@@ -122,7 +125,7 @@ fn fit_id(value: &HeaderValue) -> Option<&str> {
 fn new_id(request: &ServiceRequest) -> String {
     let extensions = request.extensions();
     match extensions.get::<tracing_actix_web::RequestId>() {
-        Some(id) => id.simple().to_string(),
+        Some(id) => id.simple().encode_lower(&mut [0; 32]).to_owned(),
         None => uuid::Uuid::new_v4().simple().to_string(),
     }
 }
@@ -209,11 +212,6 @@ impl Exchange {
         let method = method_index(request.method().as_str());
         let secure = request.app_config().secure();
         ACTIVE[method][usize::from(secure)].fetch_add(1, Relaxed);
-        let context = Context::current();
-        let span = context.span();
-        if span.is_recording() {
-            span.set_attributes(attributes(request, method, secure));
-        }
         let extensions = request.extensions();
         Self {
             started: Instant::now(),
@@ -224,7 +222,7 @@ impl Exchange {
                 .get::<RequestId>()
                 .map(|id| id.0.clone())
                 .unwrap_or_default(),
-            context,
+            context: Context::current(),
             finished: false,
         }
     }
@@ -236,16 +234,10 @@ impl Exchange {
         }
         let span = self.context.span();
         let ids = span.span_context();
-        if ids.is_valid() {
-            let flags = u8::from(ids.is_sampled());
-            let value = format!(
-                "00-{:032x}-{:016x}-{flags:02x}",
-                ids.trace_id(),
-                ids.span_id()
-            );
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(TRACE_RESPONSE, value);
-            }
+        if ids.is_valid()
+            && let Ok(value) = HeaderValue::from_bytes(&context::traceparent(ids))
+        {
+            headers.insert(TRACE_RESPONSE, value);
         }
     }
 
@@ -300,8 +292,9 @@ impl Drop for Exchange {
 }
 
 /// What is known of a request at its start, for its span alone.
-fn attributes(request: &ServiceRequest, method: usize, secure: bool) -> Vec<KeyValue> {
+fn attributes(request: &ServiceRequest, method: usize) -> Vec<KeyValue> {
     let head = request.head();
+    let secure = request.app_config().secure();
     let mut attributes = Vec::with_capacity(16);
     attributes.push(KeyValue::new("http.request.method", METHODS[method]));
     attributes.push(KeyValue::new("url.scheme", scheme(secure)));
@@ -343,10 +336,7 @@ fn attributes(request: &ServiceRequest, method: usize, secure: bool) -> Vec<KeyV
         Some(client) => attributes.push(KeyValue::new("client.address", shared(1, client.trim()))),
         None => {
             if let Some(peer) = head.peer_addr {
-                attributes.push(KeyValue::new(
-                    "client.address",
-                    shared(1, &peer.ip().to_string()),
-                ));
+                attributes.push(KeyValue::new("client.address", address(peer.ip())));
             }
         }
     }
@@ -373,12 +363,26 @@ fn shared(place: usize, text: &str) -> StringValue {
     })
 }
 
+/// The text of an address, shared with the last request from there.
+fn address(ip: IpAddr) -> StringValue {
+    thread_local!(static LAST: RefCell<Option<(IpAddr, Arc<str>)>> = const { RefCell::new(None) });
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, text)) if *known == ip => Arc::clone(text).into(),
+        _ => {
+            let text: Arc<str> = ip.to_string().into();
+            *last = Some((ip, Arc::clone(&text)));
+            text.into()
+        }
+    })
+}
+
 /// How a request ended.
 #[derive(Debug, Clone)]
 pub(super) struct Outcome {
     /// Name of the span; `None` leaves it at the method.
     name: Option<&'static str>,
-    pub(super) route: Option<&'static str>,
+    /// Message of the access-log record; `None` where no route matched, as paths are without number.
+    pub(super) message: Option<&'static str>,
     /// 0 when there was no answer.
     pub(super) status: u16,
     /// Attributes of metric, span and log record; the first two are method and scheme.
@@ -437,7 +441,7 @@ fn make_outcome(pattern: Option<&str>, method: usize, secure: bool, status: u16)
     }
     Outcome {
         name: route.map(|route| interned(&format!("{} {route}", span_method(method)))),
-        route,
+        message: route.map(|route| interned(&format!("{} {route} {status}", METHODS[method]))),
         status,
         set: AttributeSet::new(&attributes),
         described: false,
@@ -447,7 +451,7 @@ fn make_outcome(pattern: Option<&str>, method: usize, secure: bool, status: u16)
 fn cancelled(method: usize, secure: bool) -> Outcome {
     Outcome {
         name: None,
-        route: None,
+        message: None,
         status: 0,
         set: AttributeSet::new(&[
             KeyValue::new("http.request.method", METHODS[method]),

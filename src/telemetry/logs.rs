@@ -1,4 +1,5 @@
 //! Log records: from `tracing` events to OTLP and to stdout, both with the ids of the trace they belong to.
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
@@ -185,12 +186,15 @@ pub(super) fn access(
         let millis = (seconds * 1e6).round() / 1e3;
         more.push(KeyValue::new(own.duration_ms.clone(), millis));
     });
-    let (route, status) = (outcome.route.unwrap_or(path), outcome.status);
+    let message = match outcome.message {
+        Some(message) => Cow::Borrowed(message),
+        None => Cow::Owned(format!("{method} {path} {}", outcome.status)),
+    };
     // The error itself is logged where it is turned into an answer; here it is one request among others.
     if failed {
-        tracing::warn!(target: ACCESS, "{method} {route} {status}");
+        tracing::warn!(target: ACCESS, message = &*message);
     } else {
-        tracing::info!(target: ACCESS, "{method} {route} {status}");
+        tracing::info!(target: ACCESS, message = &*message);
     }
     MORE.with_borrow_mut(Vec::clear);
 }

@@ -179,7 +179,8 @@ pub struct Otlp {
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of one export with all
     /// its retries. The batch's own export timeout and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it.
     pub timeout: Duration,
-    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_COMPRESSION` or `OTEL_EXPORTER_OTLP_COMPRESSION` (`gzip`, `none`; default `gzip`).
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_COMPRESSION` or `OTEL_EXPORTER_OTLP_COMPRESSION` (`gzip`, `none`; default `none`, as
+    /// the specification has it: compressing costs as much as all other exporting).
     pub gzip: bool,
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_CERTIFICATE` or `OTEL_EXPORTER_OTLP_CERTIFICATE`: PEM file of the authorities to
     /// trust. Absent: those of the system.
@@ -503,8 +504,8 @@ impl Vars<'_> {
             None => Duration::from_secs(10),
         };
         let gzip = match self.of_signal(signal, "COMPRESSION") {
-            Some((name, _)) => self.choice(&name, &[("gzip", true), ("none", false)])?,
-            None => true,
+            Some((name, _)) => self.choice(&name, &[("none", false), ("gzip", true)])?,
+            None => false,
         };
         let key = self.file(signal, "CLIENT_KEY")?;
         let client = self.file(signal, "CLIENT_CERTIFICATE")?;
@@ -677,6 +678,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-scope=b"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "500"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
             ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "none"),
         ])
         .unwrap();
@@ -743,7 +745,7 @@ mod tests {
             ("OTEL_PROPAGATORS", "none,baggage", "none stands alone"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "http://"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "gzip, none"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "none, gzip"),
             ("OTEL_EXPORTER_OTLP_CERTIFICATE", "no-such-file", "PEM file"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "from 1"),
             ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", "trace_based"),

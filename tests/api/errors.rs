@@ -229,7 +229,7 @@ fn bodies_are_bounded_and_checked() {
             r#"{"latency_ms": "long"}"#,
             422,
             "unprocessable",
-            "expected u32",
+            "expected a JSON number",
         ),
         (
             "application/json",

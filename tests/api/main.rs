@@ -10,5 +10,6 @@ mod faults;
 mod harness;
 mod lifecycle;
 mod openapi;
+mod schema;
 mod signals;
 mod stores;

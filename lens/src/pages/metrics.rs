@@ -146,7 +146,7 @@ pub async fn data(
         .filter_map(|(_, points)| points.first())
         .map(Point::time)
         .min();
-    let range = first.map_or(range, |first| range.from_first(first - range.step_ns));
+    let range = first.map_or(range, |first| range.beginning_at(first - range.step_ns));
     let charts = web::block(move || Grouped::new(kind, unit, with_points, &query.by).charts(range))
         .await
         .map_err(|_| Problem::Busy)?;

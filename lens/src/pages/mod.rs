@@ -334,8 +334,8 @@ fn uri(request: &HttpRequest) -> String {
 fn http_status(status: i64) -> Markup {
     match status {
         0 => html! {},
-        ..400 => html! { span.status.ok { (status) } },
-        ..500 => html! { span.status.warn { (status) } },
+        1..400 => html! { span.status.ok { (status) } },
+        400..500 => html! { span.status.warn { (status) } },
         _ => html! { span.status.bad { (status) } },
     }
 }

@@ -1,0 +1,164 @@
+//! Every name that the real program emits stands in `telemetry-schema/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use signalbox::instruments::{CATALOGUE, Kind};
+
+use crate::harness::App;
+
+fn files() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("telemetry-schema");
+    let folders = ["telemetry", "service"].map(|folder| root.join(folder));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("a directory"));
+    let texts = entries.map(|entry| std::fs::read_to_string(entry.expect("an entry").path()));
+    texts.collect::<Result<_, _>>().expect("text")
+}
+
+/// All names of the registry: of attributes, metrics and events, ours and imported.
+fn registry() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for text in files() {
+        let items = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- "));
+        for item in items {
+            match item.split_once(": ") {
+                Some(("key" | "ref" | "name", name)) => names.insert(name.to_owned()),
+                Some(_) => false,
+                None => names.insert(item.to_owned()),
+            };
+        }
+    }
+    names
+}
+
+/// Instrument and unit of each metric that the registry defines itself.
+fn defined() -> BTreeMap<String, (String, String)> {
+    let mut defined = BTreeMap::new();
+    for text in files() {
+        let mut name = None;
+        let mut instrument = String::new();
+        for line in text.lines() {
+            let line = line.trim();
+            if let Some(found) = line.strip_prefix("- name: ") {
+                name = Some(found.to_owned());
+            } else if let Some(found) = line.strip_prefix("instrument: ") {
+                instrument = found.to_owned();
+            } else if let (Some(unit), Some(name)) = (line.strip_prefix("unit: "), &name) {
+                let unit = unit.trim_matches('"').to_owned();
+                defined.insert(name.clone(), (instrument.clone(), unit));
+            }
+        }
+    }
+    defined
+}
+
+#[test]
+fn our_own_metrics_are_defined_as_they_are_recorded() {
+    let defined = defined();
+    for metric in CATALOGUE
+        .iter()
+        .filter(|metric| metric.name.starts_with("signalbox."))
+    {
+        let instrument = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::UpDownCounter => "updowncounter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let expected = Some((instrument.to_owned(), metric.unit.to_owned()));
+        assert_eq!(
+            defined.get(metric.name).cloned(),
+            expected,
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn what_the_program_emits_is_in_the_schema() {
+    // Arrange
+    let mut app = App::with(&[("SIGNALBOX_MAX_REQUESTS_PER_SECOND", "1000")]);
+    let paths = [
+        "/ping",
+        "/api?sc=404&delay_ms=0",
+        "/demo/logs?count=50",
+        "/demo/work",
+        "/demo/work",
+        "/demo/work-error",
+        "/demo/cpu?ms=1",
+        "/demo/cpu-error?ms=1",
+        "/demo/memory?mb=1&hold_ms=0",
+        "/demo/memory-error?mb=1&hold_ms=0",
+        "/nowhere",
+        "/readyz",
+        "/metrics",
+        "/demo/memory?mb=0",
+        "/ping?fault=latency_ms%3D1",
+        "/ping?fault=leak_kb%3D1",
+        "/ping?fault=slow_query_ms%3D1",
+        "/ping?fault=lock_wait_ms%3D1",
+        "/ping?fault=error_rate%3D1",
+    ];
+    // Act
+    for path in paths {
+        app.get(path);
+    }
+    crate::harness::eventually("the jobs are done", || {
+        let sent = app
+            .worker
+            .records()
+            .iter()
+            .filter(|record| record["message"] == "invoice sent")
+            .count();
+        (sent == 2).then_some(())
+    });
+    assert!(app.worker.stop().success());
+    app.get("/demo/work");
+    assert!(app.api.stop().success());
+    // Assert
+    let registry = registry();
+    let mut emitted = BTreeSet::new();
+    for path in [
+        "/api/traces?limit=1000",
+        "/api/logs?limit=2000",
+        "/api/metrics",
+    ] {
+        collect(&app.lens.get(path).expect("a document"), &mut emitted);
+    }
+    let unknown: Vec<_> = emitted.difference(&registry).collect();
+    assert!(unknown.is_empty(), "not in telemetry-schema/: {unknown:#?}");
+    for name in [
+        "signalbox.order.id",
+        "signalbox.fault.kind",
+        "db.query.text",
+        "messaging.process.duration",
+    ] {
+        assert!(emitted.contains(name), "{name} was emitted");
+    }
+}
+
+/// Keys of all attributes, and names of all metrics and of all events of spans.
+fn collect(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, names)),
+        Value::Object(members) => {
+            if let Some(Value::String(key)) = members.get("key") {
+                names.insert(key.clone());
+            }
+            for (member, inner) in members {
+                if member == "metrics" || member == "events" {
+                    let items = inner.as_array().into_iter().flatten();
+                    names.extend(items.filter_map(|item| item["name"].as_str().map(str::to_owned)));
+                }
+                collect(inner, names);
+            }
+        }
+        _ => {}
+    }
+}
