@@ -7,9 +7,9 @@ from pathlib import Path
 from . import queries
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-WIDTH, ROW_PIXELS, ABOVE_PANELS = 1600, 38, 220
+WIDTH, ROW_PIXELS, ABOVE_PANELS = 1600, 38, 160
 #: Text with which Grafana's panels say that they have nothing to show.
-NOTHING = ("No data", "No logs found", "Data is missing", "No trace found", "Error")
+NOTHING = ("No data", "No logs found", "Data is missing", "No trace found")
 
 
 def take(url: str, folder: Path, user: str = "admin:admin", span: str = "now-15m", theme: str = "dark") -> Iterator[str]:
@@ -21,6 +21,7 @@ def take(url: str, folder: Path, user: str = "admin:admin", span: str = "now-15m
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         context = browser.new_context(
             viewport={"width": WIDTH, "height": 1000},
+            locale="en-US",
             extra_http_headers={"Authorization": "Basic " + b64encode(user.encode()).decode()},
         )
         for stem, board in queries.dashboards().items():
@@ -28,7 +29,7 @@ def take(url: str, folder: Path, user: str = "admin:admin", span: str = "now-15m
             page = context.new_page()
             # As tall as the dashboard: panels load when they come into view.
             page.set_viewport_size({"width": WIDTH, "height": rows * ROW_PIXELS + ABOVE_PANELS})
-            page.goto(f"{url}/d/{board['uid']}?from={span}&to=now&theme={theme}&refresh=", wait_until="domcontentloaded")
+            page.goto(f"{url}/d/{board['uid']}?from={span}&to=now&theme={theme}&kiosk", wait_until="domcontentloaded")
             page.wait_for_selector("[data-viz-panel-key], [data-testid^='data-testid Panel header']", timeout=60_000)
             page.wait_for_load_state("networkidle", timeout=90_000)
             page.wait_for_timeout(2_000)

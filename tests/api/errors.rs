@@ -321,10 +321,14 @@ fn requests_beyond_the_number_at_once_are_told_to_come_back() {
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| app.get("/api?sc=200&delay_ms=3000"));
         // Act
-        let refused = crate::harness::eventually("a refusal", || {
-            let answer = app.get("/links");
-            (answer.status == 503).then_some(answer)
+        crate::harness::eventually("the place is taken", || {
+            let text = app.get("/metrics").text;
+            let mut lines = text.lines();
+            let active = lines.find(|line| line.starts_with("http_server_active_requests{"))?;
+            // This request for the metrics is one of them.
+            active.ends_with(" 2").then_some(())
         });
+        let refused = app.get("/links");
         // Assert
         assert_problem(&refused, 503, "overloaded", "1 requests are served at once");
         assert_eq!(refused.header("retry-after"), "1");
@@ -341,10 +345,14 @@ fn what_all_requests_hold_together_is_bounded() {
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| app.get("/demo/memory?mb=60&hold_ms=3000"));
         // Act
-        let refused = crate::harness::eventually("a refusal", || {
-            let answer = app.get("/demo/memory?mb=32&hold_ms=0");
-            (answer.status == 503).then_some(answer)
+        crate::harness::eventually("the memory is held", || {
+            let text = app.get("/metrics").text;
+            let mut lines = text.lines();
+            lines
+                .find(|line| *line == "signalbox_demo_memory_held_bytes 62914560")
+                .map(drop)
         });
+        let refused = app.get("/demo/memory?mb=32&hold_ms=0");
         // Assert
         assert_problem(&refused, 503, "memory-budget", "together may hold 64 MiB");
         assert_eq!(holder.join().expect("no panic").status, 200);
