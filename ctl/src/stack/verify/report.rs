@@ -40,7 +40,8 @@ impl Row {
 #[derive(Default)]
 pub struct Report {
     rows: usize,
-    broken: Vec<String>,
+    /// The first of each signal, in the order of the hops: where it breaks. What lies behind it fails with it.
+    broken: Vec<(String, String)>,
 }
 
 impl Report {
@@ -56,9 +57,12 @@ impl Report {
                 let after = duration::show(after);
                 say!("ok      {signal:<9} {hop:<28} {after:>8}  {seen}");
             }
+            Err(_) if self.broken.iter().any(|(broken, _)| *broken == signal) => {
+                say!("behind  {signal:<9} {hop}");
+            }
             Err(reason) => {
                 say!("BROKEN  {signal:<9} {hop:<28} {:>8}  {reason}", "");
-                self.broken.push(format!("{signal} at {hop}"));
+                self.broken.push((signal, hop));
             }
         }
     }
@@ -69,6 +73,36 @@ impl Report {
             say!("\nall {} hops and links are proven", self.rows);
             return Ok(());
         }
-        Err(format!("broken: {}", self.broken.join(", ")))
+        let named = self
+            .broken
+            .iter()
+            .map(|(signal, hop)| format!("{signal} at {hop}"));
+        Err(format!("broken: {}", named.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hop_that_fails_is_named_and_what_lies_behind_it_is_not() {
+        let mut report = Report::default();
+        report.add(Row::new(
+            "logs",
+            "store",
+            Ok(("seen".into(), Duration::ZERO)),
+        ));
+        for (signal, hop) in [
+            ("logs", "nginx-push"),
+            ("logs", "alloy"),
+            ("traces", "grafana"),
+        ] {
+            report.add(Row::broken(signal, hop, "missing"));
+        }
+        assert_eq!(
+            report.end(),
+            Err("broken: logs at nginx-push, traces at grafana".into())
+        );
     }
 }
