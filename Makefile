@@ -122,8 +122,10 @@ test-rust: ## Unit and integration tests of all programs
 test-python: ## The API against its own description, and the click path in a real browser
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); .venv/bin/pytest tests $(ARGS)
 
-test-grafana: ## Dashboards are as generated, and every alert fires and rests as its tests say
+test-grafana: ## Dashboards are as generated, every query asks for what exists, and every alert fires and rests as its tests say
 	@$(call need,.venv/bin/python,drift of the dashboards); cd grafana && ../.venv/bin/python -m generate --check
+	@$(call need,.venv/bin/python,check of the queries); $(call need,node,check of the queries (Node.js)); \
+	  npm ci --prefix grafana/check --silent --no-audit --no-fund && cd grafana && ../.venv/bin/python -m check
 	@$(call need,promtool,tests of the alerts); promtool check rules mimir/rules/anonymous/*.yaml && promtool test rules mimir/tests/*.yaml
 
 dashboards: ## Generate grafana/dashboards and the burn-rate rules anew

@@ -172,16 +172,18 @@ def collect(url: str) -> int:
             foreign |= {metric for metric, _ in selectors(promql_parser.parse(query.text))}
     foreign -= set(own) | set(known.recorded(rules))
     found = known.seen(imported)
+    unseen = {line.split()[1] for line in known.BACKENDS.read_text(encoding="utf-8").splitlines() if line.startswith("? ")}
     for metric in sorted(foreign):
         address = f"{url}/api/v1/series?{urllib.parse.urlencode({'match[]': metric})}"
         with urllib.request.urlopen(address, timeout=30) as answer:
             labels = {label for labels in json.load(answer)["data"] for label in labels} - {"__name__"}
         if labels:
             found[metric] = found.get(metric, set()) | labels
+            unseen.discard(metric)
         elif metric not in found:
             print(f"not seen: {metric}")
     header = [line for line in known.BACKENDS.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    lines = [f"{name} {','.join(sorted(labels))}".rstrip() for name, labels in sorted(found.items()) if name in foreign]
+    lines = [f"{'? ' if name in unseen else ''}{name} {','.join(sorted(labels))}".rstrip() for name, labels in sorted(found.items()) if name in foreign]
     known.BACKENDS.write_text("\n".join(header + lines) + "\n", encoding="utf-8")
     print(f"{len(lines)} of {len(foreign)} series that the schema does not tell are known")
     return 0

@@ -29,7 +29,7 @@ def take(url: str, folder: Path, user: str = "admin:admin", span: str = "now-15m
             page = context.new_page()
             # As tall as the dashboard: panels load when they come into view.
             page.set_viewport_size({"width": WIDTH, "height": rows * ROW_PIXELS + ABOVE_PANELS})
-            page.goto(f"{url}/d/{board['uid']}?from={span}&to=now&theme={theme}&kiosk", wait_until="domcontentloaded")
+            page.goto(f"{url}/d/{board['uid']}?from={span}&to=now&theme={theme}&refresh=&kiosk", wait_until="domcontentloaded")
             page.wait_for_selector("[data-viz-panel-key], [data-testid^='data-testid Panel header']", timeout=60_000)
             page.wait_for_load_state("networkidle", timeout=90_000)
             page.wait_for_timeout(2_000)

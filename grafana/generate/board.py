@@ -57,14 +57,14 @@ def text_variable(name: str, label: str, description: str):
 
 
 def alerts_annotation() -> builders.AnnotationQuery:
-    """Marks when one of our alerts was firing; the ruler writes ALERTS into Mimir."""
+    """Marks when a page was firing (tickets would paint over everything); the ruler writes ALERTS into Mimir."""
     return (
         builders.AnnotationQuery()
-        .name("Alerts")
+        .name("Pages")
         .datasource(MIMIR)
         .enable(True)
         .icon_color("red")
-        .expr('sum by (alertname, severity) (ALERTS{alertname=~"Signalbox.+", alertstate="firing"})')
+        .expr('sum by (alertname, severity) (ALERTS{alertname=~"Signalbox.+", alertstate="firing", severity="page"})')
         .step("15s")
         .title_format("{{alertname}}")
         .text_format("severity {{severity}}")

@@ -236,7 +236,7 @@ def graph(
     if single:
         panel = panel.color_scheme(color(model.FieldColorModeId.FIXED, single))
     else:
-        panel = panel.color_scheme(color(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        panel = panel.color_scheme(color(model.FieldColorModeId.PALETTE_CLASSIC))
     for name, fixed_color in (colors or {}).items():
         panel = panel.override_by_name(name, [fixed(fixed_color)])
     if limit:
