@@ -19,10 +19,12 @@ const FIELD: &str = "job";
 /// A job that its consumer did not acknowledge for so long belongs to whoever asks next.
 const ABANDONED_MS: usize = 30_000;
 
-/// The stream. Cheap to clone. The connection is made at first use and again after each loss.
+/// The stream. Cheap to clone. Connections are made at first use and again after each loss.
 #[derive(Clone)]
 pub struct Stream {
     connection: ConnectionManager,
+    /// For [`Stream::read`] alone: what else is sent on its connection waits until the read returns.
+    blocking: ConnectionManager,
     /// Jobs kept at most, about; the oldest go first.
     capacity: usize,
 }
@@ -39,7 +41,8 @@ impl Stream {
     pub fn open(url: &str, timeout: Duration, capacity: usize) -> RedisResult<Self> {
         let client = redis::Client::open(url)?;
         Ok(Self {
-            connection: connection(client, timeout)?,
+            connection: connection(client.clone(), timeout)?,
+            blocking: connection(client, timeout)?,
             capacity,
         })
     }
@@ -80,7 +83,7 @@ impl Stream {
             .count(count)
             .block(wait);
         let reply: Option<StreamReadReply> = self
-            .connection
+            .blocking
             .clone()
             .xread_options(&[KEY], &[">"], &options)
             .await?;
