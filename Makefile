@@ -72,6 +72,9 @@ clean: ## Remove the stack with its data and our image: nothing is left
 verify: ## Follow one marked request through every hop and every link; name what is broken
 	@$(CTL-IN-STACK) verify $(ARGS)
 
+doctor: ## Read what every part counts, twice; name where telemetry is lost or stuck
+	@$(COMPOSE) exec -T probe signalboxctl doctor $(ARGS)
+
 test-alloy-logs: ## Send log records to Alloy by OTLP and find them in Loki
 	@$(CTL-IN-STACK) send logs
 
@@ -156,6 +159,6 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alloy-reload clean down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: alloy-reload clean doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-deps test-grafana test-python test-rust

@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Start viewer, worker and service on this machine, without Docker; Ctrl-C stops all
     Demo(demo::Args),
+    /// Read what every part of the stack counts; name where telemetry is lost or stuck
+    Doctor(stack::doctor::Args),
     /// Take alerts by webhook: open, acknowledge and close incidents
     Incidents(incidents::Args),
     /// Send a mix of requests at a fixed rate; print latencies and the links of the slowest and of a failing one
@@ -50,6 +52,7 @@ async fn main() -> ExitCode {
     http::install_tls_provider();
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args).await.map_err(|error| error.to_string()),
+        Command::Doctor(args) => stack::doctor::run(args).await,
         Command::Incidents(args) => incidents::run(args)
             .await
             .map_err(|error| error.to_string()),

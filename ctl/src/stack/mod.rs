@@ -3,6 +3,8 @@
 //! Runs from our image (`docker compose exec probe …`, `docker compose run --rm ctl …`), so that Docker is all a user needs.
 
 pub mod addresses;
+pub mod doctor;
+mod exposition;
 mod parts;
 pub mod probe;
 pub mod send;

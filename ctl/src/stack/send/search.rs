@@ -4,6 +4,7 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::super::addresses::Addresses;
+use super::super::exposition::{self, Series};
 use super::Kind;
 use super::sample::Sample;
 use crate::http;
@@ -73,18 +74,18 @@ pub async fn refused_points(client: &Client, at: &Addresses) -> Result<f64, Stri
         .await
         .map_err(|error| format!("Alloy's metrics: {}", http::cause(&error)))?;
     let text = answer.text().await.map_err(|error| http::cause(&error))?;
-    Ok(sum_of(
-        &text,
-        "otelcol_exporter_send_failed_metric_points_total",
-        "otelcol.exporter.otlphttp.mimir",
-    ))
+    Ok(refused(&exposition::parse(&text)))
 }
 
-/// The sum of all series of `name` whose labels contain `label`, in Prometheus' text.
-fn sum_of(text: &str, name: &str, label: &str) -> f64 {
-    text.lines()
-        .filter(|line| line.starts_with(name) && line.contains(label))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+fn refused(series: &[Series]) -> f64 {
+    let to_mimir = |series: &&Series| {
+        series.name == "otelcol_exporter_send_failed_metric_points_total"
+            && series.label("component_id") == "otelcol.exporter.otlphttp.mimir"
+    };
+    series
+        .iter()
+        .filter(to_mimir)
+        .map(|series| series.value)
         .sum()
 }
 
@@ -143,13 +144,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_summed_over_the_series_of_one_exporter() {
-        let text = "# TYPE x_total counter\n\
-            x_total{component_id=\"mimir\",a=\"1\"} 3\n\
-            x_total{component_id=\"mimir\",a=\"2\"} 4\n\
-            x_total{component_id=\"loki\"} 100\n\
-            y_total{component_id=\"mimir\"} 50\n";
-        assert_eq!(sum_of(text, "x_total", "\"mimir\""), 7.0);
+    fn refused_points_are_summed_over_the_reasons_of_one_exporter() {
+        let text = r#"otelcol_exporter_send_failed_metric_points_total{component_id="otelcol.exporter.otlphttp.mimir",error_type="InvalidArgument"} 3
+otelcol_exporter_send_failed_metric_points_total{component_id="otelcol.exporter.otlphttp.mimir",error_type="Unavailable"} 4
+otelcol_exporter_send_failed_metric_points_total{component_id="otelcol.exporter.otlphttp.other"} 100
+otelcol_exporter_send_failed_spans_total{component_id="otelcol.exporter.otlphttp.mimir"} 50"#;
+        assert_eq!(refused(&exposition::parse(text)), 7.0);
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! The whole of it on what real programs said: `captured/` holds the lines that count, taken from the light stack while something was
+//! stopped, a section for each part.
+
+use super::*;
+use crate::stack::exposition;
+
+const OVER: Duration = Duration::from_secs(20);
+
+/// One reading; `away` are the parts that were stopped.
+fn answers(page: &str, away: &[&str]) -> Vec<Answer> {
+    let sections = page.split("## ").filter(|section| !section.is_empty());
+    let mut answers: Vec<Answer> = sections
+        .filter_map(|section| section.split_once('\n'))
+        .map(|(name, page)| Answer {
+            name: name.to_owned(),
+            trouble: None,
+            series: exposition::parse(page),
+        })
+        .collect();
+    answers.extend(away.iter().map(|name| Answer {
+        name: (*name).to_owned(),
+        trouble: Some("no answer in time".to_owned()),
+        series: Vec::new(),
+    }));
+    answers
+}
+
+fn diagnose(before: &str, after: &str, away: &[&str]) -> Diagnosis {
+    let (before, after) = (answers(before, away), answers(after, away));
+    let flows = flows(&before, &after);
+    let facts = Facts {
+        flows: &flows,
+        answers: &after,
+    };
+    diagnosis::of(facts, OVER)
+}
+
+fn row<'a>(flows: &'a [Flow], signal: &str, part: &str, of: &str) -> Option<&'a Flow> {
+    let mut rows = flows.iter();
+    rows.find(|flow| flow.hop.signal == signal && flow.part == part && flow.hop.of == of)
+}
+
+#[test]
+fn a_stopped_store_is_told_with_what_waits_for_it() {
+    let before = include_str!("captured/loki-stopped.before.txt");
+    let after = include_str!("captured/loki-stopped.after.txt");
+    let Diagnosis { notes, findings } = diagnose(before, after, &["loki"]);
+    assert_eq!(
+        findings,
+        [
+            "loki: not ready (no answer in time); Alloy keeps on disk what is meant for it. `docker compose ps`, `make logs-loki`",
+            "alloy: logs stuck, 44 batches waiting at first, 86 now of at most 10000. Likely: loki is away; what waits goes on when it is back",
+        ]
+    );
+    assert_eq!(notes, Vec::<String>::new());
+}
+
+#[test]
+fn every_hop_is_counted_by_its_own_program() {
+    let before = answers(include_str!("captured/loki-stopped.before.txt"), &[]);
+    let after = answers(include_str!("captured/loki-stopped.after.txt"), &[]);
+    let flows = flows(&before, &after);
+    let counts = |signal, part, of| {
+        let flow = row(&flows, signal, part, of);
+        flow.map(|flow| {
+            (
+                flow.accepted.map(|count| count.total),
+                flow.sent.map(|count| count.new),
+            )
+        })
+    };
+    let alloy_accepted = (Some(2312.0), Some(0.0));
+    assert_eq!(counts("logs", "alloy", ""), Some(alloy_accepted));
+    assert_eq!(
+        counts("traces", "alloy", ""),
+        Some((Some(3840.0), Some(750.0)))
+    );
+    assert_eq!(counts("traces", "tempo", ""), Some((Some(4179.0), None)));
+    assert_eq!(counts("metrics", "mimir", ""), Some((Some(63_493.0), None)));
+    assert_eq!(
+        counts("profiles", "pyroscope", ""),
+        Some((Some(46.0), None))
+    );
+    assert!(row(&flows, "metrics", "alloy", "samples").is_some());
+    assert!(row(&flows, "metrics", "mimir", "samples").is_none());
+    assert!(row(&flows, "logs", "loki", "").is_none());
+}
+
+#[test]
+fn a_stopped_collector_is_told_once_for_all_signals_of_a_service() {
+    let before = include_str!("captured/alloy-stopped.before.txt");
+    let after = include_str!("captured/alloy-stopped.after.txt");
+    let expected = "signalbox-api: 297 logs, 528 metrics, 563 traces, 6 profiles lost in 20 s (connection_error). \
+                    Likely: alloy is away. `make logs-signalbox-api`";
+    assert_eq!(
+        diagnose(before, after, &["alloy"]).findings[1..],
+        [expected]
+    );
+    // The same numbers in both readings: it is over.
+    assert_eq!(diagnose(after, after, &[]).findings, Vec::<String>::new());
+}
+
+#[test]
+fn a_store_tells_why_it_discards_and_its_replicas_are_one() {
+    // Mimir, when OTLP's nanoseconds were not yet cut to milliseconds.
+    let reading = |discarded, received| {
+        let replica = |name| {
+            format!(
+                "## {name}\ncortex_discarded_samples_total{{group=\"\",reason=\"sample_duplicate_timestamp\",user=\"anonymous\"}} {discarded}\n\
+                 cortex_distributor_received_samples_total{{user=\"anonymous\"}} {received}\n"
+            )
+        };
+        replica("mimir-1") + &replica("mimir-2")
+    };
+    let findings = diagnose(&reading(24, 42_543), &reading(62, 151_863), &[]).findings;
+    assert_eq!(
+        findings,
+        [
+            "mimir: 76 metrics lost in 20 s (sample_duplicate_timestamp). Likely: two samples of one series at one moment: two senders \
+             share all labels, or points lie within a millisecond. `make logs-mimir-1`"
+        ]
+    );
+}
+
+#[test]
+fn what_is_refused_for_good_is_explained_by_the_store() {
+    let reading = |failed, discarded| {
+        format!(
+            "## alloy\notelcol_exporter_sent_metric_points_total 5\n\
+             otelcol_exporter_send_failed_metric_points_total{{error_permanent=\"true\",error_type=\"InvalidArgument\"}} {failed}\n\
+             ## mimir-1\ncortex_distributor_received_samples_total 7\ncortex_discarded_samples_total{{reason=\"rate_limited\"}} {discarded}\n"
+        )
+    };
+    let findings = diagnose(&reading(0, 0), &reading(3, 8), &[]).findings;
+    assert_eq!(
+        findings,
+        [
+            "alloy: 3 metrics lost in 20 s (InvalidArgument, true). Likely: mimir turns it away (rate_limited). `make logs-alloy`",
+            "mimir: 8 metrics lost in 20 s (rate_limited). Likely: more arrives than the rate limit in mimir/mimir.yaml allows. `make logs-mimir-1`",
+        ]
+    );
+}
+
+#[test]
+fn what_one_hop_sends_and_the_next_never_takes_is_named_between_them() {
+    let reading = |exported, sent| {
+        format!(
+            "## signalbox-api\notel_sdk_exporter_span_exported_total {exported}\n\
+             ## alloy\notelcol_receiver_accepted_spans_total 10\notelcol_exporter_sent_spans_total {sent}\n\
+             ## tempo\ntempo_distributor_spans_received_total 10\n"
+        )
+    };
+    let gap = |before: &str, after: &str| diagnose(before, after, &[]).findings;
+    let first = gap(&reading(10, 10), &reading(30, 10));
+    assert!(first.len() == 1 && first[0].starts_with("between the service and alloy: traces"));
+    let second = gap(&reading(10, 10), &reading(10, 30));
+    assert!(second.len() == 1 && second[0].starts_with("between alloy and tempo: traces"));
+}
+
+#[test]
+fn a_restart_between_the_readings_counts_from_nought_and_a_birth_counts_whole() {
+    let page = |text: &str| format!("## signalbox-api\n{text}\n");
+    let new = |before: &str, after: &str| -> Option<f64> {
+        let (before, after) = (answers(&page(before), &[]), answers(&page(after), &[]));
+        let flows = flows(&before, &after);
+        row(&flows, "profiles", "signalbox-api", "")?
+            .sent
+            .map(|count| count.new)
+    };
+    let profiles = "signalbox_profile_exported_total";
+    assert_eq!(
+        new(&format!("{profiles} 90"), &format!("{profiles} 4")),
+        Some(4.0)
+    );
+    assert_eq!(new("x 1", &format!("{profiles} 3")), Some(3.0));
+    // It did not answer at first: nothing is known of what was added.
+    assert_eq!(new("", &format!("{profiles} 3")), Some(0.0));
+}
+
+#[test]
+fn silence_is_a_note_and_no_loss() {
+    let still = "## signalbox-api\notel_sdk_exporter_log_exported_total 10\n";
+    let Diagnosis { notes, findings } = diagnose(still, still, &[]);
+    assert_eq!(findings, Vec::<String>::new());
+    assert_eq!(
+        notes[0],
+        "no logs were sent meanwhile, so their way was not judged: `make test-load`, and ask again"
+    );
+    assert!(notes[1].starts_with("no service tells of metrics"));
+}
+
+#[test]
+fn the_table_has_rate_and_total() {
+    let before = "## signalbox-api\nsignalbox_profile_exported_total 32\nsignalbox_profile_exported_total{error_type=\"timeout\"} 0\n";
+    let after = "## signalbox-api\nsignalbox_profile_exported_total 36\nsignalbox_profile_exported_total{error_type=\"timeout\"} 2\n";
+    let shown = table::show(&flows(&answers(before, &[]), &answers(after, &[])), OVER);
+    let line = shown.lines().last().unwrap_or_default();
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        [
+            "profiles",
+            "signalbox-api",
+            "-",
+            "0.2",
+            "36",
+            "-",
+            "0.1",
+            "2",
+            "-"
+        ]
+    );
+}
