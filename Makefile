@@ -10,7 +10,7 @@ CTL := $(BIN)/signalboxctl
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # What the tests beyond cargo's need. Debian's names; python packages are pinned in tests/requirements.txt.
-TEST_PACKAGES := chromium fonts-dejavu-core nginx postgresql prometheus python3-venv redis-server shellcheck
+TEST_PACKAGES := chromium fonts-dejavu-core mariadb-server nginx postgresql prometheus python3-venv redis-server shellcheck
 # $(call need,PROGRAM,WHAT): goes on where the program is; elsewhere says what adds it, which with CI=true is a failure.
 need = command -v $(1) >/dev/null || { echo "skipped: $(2); to add what it needs: make test-deps"; test "$$CI" != true; exit; }
 
