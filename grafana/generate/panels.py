@@ -51,6 +51,9 @@ UP_WORDS = [
     )
 ]
 
+#: A quantile or a share of nothing.
+NOT_A_NUMBER = [{"type": "special", "options": {"match": "nan", "result": {"text": "–", "color": style.QUIET}}}]
+
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +163,9 @@ def stat(
     mappings: list | None = None,
     links: Sequence[builders.DashboardLink] = (),
     calc: str = "lastNotNull",
+    nothing: str | None = None,
 ) -> stat_builders.Panel:
+    """One number. `nothing` is what it says when the query finds nothing to count."""
     panel = (
         _base(stat_builders.Panel(), title, description, targets, datasource, width, height)
         .unit(unit)
@@ -176,6 +181,8 @@ def stat(
         panel = panel.decimals(decimals)
     if mappings:
         panel = panel.mappings(mappings)
+    if nothing is not None:
+        panel = panel.no_value(nothing)
     return panel.data_links(list(links)) if links else panel
 
 
@@ -199,7 +206,10 @@ def graph(
     legend_table: bool = False,
     decimals: int | None = None,
 ) -> timeseries.Panel:
-    """Lines over time; `colors` fixes the colour of a series by its name, `single` that of all."""
+    """Lines over time; `colors` fixes the colour of a series by its name, `single` that of all.
+
+    Stacked series are areas without outline: the line of a series that is zero would cover the one below it.
+    """
     legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
     if legend_table:
         legend = (
@@ -215,10 +225,10 @@ def graph(
         _base(timeseries.Panel(), title, description, targets, datasource, width, height)
         .unit(unit)
         .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
-        .line_width(0 if bars else 2)
+        .line_width(0 if bars or stacked else 2)
         .line_interpolation(common.LineInterpolation.SMOOTH)
-        .fill_opacity(80 if bars else (30 if stacked else fill))
-        .gradient_mode(common.GraphGradientMode.NONE if bars else common.GraphGradientMode.OPACITY)
+        .fill_opacity(80 if bars else (60 if stacked else fill))
+        .gradient_mode(common.GraphGradientMode.NONE if bars or stacked else common.GraphGradientMode.OPACITY)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(60_000)
         .axis_border_show(False)
@@ -319,7 +329,7 @@ def table(
     )
     for index, (name, (_, unit)) in enumerate(columns.items()):
         field = f"Value #{chr(ord('A') + index)}"
-        properties = [prop("displayName", name), prop("unit", unit), prop("noValue", "–")]
+        properties = [prop("displayName", name), prop("unit", unit), prop("noValue", "–"), prop("mappings", NOT_A_NUMBER)]
         if thresholds and name in thresholds:
             properties += [
                 prop("thresholds", scale(thresholds[name]).build()),

@@ -5,11 +5,11 @@ from ..board import board, choice, query_variable, text_variable
 from ..panels import LOKI, graph, log_lines, logql, one_trace, read_me, row, stat, trace_table
 
 STREAM = f'{{{n.SERVICE}=~"$service"}}'
-#: Filters on structured metadata; an empty box matches every record, those without the field too.
-ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" |~ "(?i)$search"'
+#: Filters on structured metadata; an empty box matches every record, those without the field too. Probes would fill the page.
+ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" | {n.NOT_PROBES} |~ "(?i)$search"'
 RECORDS = f"{STREAM} {ASKED}"
 TRACED = f'{RECORDS} | {n.TRACE_ID}!=""'
-TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") }'
+TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") && trace:rootName !~ ".*(healthz|readyz|metrics)" }'
 
 
 def counted(query: str) -> str:
@@ -38,7 +38,7 @@ def dashboard():
             ),
             stat(
                 "Records",
-                "Log records within the range that pass the filters.",
+                "Log records within the range that pass the filters, without those of probes and scrapes.",
                 logql(counted(RECORDS), instant=True),
                 unit="none", decimals=0, thresholds=style.plain(style.LOGS), sparkline=False, datasource=LOKI, width=6,
             ),
@@ -46,7 +46,7 @@ def dashboard():
                 "Errors",
                 "Records of level error, whatever level is chosen above.",
                 logql(counted(RECORDS.replace('"$level"', '"error|fatal"')), instant=True),
-                unit="none", decimals=0, thresholds=style.plain(style.BAD), sparkline=False, datasource=LOKI, width=6,
+                unit="none", decimals=0, thresholds=style.plain(style.BAD), sparkline=False, datasource=LOKI, width=6, nothing="0",
             ),
             stat(
                 "With a trace",

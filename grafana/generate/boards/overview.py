@@ -86,7 +86,7 @@ def dashboard():
             row("Traffic and errors"),
             graph(
                 "Requests by route",
-                "Requests per second, stacked: the outline is the whole.",
+                "Requests per second, stacked: the upper edge is the whole.",
                 prom(rate(REQUESTS, n.ROUTE), f"{{{{{n.ROUTE}}}}}"),
                 unit="reqps",
                 stacked=True,
