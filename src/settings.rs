@@ -103,7 +103,7 @@ pub struct Limits {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// `DATABASE_URL`: `sqlite:` file or `postgres://` URL. Default `sqlite:data/signalbox.db` (made if missing).
+    /// `DATABASE_URL`: `sqlite:` file, `postgres://` or `mysql://` URL (MySQL, MariaDB). Default `sqlite:data/signalbox.db` (made if missing).
     pub url: String,
     /// `SIGNALBOX_DATABASE_CONNECTIONS`: connections at most, 2 to 100. Default 8.
     pub connections: u32,
@@ -384,7 +384,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 
     fn database(&self) -> Result<String, SettingError> {
         const NAME: &str = "DATABASE_URL";
-        let schemes = ["sqlite:", "postgres://", "postgresql://"];
+        let schemes = ["sqlite:", "postgres://", "postgresql://", "mysql://"];
         let url = self.url(NAME, &schemes, Some("sqlite:data/signalbox.db"))?;
         let url = url.unwrap_or_default();
         if url.contains(":memory:") || url.contains("mode=memory") {

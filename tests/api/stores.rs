@@ -1,19 +1,37 @@
-//! Real PostgreSQL and Redis, taken away and brought back while the service runs.
+//! Real PostgreSQL, MariaDB and Redis, taken away and brought back while the service runs.
 
 use serde_json::json;
 
 use crate::harness::otlp::{Span, total};
-use crate::harness::servers::{Postgres, Redis};
+use crate::harness::servers::{DatabaseServer, MariaDb, Postgres, Redis};
 use crate::harness::{App, eventually};
 
 #[test]
 fn postgres_serves_the_same_orders_with_the_same_spans() {
+    if let Some(postgres) = Postgres::start() {
+        let foreign_key_violation = "23503";
+        serves_the_same_orders(postgres, "postgresql", "postgres", foreign_key_violation);
+    }
+}
+
+#[test]
+fn mariadb_serves_the_same_orders_with_the_same_spans() {
+    if let Some(mariadb) = MariaDb::start() {
+        let no_referenced_row = "1452";
+        serves_the_same_orders(mariadb, "mariadb", "signalbox", no_referenced_row);
+    }
+}
+
+/// The same statements as with SQLite; its own errors; faults that really wait in it; and it may go and come back.
+fn serves_the_same_orders(
+    mut database: impl DatabaseServer,
+    system: &str,
+    namespace: &str,
+    foreign_key_violation: &str,
+) {
     // Arrange
-    let Some(mut postgres) = Postgres::start() else {
-        return;
-    };
     let app = App::with(&[
-        ("DATABASE_URL", &postgres.url()),
+        ("DATABASE_URL", &database.url()),
         ("SIGNALBOX_DATABASE_ACQUIRE_TIMEOUT_MS", "500"),
     ]);
     // Act
@@ -45,11 +63,11 @@ fn postgres_serves_the_same_orders_with_the_same_spans() {
             "UPDATE products"
         ]
     );
-    let port = postgres.port().to_string();
+    let port = database.port().to_string();
     for span in calls {
         let expected = [
-            ("db.system.name", "postgresql"),
-            ("db.namespace", "postgres"),
+            ("db.system.name", system),
+            ("db.namespace", namespace),
             ("server.address", "127.0.0.1"),
             ("server.port", &port),
         ];
@@ -74,8 +92,8 @@ fn postgres_serves_the_same_orders_with_the_same_spans() {
         .find(|span| span.name == "INSERT order_items")
         .expect("the insert");
     assert_eq!(
-        insert.attributes["db.response.status_code"], "23503",
-        "foreign key violation"
+        insert.attributes["db.response.status_code"],
+        foreign_key_violation
     );
     assert_eq!(insert.attributes["error.type"], "constraint");
     // Real waits in the database
@@ -97,7 +115,7 @@ fn postgres_serves_the_same_orders_with_the_same_spans() {
     }
 
     // Act: the database goes
-    postgres.down();
+    database.down();
     // Assert
     let ready = eventually("not ready", || {
         let ready = app.get("/readyz");
@@ -119,7 +137,7 @@ fn postgres_serves_the_same_orders_with_the_same_spans() {
     );
 
     // Act: and comes back
-    postgres.up();
+    database.up();
     // Assert
     eventually("ready again", || {
         (app.get("/readyz").status == 200).then_some(())

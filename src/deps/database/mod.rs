@@ -1,20 +1,25 @@
-//! The database of orders: SQLite or PostgreSQL behind one type, with the same statements, spans and metrics.
+//! The database of orders: SQLite, PostgreSQL or MySQL behind one type, with the same statements, spans and metrics.
 //!
 //! Every call is a CLIENT span named after its operation and table, with the stable `db.*` attributes, and a value of
 //! `db.client.operation.duration`. Waiting for a connection is no database call: it is `db.client.connection.wait_time`.
 
+mod mysql;
 mod postgres;
 mod queries;
 mod sqlite;
 mod statements;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::{ConnectOptions, Connection, FromRow, PgPool, Pool, Postgres, Sqlite, SqlitePool};
+use sqlx::{
+    ConnectOptions, Connection, FromRow, MySql, MySqlPool, PgPool, Pool, Postgres, Sqlite,
+    SqlitePool,
+};
 use tracing::Instrument;
 use tracing::field::Empty;
 use utoipa::ToSchema;
@@ -86,6 +91,10 @@ pub struct Database(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pool: Backend,
+    /// `db.system.name`
+    system: &'static str,
+    /// `db.client.connection.pool.name`
+    pool_name: &'static str,
     /// `db.namespace`: name of the database, or of its file.
     namespace: String,
     /// Where it is, if it is a server.
@@ -97,6 +106,7 @@ struct Inner {
 enum Backend {
     Sqlite(SqlitePool),
     Postgres(PgPool),
+    MySql(MySqlPool),
 }
 
 /// Runs an expression with the pool of whichever backend.
@@ -105,6 +115,7 @@ macro_rules! on_pool {
         match &$database.0.pool {
             Backend::Sqlite($pool) => $run,
             Backend::Postgres($pool) => $run,
+            Backend::MySql($pool) => $run,
         }
     };
 }
@@ -125,45 +136,15 @@ impl Database {
     }
 
     async fn try_open(settings: &settings::Database) -> Result<Self, OpenError> {
-        let inner = if settings.url.starts_with("sqlite:") {
-            let options = sqlite::options(settings)?;
-            let file = options.get_filename();
-            let namespace = file.file_name().unwrap_or(file.as_os_str());
-            let namespace = namespace.to_string_lossy().into_owned();
-            let pool = pool_options::<Sqlite>(settings)
-                .connect_with(options)
-                .await?;
-            sqlx::migrate!("migrations/sqlite").run(&pool).await?;
-            Inner {
-                pool: Backend::Sqlite(pool),
-                namespace,
-                server: None,
-                statement_timeout: settings.statement_timeout,
-            }
-        } else {
-            let options = postgres::options(settings)?;
-            let namespace = options
-                .get_database()
-                .unwrap_or_else(|| options.get_username());
-            let namespace = namespace.to_owned();
-            let server = (options.get_host().to_owned(), options.get_port());
-            // The pool would try in vain until its timeout, and then say only that.
-            options.connect().await?.close().await?;
-            let pool = pool_options::<Postgres>(settings)
-                .connect_with(options)
-                .await?;
-            sqlx::migrate!("migrations/postgres").run(&pool).await?;
-            Inner {
-                pool: Backend::Postgres(pool),
-                namespace,
-                server: Some(server),
-                statement_timeout: settings.statement_timeout,
-            }
+        let inner = match settings.url.split(':').next() {
+            Some("sqlite") => Inner::sqlite(settings).await?,
+            Some("mysql") => Inner::mysql(settings).await?,
+            _ => Inner::postgres(settings).await?,
         };
         let database = Self(Arc::new(inner));
         let observed = database.clone();
         let max = settings.connections;
-        instruments::observe_pool(database.pool_name(), move || {
+        instruments::observe_pool(database.0.pool_name, move || {
             let (size, idle) = on_pool!(observed, pool => (pool.size(), pool.num_idle()));
             let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
             PoolState {
@@ -173,21 +154,6 @@ impl Database {
             }
         });
         Ok(database)
-    }
-
-    /// `db.system.name`
-    fn system(&self) -> &'static str {
-        match self.0.pool {
-            Backend::Sqlite(_) => "sqlite",
-            Backend::Postgres(_) => "postgresql",
-        }
-    }
-
-    fn pool_name(&self) -> &'static str {
-        match self.0.pool {
-            Backend::Sqlite(_) => "orders-sqlite",
-            Backend::Postgres(_) => "orders-postgresql",
-        }
     }
 
     /// Whether it answers, within `deadline`. Leaves no span: a probe is not work. A pool whose connections are all in use
@@ -315,7 +281,7 @@ impl Database {
         &self,
         pool: &Pool<DB>,
     ) -> Result<PoolConnection<DB>, Error> {
-        let name = self.pool_name();
+        let name = self.0.pool_name;
         let start = Instant::now();
         let waiting = Pending::start(name);
         let connection = pool.acquire().await;
@@ -338,11 +304,11 @@ impl Database {
             otel.name = statement.summary,
             otel.kind = "client",
             otel.status_code = Empty,
-            db.system.name = self.system(),
+            db.system.name = inner.system,
             db.namespace = inner.namespace,
             db.operation.name = statement.operation,
             db.collection.name = statement.collection,
-            db.query.text = statement.text,
+            db.query.text = inner.text(statement),
             db.query.summary = statement.summary,
             server.address = server.map(|(host, _)| host.as_str()),
             server.port = server.map(|(_, port)| i64::from(*port)),
@@ -356,7 +322,7 @@ impl Database {
         let outcome = match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                if let Some(code) = error.as_database_error().and_then(|error| error.code()) {
+                if let Some(code) = error.as_database_error().and_then(code) {
                     span.record("db.response.status_code", &*code);
                 }
                 Err((classify(&error), Some(error)))
@@ -369,7 +335,7 @@ impl Database {
             span.record("otel.status_code", "ERROR");
         }
         let operation = DatabaseOperation {
-            system: self.system(),
+            system: inner.system,
             namespace: &inner.namespace,
             operation: statement.operation,
             collection: statement.collection,
@@ -406,6 +372,91 @@ impl Database {
     /// Closes all connections. SQLite writes its log back into the file.
     pub async fn close(&self) {
         on_pool!(self, pool => pool.close().await);
+    }
+}
+
+impl Inner {
+    async fn sqlite(settings: &settings::Database) -> Result<Self, OpenError> {
+        let options = sqlite::options(settings)?;
+        let file = options.get_filename();
+        let namespace = file.file_name().unwrap_or(file.as_os_str());
+        let namespace = namespace.to_string_lossy().into_owned();
+        let pool = pool_options::<Sqlite>(settings)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("migrations/sqlite").run(&pool).await?;
+        Ok(Self {
+            pool: Backend::Sqlite(pool),
+            system: "sqlite",
+            pool_name: "orders-sqlite",
+            namespace,
+            server: None,
+            statement_timeout: settings.statement_timeout,
+        })
+    }
+
+    async fn postgres(settings: &settings::Database) -> Result<Self, OpenError> {
+        let options = postgres::options(settings)?;
+        let namespace = options
+            .get_database()
+            .unwrap_or_else(|| options.get_username());
+        let namespace = namespace.to_owned();
+        let server = (options.get_host().to_owned(), options.get_port());
+        // The pool would try in vain until its timeout, and then say only that.
+        options.connect().await?.close().await?;
+        let pool = pool_options::<Postgres>(settings)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("migrations/postgres").run(&pool).await?;
+        Ok(Self {
+            pool: Backend::Postgres(pool),
+            system: "postgresql",
+            pool_name: "orders-postgresql",
+            namespace,
+            server: Some(server),
+            statement_timeout: settings.statement_timeout,
+        })
+    }
+
+    async fn mysql(settings: &settings::Database) -> Result<Self, OpenError> {
+        let options = mysql::options(settings)?;
+        let namespace = options.get_database().unwrap_or_default().to_owned();
+        let address = (options.get_host().to_owned(), options.get_port());
+        let server = mysql::Server::of(&options).await?;
+        let timeout = settings.statement_timeout;
+        let pool = pool_options::<MySql>(settings)
+            .after_connect(move |session, _| Box::pin(server.limit(session, timeout)))
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("migrations/mysql").run(&pool).await?;
+        let (system, pool_name) = match server {
+            mysql::Server::MySql => ("mysql", "orders-mysql"),
+            mysql::Server::MariaDb => ("mariadb", "orders-mariadb"),
+        };
+        Ok(Self {
+            pool: Backend::MySql(pool),
+            system,
+            pool_name,
+            namespace,
+            server: Some(address),
+            statement_timeout: timeout,
+        })
+    }
+
+    /// The statement as this database reads it.
+    fn text(&self, statement: &Statement) -> &'static str {
+        match self.pool {
+            Backend::MySql(_) => statement.text.positional,
+            Backend::Sqlite(_) | Backend::Postgres(_) => statement.text.numbered,
+        }
+    }
+}
+
+/// `db.response.status_code`
+fn code(error: &dyn sqlx::error::DatabaseError) -> Option<Cow<'_, str>> {
+    match mysql::number(error) {
+        Some(number) => Some(number.to_string().into()),
+        None => error.code(),
     }
 }
 
@@ -497,7 +548,7 @@ fn classify(error: &sqlx::Error) -> Class {
         sqlx::Error::Database(error) if error.kind() != sqlx::error::ErrorKind::Other => {
             Class::Constraint
         }
-        sqlx::Error::Database(error) => match error.code().as_deref() {
+        sqlx::Error::Database(error) => match code(error.as_ref()).as_deref() {
             // SQLite: SQLITE_BUSY and its extended forms.
             Some("5" | "261" | "517") => Class::Busy,
             // PostgreSQL: connection exceptions; too many connections; the server stops or starts.
@@ -506,6 +557,10 @@ fn classify(error: &sqlx::Error) -> Class {
             }
             // PostgreSQL: the statement timeout.
             Some("57014") => Class::Timeout,
+            // MySQL: too many connections; the server stops; the connection was ended.
+            Some("1040" | "1053" | "1927") => Class::Away,
+            // MySQL: the wait for a row took too long; the statement timeouts of MariaDB and of MySQL.
+            Some("1205" | "1969" | "3024") => Class::Timeout,
             _ => Class::Other,
         },
         _ => Class::Other,

@@ -6,7 +6,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::queries::queries;
-use super::statements::{self, Statement};
+use super::statements::{self, Statement, Text};
 use super::{Product, RecentOrder};
 use crate::settings;
 
@@ -20,15 +20,15 @@ pub fn options(settings: &settings::Database) -> Result<PgConnectOptions, sqlx::
 }
 
 const SLOW: Statement = Statement {
-    text: "SELECT pg_sleep($1)",
+    text: Text::of_one("SELECT pg_sleep($1)"),
     operation: "SELECT",
     collection: None,
     summary: "SELECT",
 };
 
 async fn run_slow(connection: &mut PgConnection, millis: u32) -> sqlx::Result<()> {
-    let query = sqlx::query(SLOW.text).bind(f64::from(millis) / 1000.0);
+    let query = sqlx::query(SLOW.text.numbered).bind(f64::from(millis) / 1000.0);
     query.execute(connection).await.map(drop)
 }
 
-queries!(PgConnection, SLOW, run_slow);
+queries!(PgConnection, numbered, SLOW, run_slow);

@@ -35,22 +35,40 @@ pub trait Queries: Send {
     fn slow(&mut self, millis: u32) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
+/// How the id of a new order comes back.
+macro_rules! insert_order {
+    (numbered, $connection:expr, $($value:expr),+) => {
+        sqlx::query_scalar(statements::INSERT_ORDER.text.numbered)
+            $(.bind($value))+
+            .fetch_one($connection)
+            .await
+    };
+    (positional, $connection:expr, $($value:expr),+) => {{
+        let insert = sqlx::query(statements::INSERT_ORDER.text.positional)
+            $(.bind($value))+;
+        let id = insert.execute($connection).await?.last_insert_id();
+        i64::try_from(id).map_err(|error| sqlx::Error::Decode(error.into()))
+    }};
+}
+pub(super) use insert_order;
+
+/// Implements [`Queries`] for a connection: how its parameters are marked, and its slow query.
 macro_rules! queries {
-    ($connection:ty, $slow:expr, $run_slow:path) => {
+    ($connection:ty, $marks:ident, $slow:expr, $run_slow:path) => {
         impl $crate::deps::database::queries::Queries for $connection {
             const SLOW: Statement = $slow;
 
             async fn product(&mut self, sku: &str) -> sqlx::Result<Option<Product>> {
-                sqlx::query_as(statements::PRODUCT.text)
+                sqlx::query_as(statements::PRODUCT.text.$marks)
                     .bind(sku)
                     .fetch_optional(self)
                     .await
             }
 
             async fn reserve(&mut self, sku: &str, quantity: i64) -> sqlx::Result<()> {
-                let query = sqlx::query(statements::RESERVE.text)
-                    .bind(sku)
-                    .bind(quantity);
+                let query = sqlx::query(statements::RESERVE.text.$marks)
+                    .bind(quantity)
+                    .bind(sku);
                 query.execute(self).await.map(drop)
             }
 
@@ -59,11 +77,12 @@ macro_rules! queries {
                 total_cents: i64,
                 created_ms: i64,
             ) -> sqlx::Result<i64> {
-                sqlx::query_scalar(statements::INSERT_ORDER.text)
-                    .bind(total_cents)
-                    .bind(created_ms)
-                    .fetch_one(self)
-                    .await
+                $crate::deps::database::queries::insert_order!(
+                    $marks,
+                    self,
+                    total_cents,
+                    created_ms
+                )
             }
 
             async fn insert_item(
@@ -73,7 +92,7 @@ macro_rules! queries {
                 quantity: i64,
                 price_cents: i64,
             ) -> sqlx::Result<()> {
-                let query = sqlx::query(statements::INSERT_ITEM.text)
+                let query = sqlx::query(statements::INSERT_ITEM.text.$marks)
                     .bind(order)
                     .bind(sku)
                     .bind(quantity)
@@ -82,18 +101,18 @@ macro_rules! queries {
             }
 
             async fn prune(&mut self, up_to: i64) -> sqlx::Result<()> {
-                let query = sqlx::query(statements::PRUNE.text).bind(up_to);
+                let query = sqlx::query(statements::PRUNE.text.$marks).bind(up_to);
                 query.execute(self).await.map(drop)
             }
 
             async fn recent(&mut self) -> sqlx::Result<Vec<RecentOrder>> {
-                sqlx::query_as(statements::RECENT.text)
+                sqlx::query_as(statements::RECENT.text.$marks)
                     .fetch_all(self)
                     .await
             }
 
             async fn lock(&mut self, sku: &str) -> sqlx::Result<()> {
-                let query = sqlx::query(statements::LOCK.text).bind(sku);
+                let query = sqlx::query(statements::LOCK.text.$marks).bind(sku);
                 query.execute(self).await.map(drop)
             }
 

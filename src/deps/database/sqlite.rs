@@ -8,7 +8,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
 use super::queries::queries;
-use super::statements::{self, Statement};
+use super::statements::{self, Statement, Text};
 use super::{Product, RecentOrder};
 use crate::settings;
 
@@ -30,10 +30,12 @@ pub fn options(settings: &settings::Database) -> Result<SqliteConnectOptions, sq
 /// SQLite cannot sleep. It counts until the clock says so: `now` is read anew for each row that is stepped to, and the
 /// modifier that changes nothing keeps the planner from reading it only once.
 const SLOW: Statement = Statement {
-    text: "WITH RECURSIVE tick(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM tick \
+    text: Text::of_one(
+        "WITH RECURSIVE tick(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM tick \
            WHERE unixepoch('now', 'subsec', (n - n) || ' days') * 1000 < $1) \
            SELECT (WITH RECURSIVE count(i) AS (SELECT n UNION ALL SELECT i + 1 FROM count WHERE i < n + 2000) \
            SELECT max(i) FROM count) FROM tick",
+    ),
     operation: "SELECT",
     collection: None,
     summary: "SELECT",
@@ -44,9 +46,11 @@ async fn run_slow(connection: &mut SqliteConnection, millis: u32) -> sqlx::Resul
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let until = i64::try_from(now.as_millis()).unwrap_or(i64::MAX) + i64::from(millis);
-    let mut rows = sqlx::query(SLOW.text).bind(until).fetch(connection);
+    let mut rows = sqlx::query(SLOW.text.numbered)
+        .bind(until)
+        .fetch(connection);
     while rows.try_next().await?.is_some() {}
     Ok(())
 }
 
-queries!(SqliteConnection, SLOW, run_slow);
+queries!(SqliteConnection, numbered, SLOW, run_slow);

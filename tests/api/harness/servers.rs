@@ -1,4 +1,4 @@
-//! Real PostgreSQL and Redis on free ports, which a test can stop and start again.
+//! Real PostgreSQL, MariaDB and Redis on free ports, which a test can stop and start again.
 
 use std::fs;
 use std::net::TcpListener;
@@ -100,7 +100,17 @@ impl Drop for Redis {
     }
 }
 
-/// PostgreSQL with a database of its own. It refuses to run as root: then it runs as `postgres`.
+/// A database server with a database of its own.
+pub trait DatabaseServer {
+    fn url(&self) -> String;
+    fn port(&self) -> u16;
+    /// Starts it; returns when it accepts connections.
+    fn up(&mut self);
+    /// Stops it as its service manager would: sessions are ended.
+    fn down(&mut self);
+}
+
+/// PostgreSQL. It refuses to run as root: then it runs as `postgres`.
 pub struct Postgres {
     port: u16,
     programs: PathBuf,
@@ -121,13 +131,7 @@ impl Postgres {
             directory: TempDir::new("postgres"),
             child: None,
         };
-        if is_root() {
-            let owner = Command::new("chown")
-                .arg("postgres")
-                .arg(postgres.directory.path())
-                .status();
-            assert!(owner.expect("chown runs").success());
-        }
+        give(&postgres.directory, "postgres");
         let initialised = postgres
             .run("initdb")
             .args([
@@ -144,15 +148,21 @@ impl Postgres {
         Some(postgres)
     }
 
-    pub fn url(&self) -> String {
+    fn run(&self, program: &str) -> Command {
+        as_user("postgres", &self.programs.join(program), &self.directory)
+    }
+}
+
+impl DatabaseServer for Postgres {
+    fn url(&self) -> String {
         format!("postgres://signalbox@127.0.0.1:{}/postgres", self.port)
     }
 
-    pub fn port(&self) -> u16 {
+    fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn up(&mut self) {
+    fn up(&mut self) {
         // A server that was killed leaves its lock behind.
         let _ = fs::remove_file(self.directory.path().join("data/postmaster.pid"));
         let port = self.port.to_string();
@@ -176,34 +186,9 @@ impl Postgres {
         });
     }
 
-    /// Fast shutdown: sessions are ended.
-    pub fn down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = Command::new("kill")
-                .args(["-INT", &child.id().to_string()])
-                .status();
-            let ended = eventually_ended(&mut child);
-            if !ended {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
-    }
-
-    /// A program of PostgreSQL, as a user that it accepts.
-    fn run(&self, program: &str) -> Command {
-        let path = self.programs.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-                .arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        command.current_dir(self.directory.path());
-        command
+    /// Fast shutdown.
+    fn down(&mut self) {
+        end(&mut self.child, "-INT");
     }
 }
 
@@ -213,14 +198,141 @@ impl Drop for Postgres {
     }
 }
 
-fn eventually_ended(child: &mut Child) -> bool {
+/// MariaDB. It refuses to run as root: then it runs as `mysql`.
+pub struct MariaDb {
+    port: u16,
+    directory: TempDir,
+    child: Option<Child>,
+}
+
+impl MariaDb {
+    /// `None` where it is not installed.
+    pub fn start() -> Option<Self> {
+        if !Path::new(MARIADBD).exists() {
+            skipped("mariadb-server");
+            return None;
+        }
+        let mut mariadb = Self {
+            port: free_port(),
+            directory: TempDir::new("mariadb"),
+            child: None,
+        };
+        give(&mariadb.directory, "mysql");
+        let initialised = mariadb
+            .run("/usr/bin/mariadb-install-db")
+            .args([
+                "--no-defaults",
+                &mariadb.data(),
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ])
+            .output()
+            .expect("mariadb-install-db runs");
+        assert!(initialised.status.success(), "{initialised:?}");
+        fs::write(
+            mariadb.directory.path().join("init.sql"),
+            "CREATE DATABASE IF NOT EXISTS signalbox;\n\
+             CREATE USER IF NOT EXISTS signalbox IDENTIFIED BY 'secret';\n\
+             GRANT ALL ON signalbox.* TO signalbox;\n",
+        )
+        .expect("a file");
+        mariadb.up();
+        Some(mariadb)
+    }
+
+    /// It wants an absolute path.
+    fn data(&self) -> String {
+        let data = self.directory.path().join("data");
+        format!("--datadir={}", data.display())
+    }
+
+    fn run(&self, program: &str) -> Command {
+        as_user("mysql", Path::new(program), &self.directory)
+    }
+}
+
+const MARIADBD: &str = "/usr/sbin/mariadbd";
+
+impl DatabaseServer for MariaDb {
+    fn url(&self) -> String {
+        format!("mysql://signalbox:secret@127.0.0.1:{}/signalbox", self.port)
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn up(&mut self) {
+        let directory = self.directory.path();
+        let mut command = self.run(MARIADBD);
+        command.args([
+            "--no-defaults",
+            "--bind-address=127.0.0.1",
+            "--innodb-flush-log-at-trx-commit=0",
+            &format!("--port={}", self.port),
+            &self.data(),
+            &format!("--socket={}", directory.join("socket").display()),
+            &format!("--init-file={}", directory.join("init.sql").display()),
+        ]);
+        self.child = Some(start(&mut command));
+        // It listens when its start, and the file above, are done.
+        eventually("MariaDB answers", || answers(self.port).then_some(()));
+    }
+
+    fn down(&mut self) {
+        end(&mut self.child, "-TERM");
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+/// A program as a user that it accepts, in its directory.
+fn as_user(user: &str, program: &Path, directory: &TempDir) -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command
+            .args([&format!("--reuid={user}"), &format!("--regid={user}")])
+            .arg("--clear-groups")
+            .arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.current_dir(directory.path());
+    command
+}
+
+/// Gives the directory to the user as whom the server runs.
+fn give(directory: &TempDir, user: &str) {
+    if is_root() {
+        let owner = Command::new("chown")
+            .arg(user)
+            .arg(directory.path())
+            .status();
+        assert!(owner.expect("chown runs").success());
+    }
+}
+
+/// Asks a server to end, and ends it if it does not within ten seconds.
+fn end(child: &mut Option<Child>, signal: &str) {
+    let Some(mut child) = child.take() else {
+        return;
+    };
+    let _ = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
     for _ in 0..100 {
         if !matches!(child.try_wait(), Ok(None)) {
-            return true;
+            return;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    false
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn is_root() -> bool {

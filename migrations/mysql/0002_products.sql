@@ -1,0 +1,22 @@
+-- What the shop sells: five products in each of four categories, a closed set.
+INSERT INTO products (sku, name, category, price_cents) VALUES
+    ('BK-001', 'Distributed Tracing in Practice', 'books', 3900),
+    ('BK-002', 'The Rust Programming Language', 'books', 3500),
+    ('BK-003', 'Systems Performance', 'books', 5900),
+    ('BK-004', 'A Field Guide to Histograms', 'books', 2400),
+    ('BK-005', 'Logs, Briefly', 'books', 1200),
+    ('TL-001', 'Soldering iron', 'tools', 4900),
+    ('TL-002', 'Torque wrench', 'tools', 6900),
+    ('TL-003', 'Oscilloscope', 'tools', 39900),
+    ('TL-004', 'Label printer', 'tools', 7900),
+    ('TL-005', 'Multimeter', 'tools', 5400),
+    ('TY-001', 'Model signal box', 'toys', 12900),
+    ('TY-002', 'Wooden railway', 'toys', 5900),
+    ('TY-003', 'Semaphore kit', 'toys', 3400),
+    ('TY-004', 'Steam engine', 'toys', 18900),
+    ('TY-005', 'Level crossing', 'toys', 2900),
+    ('GD-001', 'Rain gauge', 'garden', 1900),
+    ('GD-002', 'Weather station', 'garden', 14900),
+    ('GD-003', 'Soil thermometer', 'garden', 1400),
+    ('GD-004', 'Hand lens', 'garden', 900),
+    ('GD-005', 'Bird feeder', 'garden', 2200);
