@@ -1,7 +1,7 @@
 //! `signalboxctl load`: a mix of requests at a fixed rate, and where to look at what they caused.
 
 mod engine;
-mod links;
+pub mod links;
 mod mix;
 mod progress;
 mod record;

@@ -29,6 +29,24 @@ impl Grafana {
         Reader::grafana(self.client.clone(), &self.url, self.login.clone())
     }
 
+    /// What the page *Explore* asks its server for: the queries of a pane, over its range.
+    pub async fn query(&self, body: &Value) -> Result<Value, String> {
+        let request = self.client.post(format!("{}/api/ds/query", self.url));
+        let answer = request
+            .basic_auth(&self.login.0, Some(&self.login.1))
+            .json(body)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| format!("Grafana: {}", http::cause(&error)))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| http::cause(&error))?;
+        if !status.is_success() {
+            let start: String = text.chars().take(160).collect();
+            return Err(format!("Grafana: {status} {start}"));
+        }
+        serde_json::from_str(&text).map_err(|_| "Grafana: the answer is not JSON".into())
+    }
+
     /// The settings of a data source, as Grafana gives them to the browser: `$$` of the file is `$` here.
     pub async fn data_source(&self, uid: &str) -> Result<Value, String> {
         let request = self

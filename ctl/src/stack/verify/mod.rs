@@ -5,6 +5,7 @@
 //! our own at Alloy, at the push balancer and at the store) tells which hop breaks when the request's own signal is missing.
 //! Runs inside the stack's network: `make verify`.
 
+mod console;
 mod grafana;
 mod hops;
 mod links;
@@ -77,5 +78,6 @@ pub async fn run(args: Args) -> Result<(), String> {
     for row in links::prove(&grafana, &marked, args.deadline).await {
         report.add(row);
     }
+    report.add(console::prove(&client, &args.api, &grafana, &marked, args.deadline).await);
     report.end()
 }
