@@ -112,7 +112,7 @@ NGINX_CONNECTIONS = "nginx_connections"
 S3_REQUESTS, S3_ERRORS = "minio_s3_requests_total", "minio_s3_requests_errors_total"
 S3_USED, S3_FREE = "minio_cluster_usage_total_bytes", "minio_cluster_capacity_usable_free_bytes"
 
-# -- the machine, PostgreSQL, Redis: exporters inside Alloy ----------------------------------------------------------------
+# -- the machine, PostgreSQL or MySQL, Redis: exporters inside Alloy ----------------------------------------------------------------
 NODE_CPU = "node_cpu_seconds_total"
 NODE_MEMORY, NODE_MEMORY_FREE = "node_memory_MemTotal_bytes", "node_memory_MemAvailable_bytes"
 NODE_DISK_READ, NODE_DISK_WRITTEN = "node_disk_read_bytes_total", "node_disk_written_bytes_total"
@@ -121,6 +121,12 @@ PG_CONNECTIONS = "pg_stat_database_numbackends"
 PG_COMMITS, PG_ROLLBACKS = "pg_stat_database_xact_commit", "pg_stat_database_xact_rollback"
 PG_READ, PG_HIT = "pg_stat_database_blks_read", "pg_stat_database_blks_hit"
 PG_LOCKS = "pg_locks_count"
+MYSQL_CONNECTIONS = "mysql_global_status_threads_connected"
+MYSQL_COMMANDS = "mysql_global_status_commands_total"
+MYSQL_READ, MYSQL_ASKED = "mysql_global_status_innodb_buffer_pool_reads", "mysql_global_status_innodb_buffer_pool_read_requests"
+MYSQL_ROW_WAITS = "mysql_global_status_innodb_row_lock_current_waits"
+#: One series for each database that has an exporter.
+DATABASE_UP = 'up{job=~"postgres|mysql"}'
 REDIS_UP = "redis_up"
 REDIS_HITS, REDIS_MISSES = "redis_keyspace_hits_total", "redis_keyspace_misses_total"
 REDIS_COMMANDS, REDIS_MEMORY = "redis_commands_total", "redis_memory_used_bytes"
