@@ -73,8 +73,8 @@ clean: ## Remove the stack with its data and our image: nothing is left
 	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
 	@docker image rm --force signalbox:local 2>/dev/null || true
 
-verify: ## Follow one marked request through every hop and every link; name what is broken
-	@$(CTL-IN-STACK) verify $(ARGS)
+verify: ## Follow one marked request through every hop and every link; name what is broken. PROFILE="a b" proves those systems too
+	@$(CTL-IN-STACK) verify $(if $(PROFILE),--profiles $(subst $(space),$(comma),$(strip $(PROFILE)))) $(ARGS)
 
 doctor: ## Read what every part counts, twice; name where telemetry is lost or stuck
 	@$(COMPOSE) exec -T probe signalboxctl doctor $(ARGS)

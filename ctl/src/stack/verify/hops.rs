@@ -78,9 +78,10 @@ const SIGNALS: [(&str, Kind); 4] = [
     ("profiles", Kind::Profiles),
 ];
 
-/// Every hop of every signal. The four signals go side by side.
+/// Every hop of every signal. The four signals go side by side. `inward` writes samples, `outward` reads them at the stores.
 pub async fn prove(
-    client: &Client,
+    inward: &Client,
+    outward: &Client,
     marked: &Marked,
     readers: &[(&str, Reader); 3],
     deadline: Duration,
@@ -94,7 +95,7 @@ pub async fn prove(
                 // The value of a point is the second: wait for one that the door before has not used.
                 sleep(Duration::from_millis(1_010)).await;
                 let started = Instant::now();
-                let outcome = through(client, *kind, addresses[index], deadline).await;
+                let outcome = through(inward, outward, *kind, addresses[index], deadline).await;
                 rows.push(row(signal, door, started, outcome, cause));
             }
             for (door, reader) in readers {
@@ -140,14 +141,15 @@ where
 }
 
 /// A sample of ours, in at one door and found in the store.
-async fn through(
-    client: &Client,
+pub async fn through(
+    inward: &Client,
+    outward: &Client,
     kind: Kind,
     door: &str,
     deadline: Duration,
 ) -> Result<String, String> {
     let sample = Sample::new(kind);
-    let inward = Addresses {
+    let addresses = Addresses {
         otlp: door.into(),
         profiles: door.into(),
         loki: "http://loki:3100".into(),
@@ -156,10 +158,10 @@ async fn through(
         pyroscope: "http://pyroscope:4040".into(),
         alloy: String::new(),
     };
-    let (inward, sample) = (&inward, &sample);
-    sample.send(client, inward).await?;
+    let (addresses, sample) = (&addresses, &sample);
+    sample.send(inward, addresses).await?;
     until(deadline, || async move {
-        search::find(client, inward, sample)
+        search::find(outward, addresses, sample)
             .await?
             .ok_or_else(|| "a sample went in and did not come out".to_owned())
     })

@@ -1,0 +1,145 @@
+//! The systems of systems/ that are switched on (`make verify PROFILE="…"`): each proven by what was marked, like the hops.
+
+mod beyla;
+mod collector;
+mod containers;
+mod faro;
+mod incidents;
+mod mysql;
+mod prometheus;
+mod tenants;
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::hops::until;
+use super::marked::Marked;
+use super::read::Reader;
+use super::report::Row;
+use crate::http;
+use crate::output::say;
+
+/// A folder of systems/.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    Beyla,
+    Collector,
+    Containers,
+    Faro,
+    Incidents,
+    K6,
+    Mysql,
+    Prometheus,
+    Tenants,
+}
+
+/// What they are proven with.
+pub struct World<'a> {
+    pub client: &'a Client,
+    pub api: &'a str,
+    pub marked: &'a Marked,
+    /// Reads the stores as whoever may see everything.
+    pub store: &'a Reader,
+    pub deadline: Duration,
+}
+
+pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    macro_rules! row {
+        ($system:literal, $what:literal, $look:expr) => {{
+            let started = Instant::now();
+            let outcome = until(world.deadline, || $look).await;
+            let outcome = outcome.map(|seen| (seen, started.elapsed()));
+            rows.push(Row::new($system, $what, outcome));
+        }};
+    }
+    for system in systems {
+        match system {
+            System::Beyla => row!("beyla", "the same requests", beyla::counted(world)),
+            System::Collector => {
+                row!("collector", "collector → Tempo", collector::delivers(world));
+                row!(
+                    "collector",
+                    "the trace in Jaeger",
+                    collector::in_jaeger(world)
+                );
+            }
+            System::Containers => {
+                row!("containers", "stdout → Loki", containers::read(world));
+            }
+            System::Faro => {
+                let beacon = faro::Beacon::new();
+                let sent = beacon.send(world).await;
+                row!("faro", "beacon → Loki", beacon.in_loki(world, &sent));
+                row!("faro", "beacon → Tempo", beacon.in_tempo(world, &sent));
+            }
+            System::Incidents => {
+                let started = Instant::now();
+                let outcome = incidents::life(world).await;
+                let outcome = outcome.map(|seen| (seen, started.elapsed()));
+                rows.push(Row::new("incidents", "opened and resolved", outcome));
+            }
+            System::K6 => {
+                say!(
+                    "k6: not verified, it is a load test; `make k6` fails when one of its thresholds is broken"
+                );
+            }
+            System::Mysql => {
+                row!("mysql", "the order in it", mysql::written(world));
+                row!("mysql", "its exporter", mysql::exported(world));
+            }
+            System::Prometheus => {
+                row!(
+                    "prometheus",
+                    "push and pull agree",
+                    prometheus::agree(world)
+                );
+            }
+            System::Tenants => {
+                let sent = tenants::Sent::send(world).await;
+                row!("tenants", "metrics, each its own", tenants::metrics(&sent));
+                row!("tenants", "logs, each its own", tenants::logs(&sent));
+            }
+        }
+    }
+    rows
+}
+
+/// The answer to a request, if it is a success.
+async fn json(request: RequestBuilder) -> Result<Value, String> {
+    let answer = request.send().await.map_err(|error| http::cause(&error))?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| http::cause(&error))?;
+    if !status.is_success() {
+        let start: String = text.chars().take(160).collect();
+        return Err(format!("{status} {}", start.trim()));
+    }
+    serde_json::from_str(&text).map_err(|_| "the answer is not JSON".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_system_that_can_be_switched_on_is_known_here() -> std::io::Result<()> {
+        let mut folders = Vec::new();
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../systems"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        folders.sort();
+        let known = System::value_variants().iter();
+        let known: Vec<String> = known
+            .filter_map(|system| Some(system.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        assert_eq!(known, folders);
+        Ok(())
+    }
+}
