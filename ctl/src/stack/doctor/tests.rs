@@ -56,6 +56,34 @@ fn a_stopped_store_is_told_with_what_waits_for_it() {
 }
 
 #[test]
+fn what_was_lost_before_the_readings_is_history() {
+    let before = include_str!("captured/healthy.before.txt");
+    let after = include_str!("captured/healthy.after.txt");
+    assert_eq!(diagnose(before, after, &[]), Diagnosis::default());
+    let (before, after) = (answers(before, &[]), answers(after, &[]));
+    let flows = flows(&before, &after);
+    let lost = row(&flows, "metrics", "mimir", "").map(|flow| flow::all(&flow.lost));
+    let (total, new) = (134.0, 0.0);
+    assert_eq!(lost, Some(flow::Count { total, new }));
+}
+
+#[test]
+fn every_counter_of_what_passes_was_seen_on_the_real_program() {
+    let seen = exposition::parse(include_str!("captured/healthy.after.txt"));
+    // Only systems/containers reads logs.
+    let hops = HOPS.iter().filter(|hop| hop.of != "read");
+    for hop in hops {
+        let queue = hop.queue.map(|(size, _)| size);
+        for counter in hop.accepted.iter().chain(hop.sent).chain(queue.as_ref()) {
+            assert!(
+                seen.iter().any(|series| counter.takes(series)),
+                "{counter:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_hop_is_counted_by_its_own_program() {
     let before = answers(include_str!("captured/loki-stopped.before.txt"), &[]);
     let after = answers(include_str!("captured/loki-stopped.after.txt"), &[]);
