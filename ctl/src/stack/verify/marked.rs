@@ -51,6 +51,18 @@ impl Marked {
         Ok(marked)
     }
 
+    /// Sends `/demo/work` once more, unmarked. A rate is made of two samples, and the series of a service that has just started
+    /// begins with the marked request.
+    pub async fn follow_up(client: &Client, api: &str) -> Result<(), String> {
+        let url = format!("{api}/demo/work");
+        let answer = client.get(&url).send().await;
+        let answer = answer.map_err(|error| format!("{url}: {}", http::cause(&error)))?;
+        match answer.status().as_u16() {
+            200 => Ok(()),
+            status => Err(format!("{url} answered {status}")),
+        }
+    }
+
     async fn get(&self, client: &Client, url: &str, expected: u32) -> Result<(), String> {
         let answer = client
             .get(url)

@@ -86,6 +86,10 @@ pub async fn run(args: Args) -> Result<(), String> {
     for row in hops::prove(&writer, &operator, &marked, &readers, args.deadline).await {
         report.add(row);
     }
+    if let Err(reason) = Marked::follow_up(&client, &args.api).await {
+        report.add(Row::broken("links", "service", reason));
+        return report.end();
+    }
     for row in links::prove(&grafana, &marked, args.deadline).await {
         report.add(row);
     }
