@@ -13,7 +13,7 @@ TAG = "signalbox"
 COLUMNS = 24
 
 
-def query_variable(name: str, label: str, query: str, *, source=MIMIR, default: str | None = None, description: str = ""):
+def query_variable(name: str, label: str, query: str, *, source=MIMIR, default: Sequence[str] = (), description: str = ""):
     """Several values may be chosen; all are at first, or `default`. *All* matches series without the label too: a request that
     met no route has none."""
     variable = (
@@ -29,7 +29,7 @@ def query_variable(name: str, label: str, query: str, *, source=MIMIR, default: 
         .include_all(True)
         .all_value(".+" if source is LOKI else ".*")  # Loki refuses a stream selector that could match everything
     )
-    return variable.current(model.VariableOption(selected=True, text=[default or "All"], value=[default or "$__all"]))
+    return variable.current(model.VariableOption(selected=True, text=list(default) or ["All"], value=list(default) or ["$__all"]))
 
 
 def choice(name: str, label: str, values: Sequence[str], *, all_value: str | None = None, description: str = ""):

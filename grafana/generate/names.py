@@ -58,7 +58,10 @@ QUEUE_WAIT = "signalbox_queue_wait_duration_seconds"
 # -- made by Tempo of spans --------------------------------------------------------------------------------------------
 SPAN_CALLS = "traces_spanmetrics_calls_total"
 SPAN_LATENCY = "traces_spanmetrics_latency"
+PROBE_SPANS = "GET /(healthz|readyz|metrics)"
 SPAN_SERVICE, SPAN_NAME, SPAN_STATUS = "service", "span_name", "status_code"
+#: What the probes and scrapes leave behind, here too.
+NOT_PROBE_SPANS = f'{SPAN_NAME}!~"{PROBE_SPANS}"'
 EDGE_REQUESTS = "traces_service_graph_request_total"
 EDGE_SECONDS = "traces_service_graph_request_client_seconds"
 

@@ -20,7 +20,7 @@ def dashboard():
         "Signalbox · Load test",
         f"{question} Choose the range of a run: exact counts, latency under load, and what filled up.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=n.API),
+            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=[n.API]),
             query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
         ),
         next_board=("slo", "SLO"),

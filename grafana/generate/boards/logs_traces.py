@@ -9,7 +9,7 @@ STREAM = f'{{{n.SERVICE}=~"$service"}}'
 ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" | {n.NOT_PROBES} |~ "(?i)$search"'
 RECORDS = f"{STREAM} {ASKED}"
 TRACED = f'{RECORDS} | {n.TRACE_ID}!=""'
-TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") && trace:rootName !~ ".*(healthz|readyz|metrics)" }'
+TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") && trace:rootName !~ "' + n.PROBE_SPANS + '" }'
 
 
 def counted(query: str) -> str:
@@ -23,7 +23,7 @@ def dashboard():
         "Signalbox · Logs & traces",
         f"{question} Records and traces side by side, narrowed by service, level, request or words.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.SERVICE})", source=LOKI),
+            query_variable("service", "Service", f"label_values({n.SERVICE})", source=LOKI, default=[n.API, n.WORKER]),
             choice("level", "Level", ("trace", "debug", "info", "warn", "error"), all_value=".+", description="Severity as Loki understood it."),
             text_variable("request_id", "Request id", "The x-request-id of a response: all its records."),
             text_variable("trace_id", "Trace id", "32 hex digits, or the first few: all records of that trace."),

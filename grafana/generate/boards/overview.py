@@ -28,7 +28,7 @@ def dashboard():
         "Signalbox · Overview",
         f"{question} The four golden signals: traffic, errors, latency, saturation.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=n.API),
+            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=[n.API]),
             query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
             query_variable("method", "Method", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.METHOD})'),
             query_variable("status", "Status", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.STATUS})'),

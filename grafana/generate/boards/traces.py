@@ -5,12 +5,12 @@ from ..board import board, choice, query_variable
 from ..panels import buckets, graph, heatmap, prom, read_me, row, service_map, stat, table, trace_table
 from ..promql import quantile, rate, selector, zero_while
 
-SCOPE = (f'{n.SPAN_SERVICE}=~"$service"', f'{n.SPAN_NAME}=~"$operation"', f'{n.SPAN_STATUS}=~"(?i)STATUS_CODE_($status)"')
+SCOPE = (f'{n.SPAN_SERVICE}=~"$service"', f'{n.SPAN_NAME}=~"$operation"', f'{n.SPAN_STATUS}=~"(?i)STATUS_CODE_($status)"', n.NOT_PROBE_SPANS)
 CALLS = selector(n.SPAN_CALLS, *SCOPE)
 FAILED = selector(n.SPAN_CALLS, *SCOPE, f'{n.SPAN_STATUS}="STATUS_CODE_ERROR"')
 #: TraceQL compares a status with a keyword only; the chosen words are matched against each keyword's name instead.
 STATUS = " || ".join(f'(status = {word} && "{word}" =~ "$status")' for word in ("error", "unset", "ok"))
-SPANS = f'{{ resource.service.name =~ "$service" && name =~ "$operation" && duration >= $duration && ({STATUS}) }}'
+SPANS = f'{{ resource.service.name =~ "$service" && name =~ "$operation" && duration >= $duration && ({STATUS}) && name !~ "{n.PROBE_SPANS}" }}'
 
 
 def share_failed(group: str = "") -> str:
@@ -28,7 +28,7 @@ def dashboard():
         "Signalbox · Traces",
         f"{question} Rate, errors and duration of every operation, made of all spans, and the graph of who calls whom.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.SPAN_CALLS}, {n.SPAN_SERVICE})"),
+            query_variable("service", "Service", f"label_values({n.SPAN_CALLS}, {n.SPAN_SERVICE})", default=[n.API, n.WORKER]),
             query_variable("operation", "Operation", f'label_values({n.SPAN_CALLS}{{{n.SPAN_SERVICE}=~"$service"}}, {n.SPAN_NAME})', description="Name of the span."),
             choice("status", "Status", ("unset", "ok", "error"), all_value=".+", description="Status of the span; `unset` is the normal end of one that did not fail."),
             choice("duration", "Longer than", ("0ms", "10ms", "100ms", "500ms", "1s", "5s"), description="For the lists of spans: leaves out shorter ones."),
