@@ -317,6 +317,14 @@ fn severity(level: Level) -> Severity {
     }
 }
 
+/// Libraries that log by `tracing`, as sqlx does, call what went wrong `error`: the semantic conventions have another name for it.
+fn conventional(field: &str) -> &str {
+    match field {
+        "error" => "exception.message",
+        name => name,
+    }
+}
+
 struct RecordVisitor<'a> {
     record: &'a mut SdkLogRecord,
     length: Option<usize>,
@@ -328,7 +336,7 @@ impl RecordVisitor<'_> {
         if self.left > 0 {
             self.left -= 1;
             self.record
-                .add_attribute(Key::from_static_str(field.name()), value);
+                .add_attribute(Key::from_static_str(conventional(field.name())), value);
         }
     }
 
@@ -502,6 +510,7 @@ impl LineVisitor {
     }
 
     fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
+        let name = conventional(name);
         let _ = if self.human {
             write!(self.rest, " {name}={value}")
         } else {
@@ -577,7 +586,7 @@ impl std::fmt::Display for Quoted<'_> {
 }
 
 /// RFC 3339 in UTC with microseconds.
-struct Timestamp(SystemTime);
+pub(super) struct Timestamp(pub(super) SystemTime);
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

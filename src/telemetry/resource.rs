@@ -1,11 +1,13 @@
 //! What emits: the resource that every span, record, point and profile carries.
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::SystemTime;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 
+use super::logs::Timestamp;
 use super::settings::Settings;
 
 /// What is detected, with what the environment says laid over it.
@@ -44,6 +46,11 @@ pub(super) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
     put("os.version", release_field(&release, "VERSION_ID"));
     put("os.description", release_field(&release, "PRETTY_NAME"));
     put("process.pid", Some(std::process::id().to_string()));
+    // Telemetry starts first of all: now is then, give or take a few milliseconds.
+    put(
+        "process.creation.time",
+        Some(Timestamp(SystemTime::now()).to_string()),
+    );
     if let Ok(executable) = std::env::current_exe() {
         let name = executable
             .file_name()
@@ -135,6 +142,10 @@ mod tests {
         assert_eq!(attributes["host.name"], "h");
         assert_eq!(attributes["team"], "t");
         assert_eq!(attributes["process.pid"], std::process::id().to_string());
+        assert_eq!(
+            attributes["process.creation.time"].len(),
+            "2026-11-21T04:28:19.999999Z".len()
+        );
         assert_eq!(attributes["service.instance.id"].len(), 36);
         let pid = opentelemetry::Key::new("process.pid");
         let expected = i64::from(std::process::id());

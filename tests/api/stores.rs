@@ -146,6 +146,14 @@ fn serves_the_same_orders(
         (app.get("/demo/work").status == 200).then_some(())
     });
     let records = app.api.records();
+    // What the pool says of connections that broke goes by the conventions too.
+    let fields = records.iter().filter_map(serde_json::Value::as_object);
+    assert!(fields.clone().all(|record| !record.contains_key("error")));
+    assert!(
+        fields
+            .clone()
+            .any(|record| record.contains_key("exception.message"))
+    );
     let said = |text: &str| {
         records
             .iter()
