@@ -168,15 +168,14 @@ fn waiting(flow: &Flow) -> String {
 fn stuck(flow: &Flow, facts: Facts<'_>) -> String {
     let store = store_of(flow.hop.signal);
     let logs = facts.logs(store);
-    let cause = match flow.hop.kind {
-        Kind::Service => "Alloy takes it too slowly. `make logs-alloy`".to_owned(),
-        _ if facts.away("nginx-push") => {
-            "nginx-push is away; what waits goes on when it is back".to_owned()
-        }
-        _ if facts.away(store) => {
-            format!("{store} is away; what waits goes on when it is back")
-        }
-        _ => facts.turned_away(flow.hop.signal).map_or_else(
+    // systems/tenants puts another Alloy on the way of two signals.
+    let tenants = matches!(flow.hop.signal, "logs" | "metrics").then_some("alloy-tenants");
+    let mut way = tenants.into_iter().chain(["nginx-push", store]);
+    let away = way.find(|part| facts.away(part));
+    let cause = match (flow.hop.kind, away) {
+        (Kind::Service, _) => "Alloy takes it too slowly. `make logs-alloy`".to_owned(),
+        (_, Some(part)) => format!("{part} is away; what waits goes on when it is back"),
+        (_, None) => facts.turned_away(flow.hop.signal).map_or_else(
             || format!("{store} and nginx-push are ready, but this does not get through. `make logs-nginx-push`, {logs}"),
             |why| format!("{why}. {logs}"),
         ),

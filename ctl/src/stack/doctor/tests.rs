@@ -56,6 +56,20 @@ fn a_stopped_store_is_told_with_what_waits_for_it() {
 }
 
 #[test]
+fn what_waits_is_laid_to_the_part_on_its_way_that_is_away() {
+    let before = include_str!("captured/loki-stopped.before.txt");
+    let after = include_str!("captured/loki-stopped.after.txt");
+    for (away, told) in [
+        ("alloy-tenants", "alloy-tenants is away"),
+        ("nginx-push", "nginx-push is away"),
+        ("tempo", "loki and nginx-push are ready"),
+    ] {
+        let findings = diagnose(before, after, &[away]).findings;
+        assert!(findings[1].contains(told), "{away}: {}", findings[1]);
+    }
+}
+
+#[test]
 fn what_was_lost_before_the_readings_is_history() {
     let before = include_str!("captured/healthy.before.txt");
     let after = include_str!("captured/healthy.after.txt");
