@@ -130,6 +130,9 @@ test-python: ## The API against its own description, and the click path in a rea
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
 	  .venv/bin/pytest tests/schemathesis tests/browser $(ARGS)
 
+test-stack: ## Every link clicked in Grafana, while the stack is up
+	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
+
 # Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.
 test-configuration: ## Configurations of the stack: parsed, held to our rules, and both balancers run with real servers behind them
 	@$(recent-go) || $(call skip,check of the Alloy and Compose files,install Go 1.24 or newer); \
@@ -147,8 +150,9 @@ test-grafana: ## Dashboards are as generated, every query asks for what exists, 
 dashboards: ## Generate grafana/dashboards and the burn-rate rules anew
 	cd grafana && ../.venv/bin/python -m generate
 
-screenshots: ## Take the pictures in docs/images anew, with the browser test
+screenshots: ## Take the pictures in docs/images anew, with the browser tests: of the viewer, and of Grafana if the stack is up
 	SCREENSHOTS=1 .venv/bin/pytest tests/browser
+	@$(if-stack) SCREENSHOTS=1 .venv/bin/pytest tests/stack; fi
 
 lint: ## Formatting, clippy, shell, licences and sources of dependencies
 	cargo fmt --all --check
@@ -174,4 +178,4 @@ help: ## List the targets
 
 .PHONY: alloy-reload clean doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack

@@ -31,7 +31,8 @@ def take(url: str, folder: Path, user: str = "admin:admin", span: str = "now-15m
             page.set_viewport_size({"width": WIDTH, "height": rows * ROW_PIXELS + ABOVE_PANELS})
             page.goto(f"{url}/d/{board['uid']}?from={span}&to=now&theme={theme}&refresh=&kiosk", wait_until="domcontentloaded")
             page.wait_for_selector("[data-viz-panel-key], [data-testid^='data-testid Panel header']", timeout=60_000)
-            page.wait_for_load_state("networkidle", timeout=90_000)
+            page.wait_for_timeout(2_000)
+            page.wait_for_function("!document.querySelector('[aria-label=\"Panel loading bar\"]')", timeout=90_000)
             page.wait_for_timeout(2_000)
             page.screenshot(path=str(folder / f"{stem}.png"))
             for panel in page.query_selector_all("section[data-testid^='data-testid Panel header']"):

@@ -1,0 +1,97 @@
+"""Every link between the signals, clicked in Grafana; each must land on the very request. `make test-stack`, while the stack is up."""
+
+import re
+
+from conftest import GRAFANA, PATIENCE_MS
+from playwright.sync_api import expect
+
+EVENTUALLY = {"timeout": PATIENCE_MS}
+
+
+def of_trace(page, trace_id):
+    """Grafana's trace view shows this trace."""
+    expect(page.get_by_text("Trace ID").first).to_be_visible(**EVENTUALLY)
+    expect(page.get_by_text(trace_id).first).to_be_visible(**EVENTUALLY)
+
+
+def open_span(page, name):
+    """Unfolds a span of the trace and its list of links."""
+    page.get_by_text(name, exact=True).first.click()
+    page.get_by_role("button", name="Links").first.click()
+
+
+def test_exemplar_leads_to_its_trace(page, burnt, picture):
+    page.goto(burnt.link("metrics"))
+    dots = page.get_by_test_id("data-testid Exemplar marker")
+    expect(dots.first).to_be_attached(**EVENTUALLY)
+    # A click keeps its tooltip open.
+    dots.last.click(force=True)
+    link = page.get_by_text("Open the trace").first
+    expect(link).to_be_visible(**EVENTUALLY)
+    picture("exemplar")
+    link.click()
+    expect(page.get_by_text("signalbox-api: GET /demo/cpu")).to_be_visible(**EVENTUALLY)
+
+
+def test_trace_leads_to_its_logs(page, burnt, picture):
+    page.goto(burnt.link("trace"))
+    of_trace(page, burnt.trace_id)
+    picture("trace")
+    open_span(page, "burn cpu")
+    page.get_by_text(re.compile("^(Logs for this span|Related logs)$")).first.click()
+    expect(page.get_by_text("GET /demo/cpu 200").first).to_be_visible(**EVENTUALLY)
+
+
+def test_trace_leads_to_its_metrics(page, burnt):
+    page.goto(burnt.link("trace"))
+    of_trace(page, burnt.trace_id)
+    open_span(page, "burn cpu")
+    page.get_by_text("Rate of requests").first.click()
+    expect(page.get_by_text("http_server_request_duration_seconds_count").first).to_be_visible(**EVENTUALLY)
+    expect(page.locator(".u-over").first).to_be_visible(**EVENTUALLY)
+
+
+def test_span_leads_to_its_flame_graph(page, burnt, picture):
+    page.goto(burnt.link("trace"))
+    of_trace(page, burnt.trace_id)
+    open_span(page, "burn cpu")
+    page.get_by_text("Profiles for this span").first.click()
+    # In half a page Grafana shows the flame graph alone, which is a drawing; the table has its names.
+    page.get_by_text("Top Table").click()
+    expect(page.get_by_text("signalbox::routes::demo::cpu::count_primes").first).to_be_visible(**EVENTUALLY)
+    page.get_by_text("Flame Graph", exact=True).click()
+    picture("span-profile")
+
+
+def test_record_leads_to_its_trace_and_request(page, burnt, picture):
+    page.goto(burnt.link("logs"))
+    record = page.get_by_text("GET /demo/cpu 200").first
+    expect(record).to_be_visible(**EVENTUALLY)
+    record.click()
+    expect(page.get_by_text("All logs of this request").first).to_be_visible(**EVENTUALLY)
+    picture("logs")
+    page.get_by_text("Open the trace").first.click()
+    of_trace(page, burnt.trace_id)
+
+
+def test_request_id_leads_to_all_its_records(page, burnt):
+    page.goto(burnt.link("logs"))
+    record = page.get_by_text("GET /demo/cpu 200").first
+    expect(record).to_be_visible(**EVENTUALLY)
+    record.click()
+    page.get_by_text("All logs of this request").first.click()
+    expect(page).to_have_url(re.compile(burnt.request_id), **EVENTUALLY)
+    expect(page.get_by_text("GET /demo/cpu 200")).to_have_count(2, **EVENTUALLY)
+
+
+def test_profile_of_the_request_names_what_burnt(page, burnt):
+    page.goto(burnt.link("profile"))
+    expect(page.get_by_text("signalbox::routes::demo::cpu::count_primes").first).to_be_visible(**EVENTUALLY)
+
+
+def test_service_graph_names_who_calls_whom(page, burnt, picture):
+    page.goto(f"{GRAFANA}/d/signalbox-traces?from=now-15m&to=now&viewPanel=panel-9")
+    graph = page.locator("svg")
+    for service in ("signalbox-api", "signalbox-worker", "postgres", "redis"):
+        expect(graph.get_by_text(service, exact=True).first).to_be_visible(**EVENTUALLY)
+    picture("service-graph")
