@@ -70,6 +70,8 @@ pub(super) struct Health {
     pub(super) logs: Arc<Signal>,
     pub(super) points: Arc<Signal>,
     pub(super) profiles: Arc<Signal>,
+    /// Lines for stdout: only what waits and what is dropped.
+    pub(super) stdout: Arc<Signal>,
 }
 
 impl Health {
@@ -86,7 +88,7 @@ impl Health {
 
 impl Signal {
     /// Takes a place in the queue, or counts the item as dropped.
-    fn admit(&self, capacity: usize) -> bool {
+    pub(super) fn admit(&self, capacity: usize) -> bool {
         let admitted = self
             .queued
             .fetch_update(Relaxed, Relaxed, |queued| {
@@ -99,9 +101,20 @@ impl Signal {
         admitted
     }
 
-    fn leave(&self, count: usize) {
+    pub(super) fn leave(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
         self.processed.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Waits until the queue is empty, `deadline` at most; whether it is.
+    pub(super) fn drained(&self, deadline: Instant) -> bool {
+        while self.queued.load(Relaxed) > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// Items that will never arrive.
@@ -367,6 +380,7 @@ pub(super) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usi
             .with_callback(move |observer| observer.observe(capacity as i64, &attributes))
             .build();
         let counts = Arc::clone(signal);
+        let stdout = (word == "log").then(|| Arc::clone(&health.stdout));
         let _ = meter
             .u64_observable_counter(format!("otel.sdk.processor.{word}.processed"))
             .with_unit(unit)
@@ -375,12 +389,14 @@ pub(super) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usi
             )
             .with_callback(move |observer| {
                 observer.observe(counts.processed.load(Relaxed), &processor);
-                let full = [
-                    processor.clone(),
-                    vec![KeyValue::new("error.type", "queue_full")],
-                ]
-                .concat();
-                observer.observe(counts.dropped.load(Relaxed), &full);
+                let full =
+                    |of: &[KeyValue]| [of, &[KeyValue::new("error.type", "queue_full")]].concat();
+                observer.observe(counts.dropped.load(Relaxed), &full(&processor));
+                // Lines of stdout that were written are the same records once more: not counted here.
+                if let Some(stdout) = &stdout {
+                    let lines = component("stdout_log_processor");
+                    observer.observe(stdout.dropped.load(Relaxed), &full(&lines));
+                }
             })
             .build();
         exported(

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
@@ -26,7 +26,7 @@ use super::Error;
 use super::actix::Outcome;
 use super::context::RequestIdValue;
 use super::export::{Transport, rejected_logs};
-use super::health::{Admission, Counted, Health};
+use super::health::{Admission, Counted, Health, Signal};
 use super::settings::{LogFormat, Logs, Otlp};
 
 /// Exports by OTLP; `None` when the exporter is switched off.
@@ -385,27 +385,53 @@ impl Visit for RecordVisitor<'_> {
     }
 }
 
-/// Writes records to stdout, one line each.
+/// Lines that wait for stdout at most; more are dropped and counted.
+const WAITING_LINES: usize = 10_000;
+
+/// Writes records to stdout, one line each, on a thread of its own: a reader that stalls must not stop the service.
 pub(super) struct Stdout {
     human: bool,
     request_id: &'static str,
+    lines: mpsc::Sender<String>,
+    counts: Arc<Signal>,
 }
 
 /// The layer that writes records to stdout; `None` when that is switched off.
-pub(super) fn stdout_layer(format: LogFormat, request_id: &'static str) -> Option<Stdout> {
+pub(super) fn stdout_layer(
+    format: LogFormat,
+    request_id: &'static str,
+    health: &Health,
+) -> Result<Option<Stdout>, Error> {
     let human = match format {
         LogFormat::Json => false,
         LogFormat::Human => true,
-        LogFormat::Off => return None,
+        LogFormat::Off => return Ok(None),
     };
-    Some(Stdout { human, request_id })
+    let (lines, waiting) = mpsc::channel::<String>();
+    let counts = Arc::clone(&health.stdout);
+    std::thread::Builder::new()
+        .name("stdout".to_owned())
+        .spawn(move || {
+            for line in waiting {
+                // A closed stdout must not stop the service, and there is nowhere else to say so.
+                let _ = std::io::stdout().lock().write_all(line.as_bytes());
+                counts.leave(1);
+            }
+        })
+        .map_err(|error| Error(format!("no thread for stdout: {error}")))?;
+    Ok(Some(Stdout {
+        human,
+        request_id,
+        lines,
+        counts: Arc::clone(&health.stdout),
+    }))
 }
 
 impl<S: Subscriber> Layer<S> for Stdout {
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
-        let line = self.line(event, SystemTime::now());
-        // A closed stdout must not stop the service, and there is nowhere else to say so.
-        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+        if self.counts.admit(WAITING_LINES) {
+            let _ = self.lines.send(self.line(event, SystemTime::now())); // the thread never ends
+        }
     }
 }
 

@@ -110,7 +110,7 @@ fn start(
         };
     }
 
-    subscribe(settings, guard.logs.as_ref())?;
+    subscribe(settings, guard.logs.as_ref(), &health)?;
 
     if guard.metrics.is_some() {
         let meter = global::meter("telemetry");
@@ -129,14 +129,22 @@ fn start(
 }
 
 /// Connects `tracing` with traces, OTLP logs and stdout.
-fn subscribe(settings: &Settings, logs: Option<&SdkLoggerProvider>) -> Result<(), Error> {
+fn subscribe(
+    settings: &Settings,
+    logs: Option<&SdkLoggerProvider>,
+    health: &Health,
+) -> Result<(), Error> {
     let request_id = settings.identity.request_id_attribute;
     logs::set_prefix(settings.identity.metric_prefix);
     let subscriber = Registry::default()
         .with(logs::Filter::new(&settings.logs.filter))
         .with(traces::bridge(traces::tracer().cloned()))
         .with(logs.map(|provider| logs::otlp_layer(provider, &settings.logs, request_id)))
-        .with(logs::stdout_layer(settings.logs.stdout, request_id));
+        .with(logs::stdout_layer(
+            settings.logs.stdout,
+            request_id,
+            health,
+        )?);
     tracing::subscriber::set_global_default(subscriber).map_err(|error| Error(error.to_string()))
 }
 
@@ -215,6 +223,10 @@ impl Guard {
                 .iter()
                 .map(|signal| format!("{signal}: not flushed within {deadline:?}")),
         );
+        // After the others, which may still have something to say.
+        if !health.stdout.drained(until) {
+            errors.push(format!("stdout: not flushed within {deadline:?}"));
+        }
         // The SDK's batch processors keep the failure of their last export to themselves.
         for ((signal, before), (_, after)) in lost_before.into_iter().zip(health.lost()) {
             if after > before {

@@ -96,6 +96,37 @@ fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
 }
 
 #[test]
+fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
+    // Arrange
+    let directory = TempDir::new("stalled");
+    let lens = Lens::start();
+    let exporting = exporting(lens.url());
+    let variables: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let mut api = Process::start("serve", directory.path(), &variables);
+    let lines = api.reading();
+    let stalled = lines.lock().expect("no panic");
+    // Act: more records than a pipe and the queue hold
+    for _ in 0..15 {
+        assert_eq!(api.get("/demo/logs?count=1000").status, 200);
+    }
+    // Assert: what was dropped is counted, and the process ends
+    let metrics = api.get("/metrics").text;
+    let dropped: f64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("otel_sdk_processor_log_processed_total{"))
+        .filter(|line| line.contains("stdout_log_processor/0") && line.contains("queue_full"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    assert!(
+        (3_000.0..6_000.0).contains(&dropped),
+        "15,000 records, of which 10,000 wait and some are in the pipe: {dropped} dropped"
+    );
+    api.signal("-TERM");
+    assert_eq!(api.ended().code(), Some(0));
+    drop(stalled);
+}
+
+#[test]
 fn the_second_signal_exits_at_once() {
     // Arrange: a request that outlives the test, and a collector that hangs.
     let directory = TempDir::new("second");

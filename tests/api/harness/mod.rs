@@ -269,11 +269,21 @@ impl Process {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Waits for the end, bounded.
-    pub fn wait(&mut self) -> ExitStatus {
-        let status = eventually("the program ends", || {
+    /// As long as this is locked nobody reads what the program writes to stdout.
+    pub fn reading(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.lines)
+    }
+
+    /// Waits for the end, bounded, whether or not all that it wrote has been read.
+    pub fn ended(&mut self) -> ExitStatus {
+        eventually("the program ends", || {
             self.child.try_wait().expect("a child")
-        });
+        })
+    }
+
+    /// Waits for the end, bounded, and for the last line.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.ended();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
