@@ -134,7 +134,7 @@ fn found(seen: bool, what: String, query: &Value) -> Result<String, String> {
 }
 
 /// What the page shows: the one pane in the link.
-fn pane(link: &str) -> Result<Value, String> {
+pub(super) fn pane(link: &str) -> Result<Value, String> {
     let url = Url::parse(link).map_err(|error| format!("{link}: {error}"))?;
     let panes = url.query_pairs().find(|(name, _)| name == "panes");
     let (_, panes) = panes.ok_or_else(|| format!("{link} has no panes"))?;

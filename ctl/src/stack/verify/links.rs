@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::console::pane;
 use super::grafana::{Grafana, expand, matchers};
 use super::hops::{burnt, sampled, until};
 use super::marked::Marked;
@@ -82,7 +83,8 @@ async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Result<St
     })
 }
 
-/// The derived field of Loki that matches a label of the record: its URL, expanded.
+/// The derived field of Loki that matches a label of the record: its URL, expanded. `to` is the data source it asks, none if it is
+/// the address of a page.
 fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
     let fields = start.loki["derivedFields"]
         .as_array()
@@ -93,7 +95,7 @@ fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
         .find(|field| {
             field["matcherType"] == "label"
                 && field["matcherRegex"] == format!("^{label}$")
-                && field["datasourceUid"] == to
+                && field["datasourceUid"].as_str().unwrap_or_default() == to
         })
         .ok_or_else(|| {
             format!(
@@ -126,9 +128,11 @@ async fn request_to_logs(
     marked: &Marked,
     start: &Start,
 ) -> Result<String, String> {
-    let query = derived(start, "signalbox_request_id", "loki")?;
+    let page = derived(start, "signalbox_request_id", "")?;
+    let pane = pane(&format!("http://grafana{page}"))?;
+    let query = pane["queries"][0]["expr"].as_str().unwrap_or_default();
     let records = reader
-        .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
+        .logs(query, marked.time - MINUTE, marked.time + 10 * MINUTE)
         .await?;
     let of = |service: &str| {
         let from = |record: &&Record| {
