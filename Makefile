@@ -126,9 +126,10 @@ test: ## Everything that needs no Docker; says what it skips and what adds that
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
 
+# The browser first: it counts requests, and the other sends thousands to the same demo.
 test-python: ## The API against its own description, and the click path in a real browser
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
-	  .venv/bin/pytest tests/schemathesis tests/browser $(ARGS)
+	  .venv/bin/pytest tests/browser tests/schemathesis $(ARGS)
 
 test-stack: ## Every link clicked in Grafana, while the stack is up
 	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
