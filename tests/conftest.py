@@ -1,4 +1,4 @@
-"""The programs under test: a real `signalboxctl demo` on free ports, started once for all tests and stopped at their end."""
+"""Debian's Chromium, and the programs under test: a real `signalboxctl demo` on free ports, started once for all tests and stopped at their end."""
 
 import os
 import re
@@ -8,10 +8,29 @@ from dataclasses import dataclass
 
 import pytest
 from helpers import BIN, eventually
+from playwright.sync_api import sync_playwright
 
 # The addresses are taken from these names wherever they are set; the tests must not meet a demo that runs already.
 OWN_SETTINGS = ("SIGNALBOX_LISTEN", "SIGNALBOX_WORKER_LISTEN", "LENS_LISTEN", "LENS_DATA_DIR", "DATABASE_URL", "REDIS_URL")
 READY_SECONDS = 90
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+# Without these Chromium asks its maker for updates, and as root it needs the first one.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @dataclass(frozen=True)

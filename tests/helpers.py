@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-BIN = Path(__file__).resolve().parents[1] / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+BIN = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
 
 def eventually(check, seconds=30):

@@ -5,10 +5,12 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Compression, RetryPolicy, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceResponse,
     metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
@@ -44,6 +46,29 @@ pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
         .ok()?
         .partial_success?;
     Some((partial.rejected_data_points, partial.error_message))
+}
+
+/// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts a
+/// collector's restart; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
+pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
+    builder: B,
+    otlp: &Otlp,
+    transport: Transport,
+) -> B {
+    let builder = builder
+        .with_http_client(transport)
+        .with_endpoint(&otlp.endpoint)
+        .with_timeout(otlp.timeout)
+        .with_headers(otlp.headers.iter().cloned().collect())
+        .with_retry_policy(
+            RetryPolicy::recommended()
+                .with_max_retries(8)
+                .with_initial_delay(Duration::from_millis(200)),
+        );
+    match otlp.gzip {
+        true => builder.with_compression(Compression::Gzip),
+        false => builder,
+    }
 }
 
 /// Sends the exporter's requests and tells the signal's counts how each ended.
@@ -97,12 +122,7 @@ impl Transport {
                 return Err(error.into());
             }
             Err(error) => {
-                let cause = if error.is_timeout() {
-                    Cause::Timeout
-                } else {
-                    Cause::Connection
-                };
-                self.signal.attempt(Some((cause, with_sources(&error))));
+                self.signal.attempt(Some(cause(&error)));
                 return Err(error.into());
             }
         };
@@ -118,19 +138,12 @@ impl Transport {
     }
 
     fn note(&self, status: u16, body: &[u8]) {
-        match status {
-            200..=299 => match (self.partial_success)(body) {
-                Some((rejected, message)) if rejected > 0 => {
-                    self.signal.reject(rejected.unsigned_abs(), message);
-                }
-                _ => self.signal.attempt(None),
-            },
-            429 | 500.. => self
-                .signal
-                .attempt(Some((Cause::Unavailable, format!("status {status}")))),
-            _ => self
-                .signal
-                .attempt(Some((Cause::Refused, format!("status {status}")))),
+        let refusal = refusal(status);
+        match (self.partial_success)(body) {
+            Some((rejected, message)) if rejected > 0 && refusal.is_none() => {
+                self.signal.reject(rejected.unsigned_abs(), message);
+            }
+            _ => self.signal.attempt(refusal),
         }
     }
 }

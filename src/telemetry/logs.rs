@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, Key, KeyValue, SpanId, TraceId, Value};
-use opentelemetry_otlp::{Compression, LogExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::LogExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{
     BatchConfigBuilder, BatchLogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
@@ -25,7 +25,7 @@ use tracing_subscriber::layer::Context as LayerContext;
 use super::Error;
 use super::actix::Outcome;
 use super::context::RequestIdValue;
-use super::export::{Transport, rejected_logs};
+use super::export::{Transport, over_http, rejected_logs};
 use super::health::{Admission, Counted, Health, Signal};
 use super::settings::{LogFormat, Logs, Otlp};
 
@@ -80,16 +80,7 @@ pub(super) fn provider_with(
 
 fn exporter(otlp: &Otlp, health: &Health) -> Result<LogExporter, Error> {
     let transport = Transport::new(otlp, &health.logs, rejected_logs, None)?;
-    let mut builder = LogExporter::builder()
-        .with_http()
-        .with_http_client(transport)
-        .with_endpoint(&otlp.endpoint)
-        .with_timeout(otlp.timeout)
-        .with_headers(otlp.headers.iter().cloned().collect());
-    if otlp.gzip {
-        builder = builder.with_compression(Compression::Gzip);
-    }
-    builder
+    over_http(LogExporter::builder().with_http(), otlp, transport)
         .build()
         .map_err(|error| Error(format!("log exporter: {error}")))
 }

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use opentelemetry_otlp::{Compression, MetricExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::MetricExporter;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -17,7 +17,7 @@ use opentelemetry_sdk::metrics::{
 
 use super::Error;
 use super::exemplars::Store;
-use super::export::{Transport, rejected_points};
+use super::export::{Transport, over_http, rejected_points};
 use super::health::{Counted, Health};
 use super::openmetrics;
 use super::settings::{Metrics, Otlp, Temporality};
@@ -138,21 +138,14 @@ fn exporter(
 ) -> Result<MetricExporter, Error> {
     let exemplars = Some(Arc::clone(Store::global()));
     let transport = Transport::new(otlp, &health.points, rejected_points, exemplars)?;
-    let mut builder = MetricExporter::builder()
+    let builder = MetricExporter::builder()
         .with_http()
-        .with_http_client(transport)
-        .with_endpoint(&otlp.endpoint)
-        .with_timeout(otlp.timeout)
-        .with_headers(otlp.headers.iter().cloned().collect())
         .with_temporality(match temporality {
             Temporality::Cumulative => SdkTemporality::Cumulative,
             Temporality::Delta => SdkTemporality::Delta,
             Temporality::LowMemory => SdkTemporality::LowMemory,
         });
-    if otlp.gzip {
-        builder = builder.with_compression(Compression::Gzip);
-    }
-    builder
+    over_http(builder, otlp, transport)
         .build()
         .map_err(|error| Error(format!("metric exporter: {error}")))
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, ContextGuard, KeyValue, Value};
-use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
@@ -23,7 +23,7 @@ use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Error;
-use super::export::{Transport, rejected_spans};
+use super::export::{Transport, over_http, rejected_spans};
 use super::health::{Admission, Counted, Health};
 use super::settings::{Otlp, Propagators, Sampler, Traces};
 
@@ -89,16 +89,7 @@ fn builder(
 
 fn exporter(otlp: &Otlp, health: &Health) -> Result<SpanExporter, Error> {
     let transport = Transport::new(otlp, &health.spans, rejected_spans, None)?;
-    let mut builder = SpanExporter::builder()
-        .with_http()
-        .with_http_client(transport)
-        .with_endpoint(&otlp.endpoint)
-        .with_timeout(otlp.timeout)
-        .with_headers(otlp.headers.iter().cloned().collect());
-    if otlp.gzip {
-        builder = builder.with_compression(Compression::Gzip);
-    }
-    builder
+    over_http(SpanExporter::builder().with_http(), otlp, transport)
         .build()
         .map_err(|error| Error(format!("span exporter: {error}")))
 }

@@ -1,34 +1,14 @@
-"""Debian's Chromium, and a page that fails its test for any error it shows or any request off this machine."""
+"""A page that fails its test for any error it shows or any request off this machine."""
 
 import os
 import subprocess
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from helpers import BIN
-from playwright.sync_api import expect, sync_playwright
+from helpers import BIN, IMAGES
+from playwright.sync_api import expect
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-# Without these Chromium asks its maker for updates, and as root it needs the first one.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PATIENCE_MS = 30_000
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,25 +1,21 @@
-"""The stack that runs, its Grafana in Debian's Chromium, and one request whose signals are looked for."""
+"""The Grafana of the stack that runs, and one request whose signals are looked for."""
 
 import json
 import os
 import re
 import time
 from base64 import b64encode
-from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import sync_playwright
+from helpers import IMAGES
 
 HOST = f"http://{os.environ.get('BIND', '127.0.0.1')}"
 SERVICE = f"{HOST}:{os.environ.get('API_PORT', '18080')}"
 GRAFANA = f"{HOST}:{os.environ.get('GRAFANA_PORT', '13000')}"
 USER = f"{os.environ.get('GRAFANA_USER', 'admin')}:{os.environ.get('GRAFANA_PASSWORD', 'admin')}"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 PATIENCE_MS = 60_000
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
 class Seen:
@@ -55,14 +51,6 @@ def burnt():
     # Metrics leave the service every 5 s, profiles every 10 s.
     time.sleep(20)
     return seen
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -105,7 +105,12 @@ pub async fn prove(
                     "store" => ("service", SERVICE),
                     other => (other, reading(other)),
                 };
-                rows.push(row(signal, hop, started, outcome, cause));
+                let row = row(signal, hop, started, outcome, cause);
+                // The span whose profile is asked for stands in the trace.
+                rows.push(match *kind {
+                    Kind::Profiles => row.needs("traces"),
+                    _ => row,
+                });
             }
             rows
         });

@@ -13,6 +13,8 @@ pub struct Row {
     hop: String,
     /// What was seen after how long, or what was not and why that may be.
     outcome: Result<(String, Duration), String>,
+    /// The signal without which this one cannot be judged.
+    needs: Option<&'static str>,
 }
 
 impl Row {
@@ -25,6 +27,15 @@ impl Row {
             signal: signal.into(),
             hop: hop.into(),
             outcome,
+            needs: None,
+        }
+    }
+
+    /// A failure lies behind that of `signal`, where that one is broken.
+    pub fn needs(self, signal: &'static str) -> Self {
+        Self {
+            needs: Some(signal),
+            ..self
         }
     }
 
@@ -50,14 +61,17 @@ impl Report {
             signal,
             hop,
             outcome,
+            needs,
         } = row;
         self.rows += 1;
+        let is_broken = |name: &str| self.broken.iter().any(|(broken, _)| broken == name);
+        let behind = is_broken(&signal) || needs.is_some_and(is_broken);
         match outcome {
             Ok((seen, after)) => {
                 let after = duration::show(after);
                 say!("ok      {signal:<9} {hop:<28} {after:>8}  {seen}");
             }
-            Err(_) if self.broken.iter().any(|(broken, _)| *broken == signal) => {
+            Err(_) if behind => {
                 say!("behind  {signal:<9} {hop}");
             }
             Err(reason) => {
@@ -100,6 +114,7 @@ mod tests {
         ] {
             report.add(Row::broken(signal, hop, "missing"));
         }
+        report.add(Row::broken("profiles", "grafana", "no span").needs("traces"));
         assert_eq!(
             report.end(),
             Err("broken: logs at nginx-push, traces at grafana".into())
