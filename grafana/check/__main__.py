@@ -1,9 +1,8 @@
 """Every query must parse, and must ask only for what somebody emits; every panel must explain itself and know its unit.
 
-`python -m check` checks the files. Three more ask a running stack, after a load:
+`python -m check` checks the files. Two more ask a running stack, after a load:
 `--collect MIMIR` adds what the backends emit to grafana/backend-metrics.txt, `--live MIMIR LOKI TEMPO` names panels without data.
-`--pictures GRAFANA FOLDER` opens each in a browser and keeps its picture (needs chromium and the packages of `make test-deps`).
-In the compose stack GRAFANA is http://127.0.0.1:13000, MIMIR is http://127.0.0.1:19009/prometheus, LOKI http://127.0.0.1:13100, TEMPO http://127.0.0.1:13200.
+In the compose stack MIMIR is http://127.0.0.1:19009/prometheus, LOKI http://127.0.0.1:13100, TEMPO http://127.0.0.1:13200.
 """
 
 import json
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import promql_parser
 
-from . import counting, known, live, pictures, queries
+from . import counting, known, live, queries
 from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
@@ -198,9 +197,5 @@ match sys.argv[1:]:
         found = list(live.empty({"mimir": mimir, "loki": loki, "tempo": tempo}))
         print("\n".join(found + [f"{len(found)} queries without an answer"]))
         sys.exit(1 if found else 0)
-    case ["--pictures", url, folder]:
-        found = list(pictures.take(url, Path(folder)))
-        print("\n".join(found + [f"{len(found)} panels show nothing"]))
-        sys.exit(1 if found else 0)
     case _:
-        sys.exit("usage: python -m check [--collect MIMIR | --live MIMIR LOKI TEMPO | --pictures GRAFANA FOLDER]")
+        sys.exit("usage: python -m check [--collect MIMIR | --live MIMIR LOKI TEMPO]")

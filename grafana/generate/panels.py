@@ -1,6 +1,8 @@
 """Panels in the house style. Each takes a title, the description a reader sees on hover, and its queries."""
 
+import json
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -112,6 +114,14 @@ def color(mode: model.FieldColorModeId, fixed: str | None = None) -> builders.Fi
 
 def link(title: str, url: str) -> builders.DashboardLink:
     return builders.DashboardLink(title).type(model.DashboardLinkType.LINK).url(url)
+
+
+def explore(title: str, datasource: common.DataSourceRef, query: dict) -> builders.DashboardLink:
+    """A link to the page *Explore* over the dashboard's range. Grafana fills in `$` names, so they stay as they are."""
+    named = {"type": datasource.type_val, "uid": datasource.uid}
+    pane = {"datasource": datasource.uid, "queries": [{"refId": "A", "datasource": named, **query}], "range": {"from": "${__from}", "to": "${__to}"}}
+    panes = quote(json.dumps({"a": pane}, separators=(",", ":")), safe="${}:,/")
+    return link(title, f"/explore?schemaVersion=1&orgId=1&panes={panes}")
 
 
 def prop(identity: str, value: object) -> model.DynamicConfigValue:

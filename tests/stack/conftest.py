@@ -3,19 +3,23 @@
 import json
 import os
 import re
+import secrets
+import subprocess
 import time
 from base64 import b64encode
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
-from helpers import IMAGES
+from helpers import IMAGES, ROOT
 
 HOST = f"http://{os.environ.get('BIND', '127.0.0.1')}"
 SERVICE = f"{HOST}:{os.environ.get('API_PORT', '18080')}"
 GRAFANA = f"{HOST}:{os.environ.get('GRAFANA_PORT', '13000')}"
 USER = f"{os.environ.get('GRAFANA_USER', 'admin')}:{os.environ.get('GRAFANA_PASSWORD', 'admin')}"
 PATIENCE_MS = 60_000
+COUNTED = 1_000
 
 
 class Seen:
@@ -51,6 +55,18 @@ def burnt():
     # Metrics leave the service every 5 s, profiles every 10 s.
     time.sleep(20)
     return seen
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    """After a minute of mixed load and 1,000 requests of one status, which is the value: one that neither load nor `verify` asks for."""
+    subprocess.run(["make", "generate-load"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    status = 430 + secrets.randbelow(69)
+    for _ in range(COUNTED):
+        with pytest.raises(HTTPError, match=str(status)):
+            urlopen(f"{SERVICE}/api?sc={status}&delay_ms=0", timeout=30)
+    time.sleep(20)
+    return status
 
 
 @pytest.fixture

@@ -99,6 +99,17 @@ def test_profile_of_the_request_names_what_burnt(page, burnt):
     expect(page.get_by_text("signalbox::routes::demo::cpu::count_primes").first).to_be_visible(**EVENTUALLY)
 
 
+def test_cpu_of_a_route_leads_to_the_traces_that_burnt_it(page, burnt):
+    page.goto(f"{GRAFANA}/d/signalbox-profiles?from=now-5m&to=now&refresh=&viewPanel=panel-9")
+    # The drawing, clicked at its latest samples; a click keeps its tooltip open.
+    plot = page.locator(".u-over").first
+    expect(plot).to_be_visible(**EVENTUALLY)
+    size = plot.bounding_box()
+    plot.click(position={"x": size["width"] * 0.9, "y": size["height"] * 0.5})
+    page.get_by_text("Traces that burnt this").first.click()
+    expect(page.get_by_text(burnt.trace_id[:16]).first).to_be_visible(**EVENTUALLY)
+
+
 def test_service_graph_names_who_calls_whom(page, burnt, picture):
     page.goto(f"{GRAFANA}/d/signalbox-traces?from=now-15m&to=now&viewPanel=panel-9")
     graph = page.locator("svg")

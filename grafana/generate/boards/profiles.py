@@ -1,12 +1,20 @@
 """Profiles: which code burns the CPU and which holds the memory?"""
 
 from .. import names as n, style
-from ..board import board, choice
-from ..panels import PYROSCOPE, flame, graph, profile, prom, read_me, row, stat
+from ..board import board, choice, query_variable
+from ..panels import PYROSCOPE, TEMPO, explore, flame, graph, profile, prom, read_me, row, stat, trace_table
 from ..promql import rate, selector
 
 LABELS = f'{{{n.SERVICE}="$service"}}'
 SERVICE = f'{n.SERVICE}="$service"'
+#: Only work that a request waits for off the async threads carries its route. *All* takes the samples without one too.
+OF_ROUTE = f'{{{n.SERVICE}="$service",route=~"$route"}}'
+WITH_ROUTE = f'{{{n.SERVICE}="$service",route=~".+"}}'
+
+
+def burnt_by(route: str) -> str:
+    """Traces of requests of which a span has samples of its own."""
+    return f'{{ resource.service.name = "${{service}}" && span.http.route {route} }} >> {{ span."pyroscope.profile.id" != nil }}'
 
 
 def dashboard():
@@ -15,7 +23,10 @@ def dashboard():
         "profiles",
         "Signalbox · Profiles",
         f"{question} Continuous profiles of the chosen service, sampled all the time.",
-        variables=(choice("service", "Service", (n.API, n.WORKER)),),
+        variables=(
+            choice("service", "Service", (n.API, n.WORKER)),
+            query_variable("route", "Route", f'label_values({selector(n.HTTP_SERVER_COUNT, SERVICE)}, {n.ROUTE})', description="Whose CPU profile to show; heap samples carry no route."),
+        ),
         next_board=("runtime", "Rust runtime"),
         content=[
             read_me(
@@ -34,7 +45,14 @@ def dashboard():
             graph("CPU samples", "Processor time found in the profiles.", profile(n.CPU_PROFILE, LABELS, kind="metrics"), unit="ns", single=style.PROFILES, datasource=PYROSCOPE, height=6),
             graph("Heap in use", "Memory allocated and not freed yet, found in the profiles.", profile(n.HEAP_PROFILE, LABELS, kind="metrics"), unit="bytes", single=style.PROFILES, datasource=PYROSCOPE, height=6),
             row("CPU"),
-            flame("CPU", "Where processor time went within the range. Search a function's name to light it up.", profile(n.CPU_PROFILE, LABELS)),
+            graph(
+                "CPU by route", "Processor time of work that carries its route. A click on a line leads to the traces of the requests that burnt it.",
+                profile(n.CPU_PROFILE, WITH_ROUTE, kind="metrics", group=("route",)),
+                unit="ns", datasource=PYROSCOPE, height=8,
+                links=[explore("Traces that burnt this", TEMPO, {"queryType": "traceql", "query": burnt_by('= "${__field.labels.route}"')})],
+            ),
+            trace_table("Traces with a flame graph of their own", "Requests of which a span was sampled. The trace leads to that span's flame graph alone.", burnt_by('=~ "$route"'), height=8),
+            flame("CPU", "Where processor time went within the range. Search a function's name to light it up.", profile(n.CPU_PROFILE, OF_ROUTE)),
             row("Heap"),
             flame("Heap in use", "Which call held memory when the samples were taken. `/demo/memory?hold_ms=` stands out while it holds.", profile(n.HEAP_PROFILE, LABELS), height=16),
         ],

@@ -49,22 +49,37 @@ impl Grafana {
 
     /// The settings of a data source, as Grafana gives them to the browser: `$$` of the file is `$` here.
     pub async fn data_source(&self, uid: &str) -> Result<Value, String> {
-        let request = self
-            .client
-            .get(format!("{}/api/datasources/uid/{uid}", self.url));
+        let source = self.get(&format!("/api/datasources/uid/{uid}")).await?;
+        Ok(source["jsonData"].clone())
+    }
+
+    /// Address behind the first data link of a dashboard's panel.
+    pub async fn data_link(&self, dashboard: &str, panel: &str) -> Result<String, String> {
+        let answer = self
+            .get(&format!("/api/dashboards/uid/{dashboard}"))
+            .await?;
+        let panels = answer["dashboard"]["panels"].as_array();
+        let panel_found = panels
+            .into_iter()
+            .flatten()
+            .find(|found| found["title"] == panel);
+        panel_found
+            .and_then(|panel| panel["fieldConfig"]["defaults"]["links"][0]["url"].as_str())
+            .map(str::to_owned)
+            .ok_or_else(|| format!("the dashboard {dashboard} has no data link at {panel}"))
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let request = self.client.get(format!("{}{path}", self.url));
         let answer = request
             .basic_auth(&self.login.0, Some(&self.login.1))
             .send()
             .await;
         let answer = answer.map_err(|error| format!("Grafana: {}", http::cause(&error)))?;
         if !answer.status().is_success() {
-            return Err(format!(
-                "Grafana has no data source {uid}: {}",
-                answer.status()
-            ));
+            return Err(format!("Grafana has no {path}: {}", answer.status()));
         }
-        let source: Value = answer.json().await.map_err(|error| http::cause(&error))?;
-        Ok(source["jsonData"].clone())
+        answer.json().await.map_err(|error| http::cause(&error))
     }
 }
 

@@ -20,6 +20,8 @@ struct Start {
     loki: Value,
     mimir: Value,
     tempo: Value,
+    /// Where a click on a route's CPU in the dashboard *Profiles* leads.
+    burnt: String,
     spans: Vec<Span>,
     /// The server span of `/demo/work`.
     work: Span,
@@ -74,6 +76,9 @@ async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Result<St
         loki: grafana.data_source("loki").await?,
         mimir: grafana.data_source("mimir").await?,
         tempo: grafana.data_source("tempo").await?,
+        burnt: grafana
+            .data_link("signalbox-profiles", "CPU by route")
+            .await?,
         work: work.ok_or("the trace of the marked request is not there")?,
         record: records
             .into_iter()
@@ -285,12 +290,28 @@ async fn profile_to_trace(
 ) -> Result<String, String> {
     let span = sampled(&start.spans)?;
     let id = &span.attributes["pyroscope.profile.id"];
-    let query = format!(r#"{{ span."pyroscope.profile.id" = "{id}" }}"#);
-    let traces = reader.search(&query, marked.time).await?;
+    let by_id = format!(r#"{{ span."pyroscope.profile.id" = "{id}" }}"#);
+    let traces = reader.search(&by_id, marked.time).await?;
     if traces != [marked.trace_id.as_str()] {
-        return Err(format!("{query} finds {traces:?}"));
+        return Err(format!("{by_id} finds {traces:?}"));
     }
-    Ok(format!("{query} finds the marked trace alone"))
+    let link = start
+        .burnt
+        .replace("${service}", "signalbox-api")
+        .replace("${__field.labels.route}", "/demo/cpu");
+    let pane = pane(&format!("http://grafana{link}"))?;
+    let query = pane["queries"][0]["query"].as_str().unwrap_or_default();
+    let traces = reader.search(query, marked.time).await?;
+    if !traces.contains(&marked.trace_id) {
+        return Err(format!(
+            "{query} finds {} traces, not the marked one",
+            traces.len()
+        ));
+    }
+    Ok(format!(
+        "the profile's id finds the marked trace alone, the link of its route {} traces with it",
+        traces.len()
+    ))
 }
 
 async fn service_graph(reader: &Reader, _: &Marked, _: &Start) -> Result<String, String> {

@@ -1,0 +1,41 @@
+"""Every dashboard opened in Grafana after a load: no panel may be empty or in error. `make test-stack`, while the stack is up."""
+
+import json
+
+import pytest
+from conftest import GRAFANA, PATIENCE_MS
+from helpers import ROOT
+from playwright.sync_api import expect
+
+BOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+# Text with which Grafana's panels say that they have nothing to show.
+NOTHING = ("No data", "No logs found", "Data is missing", "No trace found")
+ROW_PIXELS = 38
+ABOVE_PANELS = 160
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_every_panel_shows_something(page, path, loaded, picture):
+    board = json.loads(path.read_text())
+    panels = [panel for panel in board["panels"] if panel["type"] not in ("row", "text")]
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
+    # As tall as the dashboard: panels load when they come into view.
+    page.set_viewport_size({"width": 1600, "height": rows * ROW_PIXELS + ABOVE_PANELS})
+    page.goto(f"{GRAFANA}/d/{board['uid']}?from=now-15m&to=now&refresh=&kiosk")
+    shown = page.locator("section[data-testid^='data-testid Panel header']")
+    expect(shown).to_have_count(len([panel for panel in board["panels"] if panel["type"] != "row"]), timeout=PATIENCE_MS)
+    expect(page.locator("[aria-label='Panel loading bar']")).to_have_count(0, timeout=PATIENCE_MS)
+    page.wait_for_timeout(2_000)
+    picture(f"dashboard-{path.stem}")
+    empty = {}
+    for panel in shown.all():
+        text = panel.inner_text()
+        if any(word in text for word in NOTHING) or panel.locator("[data-testid='data-testid Panel status error']").count():
+            empty[panel.get_attribute("data-testid").removeprefix("data-testid Panel header ")] = text[-120:]
+    assert empty == {}
+    assert len(panels) > 5
+
+
+def test_a_thousand_requests_are_shown_as_a_thousand(page, loaded):
+    page.goto(f"{GRAFANA}/d/signalbox-overview?from=now-15m&to=now&refresh=&var-status={loaded}&viewPanel=panel-2")
+    expect(page.get_by_text("1000", exact=True).or_(page.get_by_text("1 K", exact=True)).first).to_be_visible(timeout=PATIENCE_MS)
