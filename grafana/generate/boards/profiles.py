@@ -49,7 +49,7 @@ def dashboard():
                 "CPU by route", "Processor time of work that carries its route. A click on a line leads to the traces of the requests that burnt it.",
                 profile(n.CPU_PROFILE, WITH_ROUTE, kind="metrics", group=("route",)),
                 unit="ns", datasource=PYROSCOPE, height=8,
-                links=[explore("Traces that burnt this", TEMPO, {"queryType": "traceql", "query": burnt_by('= "${__field.labels.route}"')})],
+                links=[explore("Traces that burnt this", TEMPO, {"queryType": "traceql", "limit": 200, "query": burnt_by('= "${__field.labels.route}"')})],
             ),
             trace_table("Traces with a flame graph of their own", "Requests of which a span was sampled. The trace leads to that span's flame graph alone.", burnt_by('=~ "$route"'), height=8),
             flame("CPU", "Where processor time went within the range. Search a function's name to light it up.", profile(n.CPU_PROFILE, OF_ROUTE)),

@@ -217,6 +217,8 @@ impl Reader {
             .get(format!("{}/api/search", self.tempo))
             .query(&[
                 ("q", query.to_owned()),
+                // After a load a route has more than the 20 that Tempo answers with unasked.
+                ("limit", "1000".to_owned()),
                 ("start", (time - AROUND).as_secs().to_string()),
                 ("end", (time + AROUND).as_secs().to_string()),
             ]);
