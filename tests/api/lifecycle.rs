@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
+
 use crate::harness::{App, Lens, Process, SILENT, TempDir, eventually, exporting};
 
 /// A collector that accepts connections and never answers.
@@ -93,6 +95,44 @@ fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
         api.stderr().contains("not flushed"),
         "what was lost is said"
     );
+}
+
+#[test]
+fn a_collector_that_restarts_loses_nothing() {
+    // Arrange: a port that refuses connections until the collector listens on it
+    let directory = TempDir::new("restart");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a free port");
+    let url = format!("http://{}", socket.local_addr().expect("an address"));
+    let exporting = exporting(&url);
+    let variables: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let api = Process::start("serve", directory.path(), &variables);
+    // Act: several batches come due before it is up
+    let traces: Vec<String> = (0..5)
+        .map(|_| {
+            let answer = api.get("/ping");
+            std::thread::sleep(Duration::from_millis(500));
+            answer.trace_id()
+        })
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let listener = runtime.block_on(async { socket.listen(1024)?.into_std() });
+    let lens = Lens::on(listener.expect("a listener"));
+    // Assert
+    for trace_id in traces {
+        assert_eq!(lens.trace(&trace_id, |spans| spans.len() >= 5).len(), 5);
+        assert!(!lens.logs(&trace_id, |logs| !logs.is_empty()).is_empty());
+    }
+    let metrics = api.get("/metrics").text;
+    let failed = metrics
+        .lines()
+        .filter(|line| line.starts_with("otel_sdk_exporter_") && line.contains("error_type"))
+        .filter(|line| line.contains("span") || line.contains("log"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>();
+    assert_eq!(failed, 0.0);
 }
 
 #[test]

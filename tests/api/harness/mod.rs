@@ -68,12 +68,15 @@ pub struct Lens {
 
 impl Lens {
     pub fn start() -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    pub fn on(listener: TcpListener) -> Self {
         let data = TempDir::new("lens");
         let settings = lens::Settings {
             data_dir: data.path().to_owned(),
             ..lens::Settings::default()
         };
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
