@@ -396,7 +396,7 @@ def alert_list(title: str, description: str, *, width: int = style.HALF, height:
         "groupBy": [],
         "groupMode": "default",
         "maxItems": 50,
-        "showInactiveAlerts": False,
+        "showInactiveAlerts": True,
         "sortOrder": 3,
         "stateFilter": {"error": True, "firing": True, "noData": False, "normal": True, "pending": True, "recovering": True},
         "viewMode": "list",

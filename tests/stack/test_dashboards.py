@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 BOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 # Text with which Grafana's panels say that they have nothing to show.
-NOTHING = ("No data", "No logs found", "Data is missing", "No trace found")
+NOTHING = ("No data", "No logs found", "Data is missing", "No trace found", "No alerts matching filters")
 ROW_PIXELS = 38
 ABOVE_PANELS = 160
 
