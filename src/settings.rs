@@ -128,8 +128,8 @@ pub struct Cache {
 /// The worker's jobs.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// `SIGNALBOX_QUEUE_CAPACITY`: jobs that wait at most, 1 to 100000. Default 256. Beyond: 503 to the API by HTTP;
-    /// the Redis stream drops its oldest.
+    /// `SIGNALBOX_QUEUE_CAPACITY`: jobs that wait at most, 1 to 100000. Default 256. Beyond, the order is placed without
+    /// its job and says so; by HTTP the worker answers 503.
     pub capacity: usize,
     /// `SIGNALBOX_JOB_CONCURRENCY`: jobs done at once, 1 to 64. Default 4.
     pub concurrency: usize,

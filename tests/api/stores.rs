@@ -1,10 +1,10 @@
 //! Real PostgreSQL, MariaDB and Redis, taken away and brought back while the service runs.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::otlp::{Span, total};
 use crate::harness::servers::{DatabaseServer, MariaDb, Postgres, Redis};
-use crate::harness::{App, eventually};
+use crate::harness::{App, Process, TempDir, eventually};
 
 #[test]
 fn postgres_serves_the_same_orders_with_the_same_spans() {
@@ -323,6 +323,54 @@ fn redis_caches_and_carries_jobs_and_may_go_and_come_back() {
 }
 
 /// The span that does the job that `producer` handed over.
+#[test]
+fn a_full_stream_takes_no_more_jobs_and_loses_none() {
+    // Arrange: room for five, and nobody who does them
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let settings = [
+        ("REDIS_URL", &*redis.url()),
+        ("SIGNALBOX_QUEUE_CAPACITY", "5"),
+    ];
+    let mut app = App::with(&settings);
+    app.worker.stop();
+    // Act
+    let orders: Vec<_> = (0..8).map(|_| app.get("/demo/work").json()).collect();
+    // Assert: the order is placed all the same, and says that its job was not handed over
+    let of = |refused: bool| {
+        let says = |order: &&Value| {
+            let degraded = order["degraded"].as_array().expect("a list");
+            degraded.contains(&json!("queue")) == refused
+        };
+        orders.iter().filter(says).collect::<Vec<_>>()
+    };
+    let (taken, refused) = (of(false), of(true));
+    assert_eq!((taken.len(), refused.len()), (5, 3), "{orders:#?}");
+    assert!(taken.iter().all(|order| order["job_id"].is_string()));
+    assert!(refused.iter().all(|order| order["job_id"].is_null()));
+
+    // Act: somebody comes
+    let client = redis::Client::open(redis.url()).expect("a URL");
+    let mut connection = client.get_connection().expect("a connection");
+    let mut waiting = || {
+        let command = redis::cmd("XLEN").arg("signalbox:jobs").to_owned();
+        command.query::<usize>(&mut connection).expect("a length")
+    };
+    assert_eq!(waiting(), 5);
+    let directory = TempDir::new("late-worker");
+    let listen = ("SIGNALBOX_WORKER_LISTEN", "127.0.0.1:0");
+    let worker = Process::start("worker", directory.path(), &[settings[0], listen]);
+    // Assert: all five are done, and nothing is left
+    eventually("nothing waits", || (waiting() == 0).then_some(()));
+    let done = eventually("five invoices", || {
+        let records = worker.records().into_iter();
+        let sent = records.filter(|record| record["message"] == "invoice sent");
+        (sent.count() == 5).then_some(5)
+    });
+    assert_eq!(done, 5);
+}
+
 fn consumer_of(app: &App, producer: &Span) -> Span {
     eventually("the job is done", || {
         let document = app

@@ -97,6 +97,8 @@ fn now_ms() -> i64 {
 pub enum QueueError {
     #[error("the job stream does not answer: {0}")]
     Stream(#[from] redis::RedisError),
+    #[error("the job stream is full: {0} jobs wait already")]
+    Full(usize),
     #[error(transparent)]
     Worker(#[from] WorkerError),
 }
@@ -107,6 +109,7 @@ impl QueueError {
             Self::Stream(error) if error.is_timeout() => "timeout",
             Self::Stream(error) if error.is_io_error() => "unavailable",
             Self::Stream(_) => "_OTHER",
+            Self::Full(_) => "full",
             Self::Worker(error) => error.class(),
         }
     }
@@ -130,12 +133,16 @@ impl Producer {
         Ok(Self { stream, worker })
     }
 
-    /// Hands `job` over. Redis away: by HTTP, with a warning.
+    /// Hands `job` over. Redis away: by HTTP, with a warning. The stream full: not at all.
     pub async fn send(&self, mut job: Job) -> Result<(), QueueError> {
         if let Some(stream) = &self.stream {
-            let sent = async |job: &Job| Ok(stream.add(job).await?);
+            let sent = async |job: &Job| match stream.add(job).await? {
+                true => Ok(()),
+                false => Err(QueueError::Full(stream.capacity())),
+            };
             match observed("redis", &mut job, sent).await {
                 Ok(()) => return Ok(()),
+                Err(full @ QueueError::Full(_)) => return Err(full),
                 Err(error) => tracing::warn!("handing the job over by HTTP instead: {error}"),
             }
         }

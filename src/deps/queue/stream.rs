@@ -1,11 +1,10 @@
-//! The Redis stream that jobs travel on: bounded, read by a consumer group, each job acknowledged when it is done.
+//! The Redis stream that jobs travel on: bounded, read by a consumer group, each job acknowledged and removed when it is done.
 
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use redis::streams::{
-    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamMaxlen, StreamReadOptions,
-    StreamReadReply,
+    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
 };
 use redis::{AsyncCommands, RedisResult};
 
@@ -25,7 +24,7 @@ pub struct Stream {
     connection: ConnectionManager,
     /// For [`Stream::read`] alone: what else is sent on its connection waits until the read returns.
     blocking: ConnectionManager,
-    /// Jobs kept at most, about; the oldest go first.
+    /// Jobs that wait at most, about: senders do not lock each other out.
     capacity: usize,
 }
 
@@ -47,15 +46,22 @@ impl Stream {
         })
     }
 
-    /// Appends a job.
-    pub async fn add(&self, job: &Job) -> RedisResult<()> {
+    /// Jobs that may wait.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends a job. False if no more may wait.
+    pub async fn add(&self, job: &Job) -> RedisResult<bool> {
         let body = serde_json::to_string(job).unwrap_or_default();
         let add = async || {
             let mut connection = self.connection.clone();
-            let bound = StreamMaxlen::Approx(self.capacity);
-            connection
-                .xadd_maxlen(KEY, bound, "*", &[(FIELD, &body)])
-                .await
+            let waiting: usize = connection.xlen(KEY).await?;
+            if waiting >= self.capacity {
+                return Ok(false);
+            }
+            let _id: Option<String> = connection.xadd(KEY, "*", &[(FIELD, &body)]).await?;
+            Ok(true)
         };
         fresh(add).await
     }
@@ -103,11 +109,15 @@ impl Stream {
         Ok(reply.claimed.into_iter().map(Delivery::from).collect())
     }
 
-    /// Says that a job is done.
+    /// Says that a job is done, and removes it.
     pub async fn acknowledge(&self, delivery: &Delivery) -> RedisResult<()> {
-        self.connection
-            .clone()
+        redis::pipe()
+            .atomic()
             .xack(KEY, GROUP, &[&delivery.id])
+            .ignore()
+            .xdel(KEY, &[&delivery.id])
+            .ignore()
+            .query_async(&mut self.connection.clone())
             .await
     }
 
