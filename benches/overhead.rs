@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use signalbox::telemetry::{self, Identity, Settings, actix::Instrument};
+use signalbox::telemetry::{self, Identity, Settings, actix::Instrument, profiles};
 
 #[cfg(target_os = "linux")] // as in the service
 #[global_allocator]
@@ -20,39 +20,58 @@ const WARM_UP: usize = 10_000;
 const ROUNDS: usize = 5;
 const REQUESTS: usize = 50_000;
 
-/// Name, whether the app is wrapped, and the environment that makes the variant.
-type Variant = (&'static str, bool, &'static [(&'static str, &'static str)]);
+/// What is served: the handler alone, in the middleware, or there with its work marked as its span's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Served {
+    Bare,
+    Wrapped,
+    Marked,
+}
 
-const VARIANTS: [Variant; 8] = [
+/// Name, what is served, and the environment that makes the variant.
+type Variant = (
+    &'static str,
+    Served,
+    &'static [(&'static str, &'static str)],
+);
+
+/// Nobody listens there: profiles are taken and given up.
+const NOWHERE: (&str, &str) = ("PYROSCOPE_SERVER_ADDRESS", "http://127.0.0.1:1");
+
+const VARIANTS: [Variant; 10] = [
     (
         "bare handler",
-        false,
+        Served::Bare,
         &[("OTEL_SDK_DISABLED", "true"), ("LOG_FORMAT", "off")],
     ),
     (
         "middleware, SDK disabled",
-        true,
+        Served::Wrapped,
         &[("OTEL_SDK_DISABLED", "true"), ("LOG_FORMAT", "off")],
     ),
-    ("traces, logs and metrics", true, &[("LOG_FORMAT", "off")]),
+    (
+        "traces, logs and metrics",
+        Served::Wrapped,
+        &[("LOG_FORMAT", "off")],
+    ),
     (
         "… without traces",
-        true,
+        Served::Wrapped,
         &[("LOG_FORMAT", "off"), ("OTEL_TRACES_EXPORTER", "none")],
     ),
     (
         "… without logs",
-        true,
+        Served::Wrapped,
         &[("LOG_FORMAT", "off"), ("OTEL_LOGS_EXPORTER", "none")],
     ),
     (
         "… without metrics",
-        true,
+        Served::Wrapped,
         &[("LOG_FORMAT", "off"), ("OTEL_METRICS_EXPORTER", "none")],
     ),
     (
         "… without exemplars",
-        true,
+        Served::Wrapped,
         &[
             ("LOG_FORMAT", "off"),
             ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
@@ -60,21 +79,33 @@ const VARIANTS: [Variant; 8] = [
     ),
     (
         "… and JSON lines on stdout",
-        true,
+        Served::Wrapped,
         &[("LOG_FORMAT", "json")],
+    ),
+    (
+        "… and profiles",
+        Served::Wrapped,
+        &[("LOG_FORMAT", "off"), NOWHERE],
+    ),
+    (
+        "… and a profile of each span",
+        Served::Marked,
+        &[("LOG_FORMAT", "off"), NOWHERE],
     ),
 ];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "serve") {
-        return serve(arguments[at + 1] == "true");
+        let named = |served: &Served| format!("{served:?}") == arguments[at + 1];
+        let all = [Served::Bare, Served::Wrapped, Served::Marked];
+        return serve(all.into_iter().find(named).expect("what to serve"));
     }
     let collector = collector();
     let mut bare = 0.0;
     println!("{:30} {:>12} {:>12}", "variant", "µs/request", "over bare");
-    for (name, wrapped, vars) in VARIANTS {
-        let mut times: Vec<f64> = measure(wrapped, vars, collector);
+    for (name, served, vars) in VARIANTS {
+        let mut times: Vec<f64> = measure(served, vars, collector);
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
         if name == VARIANTS[0].0 {
@@ -90,7 +121,7 @@ fn main() {
 }
 
 /// One variant: the server, one worker, until killed. Prints its port.
-fn serve(wrapped: bool) {
+fn serve(served: Served) {
     let identity = Identity {
         service_name: "overhead",
         service_namespace: "bench",
@@ -103,8 +134,15 @@ fn serve(wrapped: bool) {
     actix_web::rt::System::new().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         eprintln!("{}", listener.local_addr().expect("an address").port());
-        let route = || web::get().to(|| async { HttpResponse::Ok().body("ok") });
-        if wrapped {
+        let route = move || {
+            web::get().to(move || async move {
+                if served == Served::Marked {
+                    profiles::span_scope("/items/{id}", || ());
+                }
+                HttpResponse::Ok().body("ok")
+            })
+        };
+        if served != Served::Bare {
             let app = move || {
                 App::new()
                     .wrap(Instrument::new())
@@ -131,9 +169,9 @@ fn serve(wrapped: bool) {
 }
 
 /// Microseconds of processor time a request, one figure a round.
-fn measure(wrapped: bool, vars: &[(&str, &str)], collector: u16) -> Vec<f64> {
+fn measure(served: Served, vars: &[(&str, &str)], collector: u16) -> Vec<f64> {
     let mut child = Command::new(std::env::current_exe().expect("own path"))
-        .args(["serve", &wrapped.to_string()])
+        .args(["serve", &format!("{served:?}")])
         .env(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             format!("http://127.0.0.1:{collector}"),
