@@ -131,7 +131,7 @@ test-python: ## The API against its own description, and the click path in a rea
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
 	  .venv/bin/pytest tests/browser tests/schemathesis $(ARGS)
 
-test-stack: ## Every link clicked in Grafana, while the stack is up
+test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
 	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
 
 # Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.

@@ -48,8 +48,8 @@ pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
     Some((partial.rejected_data_points, partial.error_message))
 }
 
-/// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts a
-/// collector's restart; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
+/// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts most restarts of a
+/// collector; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
 pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
     builder: B,
     otlp: &Otlp,

@@ -322,7 +322,6 @@ fn redis_caches_and_carries_jobs_and_may_go_and_come_back() {
     );
 }
 
-/// The span that does the job that `producer` handed over.
 #[test]
 fn a_full_stream_takes_no_more_jobs_and_loses_none() {
     // Arrange: room for five, and nobody who does them
@@ -371,6 +370,7 @@ fn a_full_stream_takes_no_more_jobs_and_loses_none() {
     assert_eq!(done, 5);
 }
 
+/// The span that does the job that `producer` handed over.
 fn consumer_of(app: &App, producer: &Span) -> Span {
     eventually("the job is done", || {
         let document = app

@@ -68,7 +68,7 @@ def dashboard():
             row("Redis"),
             graph("Commands", "Per second, the busiest five.", scraped(f"topk(5, sum by (cmd) (rate({cache(n.REDIS_COMMANDS)}[{WINDOW}])))", "{{cmd}}"), unit="cps", width=style.THIRD, stacked=True),
             graph("Memory", "Of all keys and Redis itself.", scraped(f"sum by (instance) ({cache(n.REDIS_MEMORY)})", "{{instance}}"), unit="bytes", width=style.THIRD, single="blue"),
-            graph("Job stream", "Length of the stream, and entries nobody has taken.", scraped(f"sum by (stream) ({cache(n.REDIS_STREAM_LENGTH)})", "{{stream}} length"), scraped(f"sum by (group) ({cache(n.REDIS_GROUP_LAG)})", "{{group}} behind"), unit="none", decimals=0, width=style.THIRD),
+            graph("Job stream", "Jobs that are not done yet, and those of them that nobody has taken.", scraped(f"sum by (stream) ({cache(n.REDIS_STREAM_LENGTH)})", "{{stream}} length"), scraped(f"sum by (group) ({cache(n.REDIS_GROUP_LAG)})", "{{group}} behind"), unit="none", decimals=0, width=style.THIRD),
             graph("Cache as the service feels it, p95", "By what came of it.", prom(quantile(0.95, n.CACHE, group=f"{n.CACHE_OPERATION}, {n.CACHE_RESULT}"), f"{{{{{n.CACHE_OPERATION}}}}} {{{{{n.CACHE_RESULT}}}}}", exemplars=True), unit="s"),
             graph("Jobs: waiting and working, p95", "From being handed over to being taken, and from there to done.", prom(quantile(0.95, n.QUEUE_WAIT), "waiting"), prom(quantile(0.95, n.MESSAGE_PROCESS), "working"), unit="s", colors={"waiting": "orange", "working": "blue"}),
         ],
