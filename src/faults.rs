@@ -1,4 +1,4 @@
-//! Faults on demand: latency, errors, a slow query, a lock wait, a leak.
+//! Faults on demand: latency, errors, a slow query, a lock wait, a leak, a blocked thread.
 //!
 //! A request asks for its own by the header `x-signalbox-fault: latency_ms=200,error_rate=1` or the same text as query
 //! parameter `fault`; what it does not name is taken from the default plan, which settings set at start and
@@ -6,10 +6,11 @@
 //! nothing in any signal.
 //!
 //! Where to look: a fault is a WARN record, a child span (`injected latency`, `SELECT` with its `pg_sleep` or counting
-//! query, a long `UPDATE products`) and `signalbox.faults.injected` by kind.
+//! query, a long `UPDATE products`, `injected blocking`) and `signalbox.faults.injected` by kind. A leak stands in the heap
+//! profile as `leak_memory`, a blocked thread in the CPU profile as `block_thread`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -53,6 +54,10 @@ pub struct Plan {
     #[schema(maximum = 4096)]
     #[serde(deserialize_with = "crate::whole::number")]
     pub leak_kb: u32,
+    /// Milliseconds that the request keeps its async thread busy, so that all others of that thread wait.
+    #[schema(maximum = 1000)]
+    #[serde(deserialize_with = "crate::whole::number")]
+    pub block_ms: u32,
 }
 
 impl Plan {
@@ -63,6 +68,7 @@ impl Plan {
         slow_query_ms: 0,
         lock_wait_ms: 0,
         leak_kb: 0,
+        block_ms: 0,
     };
     /// Longest latency, in milliseconds.
     pub const MAX_LATENCY_MS: u32 = 15_000;
@@ -72,6 +78,8 @@ impl Plan {
     pub const MAX_LOCK_WAIT_MS: u32 = 3000;
     /// Largest leak of one request, in kibibytes.
     pub const MAX_LEAK_KB: u32 = 4096;
+    /// Longest time that an async thread is kept busy, in milliseconds.
+    pub const MAX_BLOCK_MS: u32 = 1000;
 
     /// What is outside its bounds, if anything.
     pub fn check(&self) -> Result<(), String> {
@@ -80,6 +88,7 @@ impl Plan {
             ("slow_query_ms", self.slow_query_ms, Self::MAX_SLOW_QUERY_MS),
             ("lock_wait_ms", self.lock_wait_ms, Self::MAX_LOCK_WAIT_MS),
             ("leak_kb", self.leak_kb, Self::MAX_LEAK_KB),
+            ("block_ms", self.block_ms, Self::MAX_BLOCK_MS),
         ];
         if let Some((name, _, most)) = bounds.iter().find(|(_, value, most)| value > most) {
             return Err(format!("{name} must be 0 to {most}"));
@@ -94,7 +103,7 @@ impl Plan {
     fn overridden(mut self, text: &str) -> Result<Self, String> {
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| {
-                format!("{part:?} is not name=value; names are latency_ms, error_rate, slow_query_ms, lock_wait_ms, leak_kb")
+                format!("{part:?} is not name=value; names are latency_ms, error_rate, slow_query_ms, lock_wait_ms, leak_kb, block_ms")
             })?;
             let digits = |more: &[u8]| {
                 let fit = |b: u8| b.is_ascii_digit() || more.contains(&b);
@@ -109,6 +118,7 @@ impl Plan {
                 "slow_query_ms" => self.slow_query_ms = number()?,
                 "lock_wait_ms" => self.lock_wait_ms = number()?,
                 "leak_kb" => self.leak_kb = number()?,
+                "block_ms" => self.block_ms = number()?,
                 "error_rate" => match value.parse() {
                     Ok(rate) if digits(b".") => self.error_rate = rate,
                     _ => return Err("error_rate must be a number, 0 to 1".to_owned()),
@@ -127,6 +137,7 @@ macro_rules! one {
             "(latency_ms=([0-9]{1,4}|1[0-4][0-9]{3}|15000)",
             "|(slow_query_ms|lock_wait_ms)=([0-9]{1,3}|[12][0-9]{3}|3000)",
             "|leak_kb=([0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])",
+            "|block_ms=([0-9]{1,3}|1000)",
             "|error_rate=(0|1|0\\.[0-9]{1,4}))"
         )
     };
@@ -218,6 +229,15 @@ fn leak_memory(bytes: usize) -> Vec<u8> {
     vec![0xA5; bytes]
 }
 
+/// What belongs into `web::block` and is not there. Stands in the CPU profile under this name.
+#[inline(never)]
+fn block_thread(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
+
 /// The plan of one request: the default one with what its query and then its header name.
 fn plan_of(request: &ServiceRequest, faults: &Faults) -> Result<Plan, Error> {
     let mut plan = faults.plan();
@@ -285,6 +305,11 @@ async fn apply(plan: &Plan, faults: &Faults, database: &Database) -> Result<(), 
             .wait_for_lock(Duration::from_millis(plan.lock_wait_ms.into()))
             .await?;
     }
+    if plan.block_ms > 0 {
+        report("block");
+        tracing::info_span!("injected blocking", signalbox.fault.kind = "block")
+            .in_scope(|| block_thread(Duration::from_millis(plan.block_ms.into())));
+    }
     if plan.error_rate > 0.0 && fastrand::f64() < plan.error_rate {
         report("error");
         return Err(Error::new(Kind::InjectedFault, "this error was asked for"));
@@ -326,6 +351,7 @@ mod tests {
             ("error_rate=1e-1", "error_rate must be a number, 0 to 1"),
             ("leak_kb=+1", "leak_kb must be a whole number"),
             ("lock_wait_ms=-1", "lock_wait_ms must be a whole number"),
+            ("block_ms=1001", "block_ms must be 0 to 1000"),
             ("explode=1", "\"explode\" is no fault"),
         ];
         for (text, reason) in cases {

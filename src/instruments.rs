@@ -363,7 +363,7 @@ pub fn request_rejected(limit: &'static str) {
     INSTRUMENTS.requests_rejected.add(1, &[limit]);
 }
 
-/// A fault was injected: `latency`, `error`, `slow_query`, `lock_wait`, `leak`.
+/// A fault was injected: `latency`, `error`, `slow_query`, `lock_wait`, `leak`, `block`.
 pub fn fault_injected(kind: &'static str) {
     let kind = KeyValue::new("signalbox.fault.kind", kind);
     INSTRUMENTS.faults_injected.add(1, &[kind]);

@@ -428,7 +428,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Err(wrong(name, &template, &allowed))
     }
 
-    /// `SIGNALBOX_FAULT_LATENCY_MS`, `_ERROR_RATE`, `_SLOW_QUERY_MS`, `_LOCK_WAIT_MS`, `_LEAK_KB`: see [`Plan`].
+    /// `SIGNALBOX_FAULT_LATENCY_MS`, `_ERROR_RATE`, `_SLOW_QUERY_MS`, `_LOCK_WAIT_MS`, `_LEAK_KB`, `_BLOCK_MS`: see [`Plan`].
     fn faults(&self) -> Result<Plan, SettingError> {
         Ok(Plan {
             latency_ms: self.number("SIGNALBOX_FAULT_LATENCY_MS", 0, 0..=Plan::MAX_LATENCY_MS)?,
@@ -444,6 +444,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 0..=Plan::MAX_LOCK_WAIT_MS,
             )?,
             leak_kb: self.number("SIGNALBOX_FAULT_LEAK_KB", 0, 0..=Plan::MAX_LEAK_KB)?,
+            block_ms: self.number("SIGNALBOX_FAULT_BLOCK_MS", 0, 0..=Plan::MAX_BLOCK_MS)?,
         })
     }
 }

@@ -38,6 +38,12 @@ fn each_fault_is_in_every_signal() {
             Some(("UPDATE products", 140.0)),
         ),
         ("leak_kb=64", "leak", 200, None),
+        (
+            "block_ms=150",
+            "block",
+            200,
+            Some(("injected blocking", 150.0)),
+        ),
         ("error_rate=1", "error", 500, None),
     ];
     for (plan, kind, status, slow) in cases {
@@ -116,7 +122,7 @@ fn the_default_faults_can_be_set_and_reset() {
     assert_eq!(app.get("/faults").json()["leaked_bytes"], 8192);
     // reset
     let reset = Answer::of(app.api.request(Method::DELETE, "/faults").send()).json();
-    let off = json!({"latency_ms": 0, "error_rate": 0.0, "slow_query_ms": 0, "lock_wait_ms": 0, "leak_kb": 0});
+    let off = json!({"latency_ms": 0, "error_rate": 0.0, "slow_query_ms": 0, "lock_wait_ms": 0, "leak_kb": 0, "block_ms": 0});
     assert_eq!(reset, json!({"default": off, "leaked_bytes": 0}));
     assert_eq!(app.get("/ping").status, 200);
 }

@@ -164,6 +164,7 @@ fn what_the_program_emits_is_in_the_schema() {
         "/ping?fault=leak_kb%3D1",
         "/ping?fault=slow_query_ms%3D1",
         "/ping?fault=lock_wait_ms%3D1",
+        "/ping?fault=block_ms%3D1",
         "/ping?fault=error_rate%3D1",
     ];
     // Act

@@ -100,12 +100,13 @@ const FAILS: [Offer; 3] = [
 ];
 
 /// The default faults that can be switched on, with a value worth trying.
-const FAULTS: [Field; 5] = [
+const FAULTS: [Field; 6] = [
     field("latency_ms", "ms", "400", 0, Plan::MAX_LATENCY_MS),
     field("error_rate", "0 to 1", "0.3", 0, 1),
     field("slow_query_ms", "ms", "800", 0, Plan::MAX_SLOW_QUERY_MS),
     field("lock_wait_ms", "ms", "800", 0, Plan::MAX_LOCK_WAIT_MS),
     field("leak_kb", "KiB", "1024", 0, Plan::MAX_LEAK_KB),
+    field("block_ms", "ms", "200", 0, Plan::MAX_BLOCK_MS),
 ];
 
 /// What the links of one request are made of.
