@@ -2,11 +2,13 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use actix_web::rt::System;
 use clap::Parser;
 use signalbox::cli::{Cli, Command};
 use signalbox::server::{self, Server};
 use signalbox::settings::{Role, Settings};
 use signalbox::{check, signals, telemetry};
+use tokio::runtime::{Builder, Runtime};
 
 #[cfg(target_os = "linux")] // elsewhere the system's allocator, and no heap profiles
 #[global_allocator]
@@ -33,7 +35,11 @@ fn run(role: Role) -> Result<(), Box<dyn Error>> {
     let guard = telemetry::init(&Settings::telemetry(role)?)?;
     let flush_timeout = settings.flush_timeout;
 
-    let served = actix_web::rt::System::new().block_on(async {
+    // Never dropped: that would wait for blocking tasks, such as a name's lookup, however long they take.
+    let runtime: &'static Runtime = Box::leak(Box::new(
+        Builder::new_current_thread().enable_all().build()?,
+    ));
+    let served = System::with_tokio_rt(|| runtime).block_on(async {
         let stop = signals::first()?;
         let listener = server::listen(&settings)?;
         let server = Server::build(settings, listener, guard.pull()).await?;
