@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::{Future, Ready};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
 use super::context::RequestIdValue;
 use super::exemplars::{AttributeSet, Histogram};
-use super::{METHODS, context, logs, method_index, runtime, traces};
+use super::{CANCELLED, METHODS, context, logs, method_index, runtime, traces};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// <https://w3c.github.io/trace-context/#traceresponse-header>
@@ -196,7 +196,8 @@ where
     }
 }
 
-/// One request between its start and its end. Dropped before its end, it was cancelled: the caller went away.
+/// One request between its start and its end. Dropped before its end, it was cancelled, for the caller went away, or its
+/// handler panicked.
 struct Exchange {
     started: Instant,
     method: usize,
@@ -286,7 +287,9 @@ impl Drop for Exchange {
         ACTIVE[self.method][usize::from(self.secure)].fetch_sub(1, Relaxed);
         if !self.finished {
             let _guard = self.context.clone().attach();
-            self.record(&cancelled(self.method, self.secure), false);
+            let panicked = std::thread::panicking();
+            let error = if panicked { "panic" } else { CANCELLED };
+            self.record(&unanswered(self.method, self.secure, error), panicked);
         }
     }
 }
@@ -448,7 +451,8 @@ fn make_outcome(pattern: Option<&str>, method: usize, secure: bool, status: u16)
     }
 }
 
-fn cancelled(method: usize, secure: bool) -> Outcome {
+/// The outcome of a request that got no answer.
+fn unanswered(method: usize, secure: bool, error: &'static str) -> Outcome {
     Outcome {
         name: None,
         message: None,
@@ -456,7 +460,7 @@ fn cancelled(method: usize, secure: bool) -> Outcome {
         set: AttributeSet::new(&[
             KeyValue::new("http.request.method", METHODS[method]),
             KeyValue::new("url.scheme", scheme(secure)),
-            KeyValue::new("error.type", "cancelled"),
+            KeyValue::new("error.type", error),
         ]),
         described: false,
     }
@@ -492,7 +496,13 @@ fn interned(text: &str) -> &'static str {
 static ACTIVE: [[AtomicI64; 2]; METHODS.len()] =
     [const { [const { AtomicI64::new(0) }; 2] }; METHODS.len()];
 
+/// Which of them have been observed. A series that is no longer observed would stay at its last value in the store, so
+/// one that has begun goes on; those of the method that all use exist from the start.
+static OBSERVED: [[AtomicBool; 2]; METHODS.len()] =
+    [const { [const { AtomicBool::new(false) }; 2] }; METHODS.len()];
+
 pub(super) fn observe(meter: &Meter) {
+    OBSERVED[method_index("GET")][0].store(true, Relaxed);
     meter
         .i64_observable_up_down_counter("http.server.active_requests")
         .with_unit("{request}")
@@ -501,16 +511,16 @@ pub(super) fn observe(meter: &Meter) {
             for (method, name) in METHODS.iter().enumerate() {
                 for secure in [false, true] {
                     let active = ACTIVE[method][usize::from(secure)].load(Relaxed);
-                    // A series begins with its first request; zero is worth saying of the method all use.
-                    if active != 0 || (*name == "GET" && !secure) {
-                        observer.observe(
-                            active,
-                            &[
-                                KeyValue::new("http.request.method", *name),
-                                KeyValue::new("url.scheme", scheme(secure)),
-                            ],
-                        );
+                    let observed = &OBSERVED[method][usize::from(secure)];
+                    if active == 0 && !observed.load(Relaxed) {
+                        continue;
                     }
+                    observed.store(true, Relaxed);
+                    let attributes = [
+                        KeyValue::new("http.request.method", *name),
+                        KeyValue::new("url.scheme", scheme(secure)),
+                    ];
+                    observer.observe(active, &attributes);
                 }
             }
         })
@@ -534,6 +544,7 @@ mod tests {
     use super::*;
     use crate::telemetry::testing::{self, capture, message, record_attribute, span_attribute};
     use actix_web::{App, HttpResponse, test, web};
+    use futures_util::FutureExt as _;
     use opentelemetry_sdk::trace::SpanData;
 
     async fn nested(request: HttpRequest, id: web::Path<u32>) -> HttpResponse {
@@ -796,11 +807,67 @@ mod tests {
             let mut call = std::pin::pin!(test::call_service(&app, request));
             assert!(futures_util::poll!(call.as_mut()).is_pending());
         }
+        let span = server_span(trace);
         assert_eq!(
-            span_attribute(&server_span(trace), "error.type").as_deref(),
+            span_attribute(&span, "error.type").as_deref(),
             Some("cancelled")
         );
+        assert_eq!(span.status, Status::Unset);
         assert_eq!(capture().records(trace).len(), 1);
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_recorded_as_the_handler_s_and_not_the_caller_s() {
+        capture();
+        let app = App::new().wrap(Instrument::new()).route(
+            "/panic",
+            web::get().to(|request: HttpRequest| async move {
+                assert!(request.path().is_empty(), "on purpose");
+                HttpResponse::Ok().finish()
+            }),
+        );
+        let app = test::init_service(app).await;
+        let trace = "3af7651916cd43dd8448eb211c80319c";
+        let request = test::TestRequest::get()
+            .uri("/panic")
+            .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+            .to_request();
+        let call = std::panic::AssertUnwindSafe(test::call_service(&app, request));
+        assert!(call.catch_unwind().await.is_err());
+        let span = server_span(trace);
+        assert_eq!(
+            span_attribute(&span, "error.type").as_deref(),
+            Some("panic")
+        );
+        assert_eq!(span.status, Status::error(""));
+        assert_eq!(capture().records(trace)[0].severity_text(), Some("WARN"));
+    }
+
+    #[actix_web::test]
+    async fn a_count_of_active_requests_goes_back_to_zero() {
+        capture();
+        let app = App::new().wrap(Instrument::new()).route(
+            "/slow",
+            web::patch().to(|| async {
+                std::future::pending::<()>().await;
+                HttpResponse::Ok().finish()
+            }),
+        );
+        let app = test::init_service(app).await;
+        let active = || {
+            let page = capture().openmetrics();
+            let labels = "{http_request_method=\"PATCH\",url_scheme=\"http\"} ";
+            let mut lines = page.lines().filter(|line| line.contains("active_requests"));
+            lines.find_map(|line| Some(line.split_once(labels)?.1.to_owned()))
+        };
+        assert_eq!(active(), None);
+        {
+            let request = test::TestRequest::patch().uri("/slow").to_request();
+            let mut call = std::pin::pin!(test::call_service(&app, request));
+            assert!(futures_util::poll!(call.as_mut()).is_pending());
+            assert_eq!(active().as_deref(), Some("1"));
+        }
+        assert_eq!(active().as_deref(), Some("0"));
     }
 
     #[actix_web::test]

@@ -245,6 +245,9 @@ fn text(result: opentelemetry_sdk::error::OTelSdkResult) -> Result<(), String> {
     result.map_err(|error| error.to_string())
 }
 
+/// `error.type` of what was given up before its end.
+const CANCELLED: &str = "cancelled";
+
 /// The methods the conventions know, and what stands for all others.
 const METHODS: [&str; 11] = [
     "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
