@@ -135,7 +135,7 @@ pub struct Queue {
     pub concurrency: usize,
 }
 
-/// URL templates; placeholders `{trace_id} {span_id} {service} {route} {request_id} {from_ms} {to_ms}`.
+/// URL templates; placeholders `{trace_id} {span_id} {service} {route} {request_id} {profile_id} {from_ms} {to_ms}`.
 /// Each is absent by default: then the console shows the id and no link. The service knows no viewer.
 #[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct Links {
@@ -145,8 +145,10 @@ pub struct Links {
     pub logs: Option<String>,
     /// `SIGNALBOX_LINK_METRICS_URL`
     pub metrics: Option<String>,
-    /// `SIGNALBOX_LINK_PROFILE_URL`
+    /// `SIGNALBOX_LINK_PROFILE_URL`: what the route burnt around that time.
     pub profile: Option<String>,
+    /// `SIGNALBOX_LINK_SPAN_PROFILE_URL`: in its place where the answer names samples of its own, which is `{profile_id}`.
+    pub span_profile: Option<String>,
 }
 
 /// The closed list of client ids.
@@ -292,6 +294,7 @@ impl Settings {
                 logs: read.link("SIGNALBOX_LINK_LOGS_URL")?,
                 metrics: read.link("SIGNALBOX_LINK_METRICS_URL")?,
                 profile: read.link("SIGNALBOX_LINK_PROFILE_URL")?,
+                span_profile: read.link("SIGNALBOX_LINK_SPAN_PROFILE_URL")?,
             },
             faro_url: read.url("SIGNALBOX_FARO_URL", &["http://", "https://"], None)?,
         })
@@ -396,12 +399,13 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 
     /// A link template: an absolute http(s) URL or a path, with known placeholders only.
     fn link(&self, name: &str) -> Result<Option<String>, SettingError> {
-        const PLACEHOLDERS: [&str; 7] = [
+        const PLACEHOLDERS: [&str; 8] = [
             "trace_id",
             "span_id",
             "service",
             "route",
             "request_id",
+            "profile_id",
             "from_ms",
             "to_ms",
         ];

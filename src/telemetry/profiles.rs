@@ -270,15 +270,15 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 /// OS thread: call it inside `web::block`, in the span's scope, and never around an `.await`. Marking costs 0.06 to some
 /// ms, so mark only what burns CPU. Does nothing more than run `work` when no CPU profiler runs.
 ///
-/// The span gets the attribute by which its profile is found only if it really has samples.
-pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> R {
+/// The span gets the attribute by which its profile is found only if it really has samples; then the id in it is returned too.
+pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> (R, Option<String>) {
     let Some(cpu) = locked(&CPU).clone() else {
-        return work();
+        return (work(), None);
     };
     let context = Context::current();
     let span = context.span();
     if !span.span_context().is_sampled() {
-        return work();
+        return (work(), None);
     }
     let id = span.span_context().span_id().to_string();
     let tags = [
@@ -291,11 +291,13 @@ pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> R {
     // Less than half a sample's time has hardly been sampled: not worth looking.
     let used = thread_cpu_time().saturating_sub(before);
     let worth = used >= Duration::from_secs(1) / (2 * SAMPLE_RATE.load(Relaxed));
-    if worth && cpu.drain(Some(&tags[0])).unwrap_or(false) {
-        span.set_attribute(KeyValue::new(PROFILE_ID_ATTRIBUTE, id));
-    }
+    let found = worth && cpu.drain(Some(&tags[0])).unwrap_or(false);
     drop(marked);
-    result
+    if !found {
+        return (result, None);
+    }
+    span.set_attribute(KeyValue::new(PROFILE_ID_ATTRIBUTE, id.clone()));
+    (result, Some(id))
 }
 
 /// Marks this thread's samples until dropped, also when the work panics.

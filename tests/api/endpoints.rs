@@ -178,7 +178,7 @@ fn link_templates_are_shown_as_they_were_set() {
     let links = app.get("/links").json();
     assert_eq!(
         links,
-        json!({"trace": template, "logs": null, "metrics": null, "profile": null})
+        json!({"trace": template, "logs": null, "metrics": null, "profile": null, "span_profile": null})
     );
 }
 

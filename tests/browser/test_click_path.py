@@ -149,6 +149,9 @@ def test_a_span_has_a_flame_graph_of_its_own_and_leads_back(demo, page, picture)
     trace_id = trace_id_of(card)
     span_id = eventually(lambda: profiled_span(demo, trace_id), 60)
 
+    # the console's own link leads there at once
+    assert query(card.locator('a[data-signal="profile"]').get_attribute("href"))["profile_id"] == span_id
+
     page.goto(f"{demo.viewer}/traces/{trace_id}")
     span = page.locator(f'[data-testid="span"][data-span-id="{span_id}"]')
     span.locator("summary").first.click()

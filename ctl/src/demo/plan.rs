@@ -95,7 +95,7 @@ impl Plan {
 }
 
 /// The viewer's pages, as templates that the service fills in and hands out.
-fn links(viewer: &str) -> [(&'static str, String); 4] {
+fn links(viewer: &str) -> [(&'static str, String); 5] {
     [
         (
             "SIGNALBOX_LINK_TRACE_URL",
@@ -116,6 +116,10 @@ fn links(viewer: &str) -> [(&'static str, String); 4] {
             format!(
                 "{viewer}/profiles?type=cpu&service={{service}}&from_ms={{from_ms}}&to_ms={{to_ms}}"
             ),
+        ),
+        (
+            "SIGNALBOX_LINK_SPAN_PROFILE_URL",
+            format!("{viewer}/profiles?type=cpu&service={{service}}&profile_id={{profile_id}}"),
         ),
     ]
 }

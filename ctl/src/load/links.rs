@@ -9,6 +9,8 @@ pub struct Templates {
     pub logs: Option<String>,
     pub metrics: Option<String>,
     pub profile: Option<String>,
+    /// In place of `profile` for an answer that names samples of its own.
+    pub span_profile: Option<String>,
 }
 
 /// Values of one request, by placeholder name.

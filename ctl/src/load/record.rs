@@ -54,10 +54,12 @@ pub struct Ids {
     pub trace_id: String,
     pub span_id: String,
     pub request_id: String,
+    /// Of the CPU samples of this very request, if it has any.
+    pub profile_id: Option<String>,
 }
 
 impl Ids {
-    /// `traceresponse: 00-<trace id>-<span id>-<flags>` (W3C Trace Context level 2) and `x-request-id`.
+    /// `traceresponse: 00-<trace id>-<span id>-<flags>` (W3C Trace Context level 2), `x-request-id` and `x-profile-id`.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let mut parts = text("traceresponse")?.split('-').skip(1);
@@ -66,6 +68,7 @@ impl Ids {
             trace_id: trace_id.to_owned(),
             span_id: span_id.to_owned(),
             request_id: text("x-request-id").unwrap_or_default().to_owned(),
+            profile_id: text("x-profile-id").map(str::to_owned),
         })
     }
 }
@@ -187,6 +190,7 @@ mod tests {
             trace_id: format!("{millis:032x}"),
             span_id: format!("{millis:016x}"),
             request_id: String::new(),
+            profile_id: None,
         };
         let ids = Some(ids);
         Sample {
@@ -263,12 +267,14 @@ mod tests {
                 .unwrap(),
         );
         headers.insert("x-request-id", "r-1".parse().unwrap());
+        headers.insert("x-profile-id", "00f067aa0ba902b7".parse().unwrap());
         let ids = Ids::from_headers(&headers).unwrap();
         assert_eq!(ids.trace_id, "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(
             (ids.span_id.as_str(), ids.request_id.as_str()),
             ("b7ad6b7169203331", "r-1")
         );
+        assert_eq!(ids.profile_id.as_deref(), Some("00f067aa0ba902b7"));
         headers.insert(
             "traceresponse",
             "00-short-b7ad6b7169203331-01".parse().unwrap(),

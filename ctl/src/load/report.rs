@@ -8,7 +8,7 @@ use super::mix::Endpoint;
 use super::record::{Line, Outcome, Record, Sample};
 use crate::duration::show;
 
-/// Around the request: wide enough for a metrics chart, narrow enough that its profile is mostly its own.
+/// Around the request: wide enough for a metrics chart, narrow enough that a profile of its route is mostly its own.
 const WINDOW: Duration = Duration::from_secs(60);
 /// `service.name` of whoever answers the load.
 const SERVICE: &str = "signalbox-api";
@@ -169,10 +169,14 @@ impl Report<'_> {
             ("logs", "what it said meanwhile", String::new()),
             (
                 "profile",
-                "where the CPU time of that minute went",
+                "which functions it spent its CPU time in",
                 String::new(),
             ),
-            ("metrics", "is it the rule or the exception?", String::new()),
+            (
+                "metrics",
+                "the first page again: was it the rule or the exception?",
+                String::new(),
+            ),
         ];
         let url = |name: &str| {
             links
@@ -210,6 +214,7 @@ fn links(
         ("trace_id", ids.trace_id.clone()),
         ("span_id", ids.span_id.clone()),
         ("request_id", ids.request_id.clone()),
+        ("profile_id", ids.profile_id.clone().unwrap_or_default()),
         ("service", SERVICE.to_owned()),
         ("route", endpoint.route().to_owned()),
         (
@@ -221,14 +226,18 @@ fn links(
             (sent_at + sample.took + WINDOW).as_millis().to_string(),
         ),
     ];
+    let own_profile = templates
+        .span_profile
+        .as_ref()
+        .filter(|_| ids.profile_id.is_some());
     [
-        ("trace", &templates.trace),
-        ("logs", &templates.logs),
-        ("profile", &templates.profile),
-        ("metrics", &templates.metrics),
+        ("trace", templates.trace.as_ref()),
+        ("logs", templates.logs.as_ref()),
+        ("profile", own_profile.or(templates.profile.as_ref())),
+        ("metrics", templates.metrics.as_ref()),
     ]
     .into_iter()
-    .filter_map(|(name, template)| Some((name, expand(template.as_deref()?, &values))))
+    .filter_map(|(name, template)| Some((name, expand(template?, &values))))
     .collect()
 }
 
@@ -242,6 +251,7 @@ mod tests {
             trace_id: trace_id.into(),
             span_id: "b7ad6b7169203331".into(),
             request_id: "r-1".into(),
+            profile_id: None,
         };
         let took = Duration::from_millis(40);
         let sent_at = UNIX_EPOCH + Duration::from_secs(100);
@@ -329,13 +339,18 @@ mod tests {
             took: Duration::from_secs(3),
             ..sample(0, 200, "aa")
         });
-        record.add(sample(1, 200, "bb"));
+        let mut burnt = sample(1, 200, "bb");
+        if let Outcome::Answer { ids: Some(ids), .. } = &mut burnt.outcome {
+            ids.profile_id = Some("cc".into());
+        }
+        record.add(burnt);
         let page = |name: &str| Some(format!("http://v/{name}/{{trace_id}}"));
         let templates = Templates {
             trace: page("trace"),
             logs: page("logs"),
             metrics: page("metrics"),
             profile: page("profile"),
+            span_profile: Some("http://v/profile/{profile_id}".into()),
         };
         let report = Report {
             endpoints: vec![&ping, &cpu],
@@ -360,7 +375,7 @@ mod tests {
                 "metrics/bb",
                 "trace/bb",
                 "logs/bb",
-                "profile/bb",
+                "profile/cc",
                 "metrics/bb"
             ]
         );

@@ -20,6 +20,14 @@ function link(name, href) {
   return anchor;
 }
 
+/** Where each signal of that request is: its own samples, if it has some, in place of its route's. */
+function linksOf({ span_profile, ...templates }, facts) {
+  if (span_profile && facts.profile_id) templates.profile = span_profile;
+  return Object.entries(templates)
+    .filter(([, template]) => template)
+    .map(([name, template]) => link(name, expand(template, facts)));
+}
+
 /** A copy of the template, with the parts that change. */
 function entry(url) {
   const article = document.getElementById("answer").content.firstElementChild.cloneNode(true);
@@ -45,6 +53,7 @@ async function send(url) {
     service: "signalbox-api",
     route: url.pathname,
     request_id: answer.headers.get("x-request-id") ?? "",
+    profile_id: answer.headers.get("x-profile-id") ?? "",
     from_ms: sent - MINUTE,
     to_ms: Date.now() + MINUTE,
   };
@@ -54,9 +63,7 @@ async function send(url) {
   part("code").textContent = traceId || "not traced";
   part("button").addEventListener("click", () => navigator.clipboard?.writeText(traceId));
   part("pre").textContent = body;
-  part(".links").replaceChildren(...Object.entries(await templates)
-    .filter(([, template]) => template)
-    .map(([name, template]) => link(name, expand(template, facts))));
+  part(".links").replaceChildren(...linksOf(await templates, facts));
 }
 
 for (const form of document.querySelectorAll(".offer")) {

@@ -1,14 +1,15 @@
 //! Lesson: where the CPU goes. `GET /demo/cpu` burns it in named, nested functions off the threads that serve requests.
 //!
 //! Where to look: the CPU flame graph shows `burn_cpu` → `count_primes`, `multiply_matrices`, `mine_block` → `mix_words`;
-//! the span `burn cpu` has a profile of its own.
+//! the span `burn cpu` has a profile of its own, whose id is the answer's `x-profile-id`.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web;
-use actix_web::web::{Data, Json, Query};
+use actix_web::web::{Data, Query};
+use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
@@ -16,6 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
 use crate::telemetry::profiles;
+
+/// Header of an answer whose work has a profile of its own.
+const PROFILE_ID: &str = "x-profile-id";
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -53,16 +57,22 @@ pub struct Burnt {
 
 /// Real CPU work in named functions.
 #[utoipa::path(get, path = "/demo/cpu", tag = "demo", params(Params),
-    responses((status = 200, description = "Burnt", body = Burnt)))]
-pub async fn cpu(params: Query<Params>, slots: Data<Slots>) -> Result<Json<Burnt>, Error> {
-    Ok(Json(burn(&params, &slots, "/demo/cpu").await?))
+    responses((status = 200, description = "Burnt", body = Burnt,
+        headers(("x-profile-id" = String, description = "Id of the CPU samples of this very work; absent if it was too short for one")))))]
+pub async fn cpu(params: Query<Params>, slots: Data<Slots>) -> Result<impl Responder, Error> {
+    let (burnt, profile_id) = burn(&params, &slots, "/demo/cpu").await?;
+    let mut answer = HttpResponse::Ok();
+    if let Some(profile_id) = profile_id {
+        answer.insert_header((PROFILE_ID, profile_id));
+    }
+    Ok(answer.json(burnt))
 }
 
 /// CPU work whose result fails its check.
 #[utoipa::path(get, path = "/demo/cpu-error", tag = "demo", params(Params),
     responses((status = 500, description = "The result failed its check", body = crate::error::Problem, content_type = "application/problem+json")))]
-pub async fn cpu_error(params: Query<Params>, slots: Data<Slots>) -> Result<Json<Burnt>, Error> {
-    let burnt = burn(&params, &slots, "/demo/cpu-error").await?;
+pub async fn cpu_error(params: Query<Params>, slots: Data<Slots>) -> Result<impl Responder, Error> {
+    let (burnt, _) = burn(&params, &slots, "/demo/cpu-error").await?;
     let cause = u8::try_from(burnt.primes).map_err(|error| {
         Error::new(
             Kind::Internal,
@@ -70,10 +80,15 @@ pub async fn cpu_error(params: Query<Params>, slots: Data<Slots>) -> Result<Json
         )
         .because(error)
     });
-    cause.map(|_| Json(burnt))
+    cause.map(|_| HttpResponse::Ok().json(burnt))
 }
 
-async fn burn(params: &Params, slots: &Slots, route: &'static str) -> Result<Burnt, Error> {
+/// The work's result, and the id of its samples if it has any.
+async fn burn(
+    params: &Params,
+    slots: &Slots,
+    route: &'static str,
+) -> Result<(Burnt, Option<String>), Error> {
     let ms = bounded("ms", params.ms.as_deref(), 200, 1..=5000)?;
     let slot = slots.0.clone().acquire_owned().await;
     let slot = slot.map_err(|error| Error::new(Kind::Internal, "no slot").because(error))?;

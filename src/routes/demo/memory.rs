@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::error::{Error, Kind};
 use crate::instruments;
 use crate::limits::{bounded, memory_exhausted};
+use crate::telemetry::profiles;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -95,7 +96,7 @@ pub struct Held {
 #[utoipa::path(get, path = "/demo/memory", tag = "demo", params(Params),
     responses((status = 200, description = "Held and given back", body = Held)))]
 pub async fn memory(params: Query<Params>, budget: Data<Budget>) -> Result<Json<Held>, Error> {
-    Ok(Json(hold(&params, &budget).await?))
+    Ok(Json(hold(&params, &budget, "/demo/memory").await?))
 }
 
 /// An allocation that cannot be had, after one that could.
@@ -105,14 +106,14 @@ pub async fn memory_error(
     params: Query<Params>,
     budget: Data<Budget>,
 ) -> Result<Json<Held>, Error> {
-    let held = hold(&params, &budget).await?;
+    let held = hold(&params, &budget, "/demo/memory-error").await?;
     // More than any address space holds: refused by arithmetic, nothing is allocated.
     let refused = Vec::<u64>::new().try_reserve_exact(usize::MAX / 2);
     refused.map_err(|error| Error::new(Kind::Internal, "the allocation failed").because(error))?;
     Ok(Json(held))
 }
 
-async fn hold(params: &Params, budget: &Budget) -> Result<Held, Error> {
+async fn hold(params: &Params, budget: &Budget, route: &'static str) -> Result<Held, Error> {
     let mb = bounded("mb", params.mb.as_deref(), 16, 1..=128)?;
     let hold_ms = bounded("hold_ms", params.hold_ms.as_deref(), 100, 0..=5000)?;
     let share = budget.take(u64::from(mb) * MEBIBYTE)?;
@@ -121,9 +122,9 @@ async fn hold(params: &Params, budget: &Budget) -> Result<Held, Error> {
         let current = tracing::Span::current();
         // Touching the pages takes time: not on a thread that serves requests. The share goes along, so that a request
         // that is given up meanwhile does not give it back before the memory.
-        let (share, book) = web::block(move || {
-            let book = current.in_scope(|| allocate_order_book(mb));
-            (share, book)
+        let (share, (book, _)) = web::block(move || {
+            let allocate = || profiles::span_scope(route, || allocate_order_book(mb));
+            (share, current.in_scope(allocate))
         })
         .await?;
         tracing::info!("holding {mb} MiB for {hold_ms} ms");

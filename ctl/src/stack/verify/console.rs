@@ -17,7 +17,7 @@ use crate::load::links::{Templates, expand};
 /// As the load generator looks around a request.
 const AROUND: Duration = Duration::from_secs(60);
 
-/// One row for the four links.
+/// One row for all of them.
 pub async fn prove(
     client: &Client,
     api: &str,
@@ -43,7 +43,8 @@ async fn all(
         ("trace", templates.trace, "/demo/work"),
         ("logs", templates.logs, "/demo/work"),
         ("metrics", templates.metrics, "/demo/work"),
-        ("profile", templates.profile, "/demo/cpu"),
+        ("profile of the route", templates.profile, "/demo/cpu"),
+        ("profile", templates.span_profile, "/demo/cpu"),
     ];
     let mut seen = Vec::new();
     for (signal, template, route) in links {
@@ -79,10 +80,14 @@ async fn follow(
         .iter()
         .find(|span| span.name == format!("GET {route}"));
     let root = root.ok_or("the request's own span is not there")?;
+    // Without an id the page would show everybody's samples.
+    let profile_id = marked.profile_id.clone();
+    let profile_id = profile_id.ok_or("the answer of /demo/cpu names no samples (x-profile-id)")?;
     let values = [
         ("trace_id", marked.trace_id.clone()),
         ("span_id", root.id.clone()),
         ("request_id", marked.request_id.clone()),
+        ("profile_id", profile_id),
         ("service", "signalbox-api".to_owned()),
         ("route", route.to_owned()),
         ("from_ms", millis(marked.time - AROUND)),

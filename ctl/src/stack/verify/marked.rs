@@ -17,6 +17,8 @@ pub struct Marked {
     /// The span that the requests say called them, which no store ever sees.
     pub caller: String,
     pub request_id: String,
+    /// Of the CPU samples of `/demo/cpu`, as its answer named them; absent if it did not.
+    pub profile_id: Option<String>,
     /// Status asked of `/api`: 230 to 299, which no load sends.
     pub status: u32,
     /// Requests counted with that status before.
@@ -31,19 +33,21 @@ impl Marked {
         let run = random_id();
         let status = 230 + u32::from_str_radix(&run[..4], 16).unwrap_or_default() % 70;
         let counted_before = store.counted(status).await.unwrap_or_default();
-        let marked = Self {
+        let mut marked = Self {
             trace_id: random_id() + &run,
             caller: random_id(),
             request_id: format!("verify-{run}"),
+            profile_id: None,
             status,
             counted_before,
             time: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
         };
-        for path in ["/demo/work", "/demo/cpu?ms=500"] {
-            marked.get(client, &format!("{api}{path}"), 200).await?;
-        }
+        let work = format!("{api}/demo/work");
+        marked.get(client, &work, 200).await?;
+        let cpu = format!("{api}/demo/cpu?ms=500");
+        marked.profile_id = marked.get(client, &cpu, 200).await?;
         for _ in 0..COUNTED as u32 {
             let url = format!("{api}/api?sc={status}&delay_ms=0");
             marked.get(client, &url, status).await?;
@@ -63,7 +67,13 @@ impl Marked {
         }
     }
 
-    async fn get(&self, client: &Client, url: &str, expected: u32) -> Result<(), String> {
+    /// The answer's profile id, if it has one.
+    async fn get(
+        &self,
+        client: &Client,
+        url: &str,
+        expected: u32,
+    ) -> Result<Option<String>, String> {
         let answer = client
             .get(url)
             .header(
@@ -99,6 +109,6 @@ impl Marked {
         if header("x-request-id") != self.request_id {
             return Err(format!("{url} did not keep the request id"));
         }
-        Ok(())
+        Ok(Some(header("x-profile-id").to_owned()).filter(|id| !id.is_empty()))
     }
 }
