@@ -65,6 +65,16 @@ logs: ## Follow the logs of all
 logs-%: ## Follow the logs of one service
 	@$(COMPOSE) logs --follow --tail 100 $*
 
+# The systems' own too, which a plain `docker compose` does not know.
+stop-%: ## Stop one service, as an outage
+	@$(COMPOSE) stop $*
+
+start-%: ## Start it again
+	@$(COMPOSE) start $*
+
+restart-%: ## Both at once
+	@$(COMPOSE) restart $*
+
 alloy-reload: ## Let Alloy read its configuration again; prints why, if it does not
 	@$(COMPOSE) exec -T alloy bash -c 'exec 3<>/dev/tcp/127.0.0.1/12345; printf "POST /-/reload HTTP/1.0\r\n\r\n" >&3; \
 	  read -r status <&3; tail -n 1 <&3; [[ $$status == *" 200 "* ]]'
