@@ -32,13 +32,13 @@ fn main() -> ExitCode {
 
 fn run(role: Role) -> Result<(), Box<dyn Error>> {
     let settings = Settings::from_env(role)?;
-    let guard = telemetry::init(&Settings::telemetry(role)?)?;
-    let flush_timeout = settings.flush_timeout;
-
     // Never dropped: that would wait for blocking tasks, such as a name's lookup, however long they take.
     let runtime: &'static Runtime = Box::leak(Box::new(
         Builder::new_current_thread().enable_all().build()?,
     ));
+    let guard = telemetry::init(&Settings::telemetry(role)?)?;
+    let flush_timeout = settings.flush_timeout;
+
     let served = System::with_tokio_rt(|| runtime).block_on(async {
         let stop = signals::first()?;
         let listener = server::listen(&settings)?;
