@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::telemetry::actix::{RequestId, annotate};
+pub use crate::telemetry::causes;
 use crate::telemetry::context;
 
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
@@ -210,21 +211,6 @@ impl StdError for Error {
             .as_ref()
             .map(|cause| cause as &(dyn StdError + 'static))
     }
-}
-
-/// An error and its causes as one text. Some libraries repeat the next cause in their own message, some do not: what has
-/// been said is not said again.
-pub fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// What was behind an error, in words.

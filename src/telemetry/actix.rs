@@ -27,7 +27,7 @@ use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
 use super::context::RequestIdValue;
 use super::exemplars::{AttributeSet, Histogram};
-use super::{CANCELLED, METHODS, context, logs, method_index, runtime, traces};
+use super::{CANCELLED, METHODS, context, locked, logs, method_index, runtime, traces};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// <https://w3c.github.io/trace-context/#traceresponse-header>
@@ -478,9 +478,7 @@ fn span_method(method: usize) -> &'static str {
 /// `text` for as long as the program runs. Only for sets that do not grow: routes, methods, statuses.
 fn interned(text: &str) -> &'static str {
     static KNOWN: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let mut known = KNOWN
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut known = locked(&KNOWN);
     let known = known.get_or_insert_default();
     match known.get(text) {
         Some(text) => text,
@@ -927,7 +925,7 @@ mod tests {
         );
 
         let gone = client
-            .get(format!("http://127.0.0.1:{port}/items/1"))
+            .get(format!("http://u:p@127.0.0.1:{port}/items/1?key=secret"))
             .build()
             .unwrap();
         let span = context::new_trace(|| tracing::info_span!("caller"));
@@ -943,7 +941,46 @@ mod tests {
             span_attribute(call, "error.type").as_deref(),
             Some("connection_error")
         );
-        assert!(matches!(call.status, Status::Error { .. }));
+        let Status::Error { description } = &call.status else {
+            panic!("an error, not {:?}", call.status)
+        };
+        assert!(description.starts_with("error sending request: "));
+        assert!(description.contains("refused"), "its cause: {description}");
+    }
+
+    #[actix_web::test]
+    async fn an_outbound_call_that_nobody_waits_for_is_recorded_as_cancelled() {
+        capture();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let client = reqwest::Client::new();
+        let request = client
+            .get(format!("http://127.0.0.1:{port}/items/1"))
+            .build()
+            .unwrap();
+        let span = context::new_trace(|| tracing::info_span!("caller"));
+        let trace = span.in_scope(|| context::current().unwrap().trace_id);
+        {
+            let call = crate::telemetry::client::send(&client, request, "/items/{id}");
+            let mut call = std::pin::pin!(tracing::Instrument::instrument(call, span));
+            assert!(futures_util::poll!(call.as_mut()).is_pending());
+        }
+        let spans = capture().spans(&trace);
+        let call = spans
+            .iter()
+            .find(|span| span.span_kind == SpanKind::Client)
+            .unwrap();
+        assert_eq!(
+            span_attribute(call, "error.type").as_deref(),
+            Some("cancelled")
+        );
+        let page = capture().openmetrics();
+        let count = page.lines().find(|line| {
+            line.starts_with("http_client_request_duration_seconds_count{")
+                && line.contains("error_type=\"cancelled\"")
+                && line.contains(&format!("server_port=\"{port}\""))
+        });
+        assert!(count.unwrap().ends_with("} 1"), "{count:?}");
     }
 
     #[actix_web::test]

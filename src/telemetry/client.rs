@@ -11,10 +11,13 @@ use reqwest::{Client, Request, Response};
 use tracing::Instrument;
 
 use super::exemplars::Histogram;
-use super::{context, method, traces};
+use super::{CANCELLED, causes, context, method, traces};
 
 /// Sends `request` with a CLIENT span and the current trace context. `route_template` names the target with its
 /// variable parts left open (`/quotes/{id}`), so that span names and metric attributes stay few.
+///
+/// # Errors
+/// Those of `client.execute`, without the URL in their text.
 pub async fn send(
     client: &Client,
     mut request: Request,
@@ -41,27 +44,62 @@ pub async fn send(
         propagator.inject_context(&context, &mut Headers(request.headers_mut()));
     }
     let span = traces::adopt(context.clone(), || tracing::info_span!("http.client"));
-    let exchange = async {
-        let result = client.execute(request).await;
-        let outcome = outcome(&result);
-        let own = context.span();
-        own.set_attributes(outcome.iter().cloned());
+    let mut call = Call {
+        started,
+        attributes,
+        context,
+        finished: false,
+    };
+    let exchange = async move {
+        // The URL may hold credentials.
+        let result = client
+            .execute(request)
+            .await
+            .map_err(reqwest::Error::without_url);
+        call.finish(&result);
+        result
+    };
+    exchange.instrument(span).await
+}
+
+/// A call between its start and its end. Dropped before its end, it was cancelled: nobody waits for the answer any more.
+struct Call {
+    started: Instant,
+    attributes: Vec<KeyValue>,
+    context: Context,
+    finished: bool,
+}
+
+impl Call {
+    fn finish(&mut self, result: &Result<Response, reqwest::Error>) {
+        self.finished = true;
+        let outcome = outcome(result);
         if let Some(error) = outcome
             .iter()
             .find(|attribute| attribute.key.as_str() == "error.type")
         {
-            let description = result.as_ref().err().map(ToString::to_string);
-            own.set_status(Status::error(
-                description.unwrap_or_else(|| error.value.to_string()),
-            ));
+            let description = match result {
+                Ok(_) => error.value.to_string(),
+                Err(error) => causes(error),
+            };
+            self.context.span().set_status(Status::error(description));
         }
-        duration().record(
-            started.elapsed().as_secs_f64(),
-            &[attributes, outcome].concat(),
-        );
-        result
-    };
-    exchange.instrument(span).await
+        self.record(outcome);
+    }
+
+    fn record(&self, outcome: Vec<KeyValue>) {
+        self.context.span().set_attributes(outcome.iter().cloned());
+        let attributes = [self.attributes.as_slice(), &outcome].concat();
+        duration().record(self.started.elapsed().as_secs_f64(), &attributes);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.record(vec![KeyValue::new("error.type", CANCELLED)]);
+        }
+    }
 }
 
 /// What span and metric have in common.

@@ -7,7 +7,7 @@ use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use super::traces;
+use super::{causes, traces};
 
 /// The propagators of `OTEL_PROPAGATORS`, set by `init`. Without them nothing is read or written.
 static PROPAGATOR: std::sync::OnceLock<TextMapCompositePropagator> = std::sync::OnceLock::new();
@@ -114,12 +114,7 @@ pub fn record_exception<E: Error>(error: &E) {
         if !span.is_recording() {
             return;
         }
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
+        let message = causes(error);
         span.set_status(Status::error(message.clone()));
         span.add_event(
             "exception",

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::TraceContextExt;
-use opentelemetry::{Array, Context, KeyValue, SpanId, TraceId, Value};
+use opentelemetry::{Context, KeyValue, SpanId, TraceId, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar as ProtoExemplar, exemplar, metric::Data};
 
+use super::locked;
 use super::metrics::boundaries;
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.
@@ -80,12 +81,6 @@ impl BuildHasher for Identity {
     fn build_hasher(&self) -> Self {
         Self::default()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Store {
@@ -259,8 +254,7 @@ fn hash(attributes: &[KeyValue]) -> u64 {
             Value::I64(value) => value.hash(&mut hasher),
             Value::Bool(value) => value.hash(&mut hasher),
             Value::F64(value) => value.to_bits().hash(&mut hasher),
-            Value::Array(Array::String(values)) => values.len().hash(&mut hasher),
-            _ => {}
+            _ => {} // no attribute of a metric is a list
         }
     }
     hasher.finish()

@@ -19,10 +19,10 @@ use opentelemetry_proto::tonic::collector::{
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
-use super::Error;
 use super::exemplars::Store;
 use super::health::{Cause, Signal};
 use super::settings::Otlp;
+use super::{Error, causes};
 
 /// Reads how many items an accepted request lost, and why.
 type PartialSuccess = fn(&[u8]) -> Option<(i64, String)>;
@@ -169,7 +169,7 @@ pub(super) fn cause(error: &reqwest::Error) -> (Cause, String) {
     } else {
         Cause::Connection
     };
-    (cause, with_sources(error))
+    (cause, causes(error))
 }
 
 /// What an answer's status means when it is no success.
@@ -180,16 +180,6 @@ pub(super) fn refusal(status: u16) -> Option<(Cause, String)> {
         _ => Cause::Refused,
     };
     Some((cause, format!("status {status}")))
-}
-
-fn with_sources(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }
 
 /// Builds the client on a thread of its own: a blocking client must not be built inside an async runtime.

@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMe
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
-use super::logs;
+use super::{locked, logs};
 
 /// Why an export failed: the closed set of `error.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,10 +125,7 @@ impl Signal {
 
     /// Notes how an attempt ended; `None` for success.
     pub(super) fn attempt(&self, failure: Option<(Cause, String)>) {
-        *self
-            .last
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = failure;
+        *locked(&self.last) = failure;
     }
 
     /// Notes that of an accepted request `count` items were not accepted.
@@ -139,18 +136,29 @@ impl Signal {
 
     /// Counts a finished export of `count` items and logs its failure, if any, at most once per 30 s and cause.
     pub(super) fn settle(&self, signal: &'static str, count: u64, success: bool) {
-        let failure = self
-            .last
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .take();
+        let failure = locked(&self.last).take();
         let rejected = self.rejected.swap(0, Relaxed).min(count);
         let lost = if success { rejected } else { count };
+        let gave_up = || (Cause::Other, "the exporter gave up".to_owned());
+        let failed = lost > 0 || !success;
+        self.count(
+            signal,
+            count,
+            lost,
+            failed.then(|| failure.unwrap_or_else(gave_up)),
+        );
+    }
+
+    /// As [`Signal::settle`] for one item whose failure is known, because several are exported side by side.
+    pub(super) fn settle_one(&self, signal: &'static str, failure: Option<(Cause, String)>) {
+        self.count(signal, 1, u64::from(failure.is_some()), failure);
+    }
+
+    fn count(&self, signal: &'static str, count: u64, lost: u64, failure: Option<(Cause, String)>) {
         self.exported.fetch_add(count - lost, Relaxed);
-        if lost == 0 && success {
+        let Some((cause, message)) = failure else {
             return;
-        }
-        let (cause, message) = failure.unwrap_or((Cause::Other, "the exporter gave up".to_owned()));
+        };
         self.failed[cause as usize].fetch_add(lost, Relaxed);
         if may_log(signal, cause) {
             logs::not_exported(signal, lost, CAUSES[cause as usize].1, &message);
@@ -162,10 +170,7 @@ impl Signal {
 fn may_log(signal: &'static str, cause: Cause) -> bool {
     const PAUSE: Duration = Duration::from_secs(30);
     static LOGGED: OnceLock<Mutex<HashMap<(&'static str, usize), Instant>>> = OnceLock::new();
-    let mut logged = LOGGED
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut logged = locked(LOGGED.get_or_init(Mutex::default));
     let now = Instant::now();
     match logged.get(&(signal, cause as usize)) {
         Some(at) if now.duration_since(*at) < PAUSE => false,
@@ -453,4 +458,20 @@ fn exported(
             }
         })
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_cause_is_counted_whatever_another_export_has_noted() {
+        let signal = Signal::default();
+        signal.attempt(Some((Cause::Timeout, "another's".to_owned())));
+        signal.settle_one("profiles", Some((Cause::Refused, "own".to_owned())));
+        signal.settle_one("profiles", None);
+        let failed = signal.failed.each_ref().map(|count| count.load(Relaxed));
+        assert_eq!(failed, [0, 0, 1, 0, 0, 0]);
+        assert_eq!((signal.exported.load(Relaxed), signal.lost()), (1, 1));
+    }
 }

@@ -17,7 +17,7 @@ mod settings;
 pub mod testing;
 mod traces;
 
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry::global;
@@ -243,6 +243,26 @@ impl Guard {
 
 fn text(result: opentelemetry_sdk::error::OTelSdkResult) -> Result<(), String> {
     result.map_err(|error| error.to_string())
+}
+
+/// A poisoned lock is as good as any here: nothing that is locked is ever half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error and its causes as one text. Some libraries repeat the next cause in their own message, some do not: what has
+/// been said is not said again.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// `error.type` of what was given up before its end.

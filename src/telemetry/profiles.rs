@@ -9,7 +9,7 @@ use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,10 +27,10 @@ use pyroscope::encode::r#gen::push::{PushRequest, RawProfileSeries, RawSample};
 use pyroscope::encode::r#gen::types::LabelPair;
 use pyroscope::encode::pprof;
 
-use super::Error;
 use super::export;
 use super::health::{Cause, Health, Signal};
 use super::settings::{Otlp, Profiles};
+use super::{Error, locked};
 
 /// Read by jemalloc before `main`, when it is the program's allocator: sample one allocation in 512 KiB on average.
 /// Has an effect only with `unprefixed_malloc_on_supported_platforms`, and so not on macOS.
@@ -50,22 +50,19 @@ const ROUTE: &str = "route";
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
+    /// This kind is switched off, or not to be had on this system.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// There is one profiler, and it takes one profile on demand at a time.
     #[error("another profile is being taken")]
     Busy,
+    /// The profiler could not, and says why.
     #[error("{0}")]
     Failed(String),
 }
 
 fn failed(error: impl std::fmt::Display) -> ProfileError {
     ProfileError::Failed(error.to_string())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The CPU profiler, of which a process has one at most.
@@ -80,6 +77,15 @@ struct Samples {
     pending: Vec<Report>,
     /// Those that somebody waits for on demand.
     tap: Option<Vec<Report>>,
+}
+
+impl Samples {
+    /// Whether any that is not yet pushed bears `tag`. From the newest, where it most likely is.
+    fn bear(&self, tag: &Tag) -> bool {
+        let reports = self.pending.iter().rev();
+        let mut stacks = reports.flat_map(|report| report.data.keys());
+        stacks.any(|stack| stack.metadata.tags.contains(tag))
+    }
 }
 
 /// The running profiler, if one runs.
@@ -99,20 +105,19 @@ impl Cpu {
         }))
     }
 
-    /// Moves what the profiler has collected to where it is waited for. Returns whether any of it bears `tag`.
+    /// Moves what the profiler has collected to where it is waited for. Returns whether anything not yet pushed bears
+    /// `tag`: another drain may have come before this one.
     fn drain(&self, tag: Option<&Tag>) -> Result<bool, ProfileError> {
         let mut samples = locked(&self.samples);
         let batch = report(&self.backend)?;
         let ReportData::Reports(reports) = batch.data else {
             return Err(failed("the CPU profiler returned no reports"));
         };
-        let mut stacks = reports.iter().flat_map(|report| report.data.keys());
-        let found = tag.is_some_and(|tag| stacks.any(|stack| stack.metadata.tags.contains(tag)));
         if let Some(tap) = &mut samples.tap {
             tap.extend(reports.iter().cloned());
         }
         samples.pending.extend(reports);
-        Ok(found)
+        Ok(tag.is_some_and(|tag| samples.bear(tag)))
     }
 
     fn take(&self) -> Result<Vec<Report>, ProfileError> {
@@ -473,8 +478,7 @@ fn agent(
     let (stop, stopped) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         // The first tick starts the profiler; its profile is empty and not pushed.
-        let mut result = guarded(|| tick(Duration::ZERO).map(drop));
-        if let Err(error) = &result {
+        if let Err(error) = guarded(|| tick(Duration::ZERO)) {
             tracing::warn!(target: "telemetry", "{name}: {error}");
         }
         let mut since = std::time::Instant::now();
@@ -482,9 +486,12 @@ fn agent(
             let last = stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout);
             let elapsed = since.elapsed();
             since = std::time::Instant::now();
-            result = guarded(|| tick(elapsed)).and_then(|profile| pusher.push(kind, profile));
+            let taken = guarded(|| tick(elapsed)).map_err(|message| (Cause::Other, message));
+            let result = taken.and_then(|profile| pusher.send(kind, profile));
+            let failure = result.as_ref().err().cloned();
+            pusher.signal.settle_one("profiles", failure);
             if last {
-                return result;
+                return result.map_err(|(_, message)| message);
             }
         }
     });
@@ -509,14 +516,6 @@ struct Pusher {
 }
 
 impl Pusher {
-    fn push(&self, kind: &str, raw_profile: Vec<u8>) -> Result<(), String> {
-        let result = self.send(kind, raw_profile);
-        let failure = result.as_ref().err().cloned();
-        self.signal.attempt(failure);
-        self.signal.settle("profiles", 1, result.is_ok());
-        result.map_err(|(_, message)| message)
-    }
-
     fn send(&self, kind: &str, raw_profile: Vec<u8>) -> Result<(), (Cause, String)> {
         let name = LabelPair {
             name: "__name__".to_owned(),
@@ -564,6 +563,38 @@ mod tests {
         let mut lines = folded(&[Report::new(data)]);
         lines.sort();
         assert_eq!(lines, ["main 1", "main;inner 2"]);
+    }
+
+    #[test]
+    fn a_tag_is_found_in_all_that_waits() {
+        let tag = |value: &str| Tag::new(PROFILE_ID.to_owned(), value.to_owned());
+        let mut stack = StackTrace::default();
+        stack.metadata.tags.insert(tag("a"));
+        let mut samples = Samples::default();
+        samples
+            .pending
+            .push(Report::new(HashMap::from([(stack, 1)])));
+        samples.pending.push(Report::new(HashMap::new()));
+        assert!(samples.bear(&tag("a")));
+        assert!(!samples.bear(&tag("b")));
+    }
+
+    #[test]
+    fn a_profile_that_cannot_be_taken_is_lost_and_counted() {
+        let signal = Arc::new(Signal::default());
+        let pusher = Pusher {
+            client: export::client(&Otlp::default()).unwrap(),
+            url: String::new(),
+            labels: Vec::new(),
+            signal: Arc::clone(&signal),
+        };
+        let never = Duration::from_secs(3600);
+        let agent = agent("test", "none", never, pusher, |_| {
+            Err(failed("no profiler"))
+        });
+        let (_, shutdown) = Agents(vec![agent]).into_shutdowns().remove(0);
+        assert_eq!(shutdown(), Err("no profiler".to_owned()));
+        assert_eq!(signal.lost(), 1);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use opentelemetry::metrics::Meter;
 use tikv_jemalloc_ctl::{epoch, stats};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
+use super::locked;
+
 /// Declares all of them. `prefix` starts the names that OpenTelemetry has none for.
 pub(super) fn observe(meter: &Meter, prefix: &str) {
     process(meter);
@@ -167,17 +169,12 @@ pub(super) fn register_current() {
     }
     if let Ok(handle) = Handle::try_current() {
         REGISTERED.set(true);
-        RUNTIMES
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .push(handle.metrics());
+        locked(&RUNTIMES).push(handle.metrics());
     }
 }
 
 fn over_runtimes<T: std::iter::Sum>(read: impl Fn(&RuntimeMetrics) -> T) -> T {
-    let runtimes = RUNTIMES
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let runtimes = locked(&RUNTIMES);
     runtimes.iter().map(read).sum()
 }
 

@@ -10,7 +10,7 @@ use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLogRecord};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use super::settings::{Identity, Settings};
-use super::{Guard, start};
+use super::{Guard, locked, start};
 
 /// An identity for tests.
 pub const IDENTITY: Identity = Identity {
@@ -67,10 +67,7 @@ impl Capture {
     /// The finished spans of a trace (32 hex digits), in the order of their ends.
     pub fn spans(&self, trace_id: &str) -> Vec<SpanData> {
         self.guard.flush();
-        let spans = self
-            .spans
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let spans = locked(&self.spans);
         let of_trace = |span: &&SpanData| span.span_context.trace_id().to_string() == trace_id;
         spans.iter().filter(of_trace).cloned().collect()
     }
@@ -78,10 +75,7 @@ impl Capture {
     /// The log records of a trace (32 hex digits).
     pub fn records(&self, trace_id: &str) -> Vec<SdkLogRecord> {
         self.guard.flush();
-        let records = self
-            .records
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let records = locked(&self.records);
         let of_trace = |record: &&SdkLogRecord| {
             record
                 .trace_context()
@@ -147,10 +141,7 @@ pub(super) struct Spans(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Spans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .extend(batch);
+        locked(&self.0).extend(batch);
         Ok(())
     }
 }
@@ -161,10 +152,7 @@ pub(super) struct Records(Arc<Mutex<Vec<SdkLogRecord>>>);
 impl LogExporter for Records {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
         let records = batch.iter().map(|(record, _)| record.clone());
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .extend(records);
+        locked(&self.0).extend(records);
         Ok(())
     }
 }
