@@ -686,6 +686,29 @@ fn a_worker_that_is_away_is_seen_in_the_trace_and_degrades_the_answer() {
 }
 
 #[test]
+fn a_statement_that_the_deadline_cuts_off_is_recorded_as_cancelled() {
+    // Arrange
+    let app = App::with(&[("SIGNALBOX_REQUEST_TIMEOUT_MS", "300")]);
+    // Act
+    let answer = app.get("/ping?fault=slow_query_ms%3D3000");
+    // Assert
+    assert_eq!(answer.status, 504);
+    let spans = app.lens.trace(&answer.trace_id(), |spans| spans.len() >= 2);
+    let statement = spans
+        .iter()
+        .find(|span| span.kind == CLIENT)
+        .expect("a statement");
+    assert_eq!(statement.attributes["error.type"], "cancelled");
+    eventually("the metric counts it", || {
+        let points = app
+            .lens
+            .metric("signalbox-api", "db.client.operation.duration");
+        let cancelled = [("error.type", "cancelled"), ("db.operation.name", "SELECT")];
+        (total(&points, &cancelled) == 1.0).then_some(())
+    });
+}
+
+#[test]
 fn each_signal_can_be_off_alone() {
     let cases = [
         ("OTEL_TRACES_EXPORTER", "/api/traces", "resourceSpans"),

@@ -20,8 +20,8 @@ use sqlx::{
     ConnectOptions, Connection, FromRow, MySql, MySqlPool, PgPool, Pool, Postgres, Sqlite,
     SqlitePool,
 };
-use tracing::Instrument;
 use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use utoipa::ToSchema;
 
 use crate::error::{Error, Kind, causes};
@@ -315,7 +315,19 @@ impl Database {
             db.response.status_code = Empty,
             error.type = Empty,
         );
-        let start = Instant::now();
+        let mut call = Call {
+            operation: DatabaseOperation {
+                system: inner.system,
+                namespace: &inner.namespace,
+                operation: statement.operation,
+                collection: statement.collection,
+                summary: statement.summary,
+                server: server.map(|(host, port)| (host.as_str(), *port)),
+            },
+            span: span.clone(),
+            start: Instant::now(),
+            finished: false,
+        };
         let outcome = tokio::time::timeout(inner.statement_timeout, work)
             .instrument(span.clone())
             .await;
@@ -330,20 +342,11 @@ impl Database {
             Err(_) => Err((Class::Timeout, None)),
         };
         let class = outcome.as_ref().err().map(|(class, _)| class.name());
-        if let Some(class) = class {
-            span.record("error.type", class);
+        if class.is_some() {
             span.record("otel.status_code", "ERROR");
         }
-        let operation = DatabaseOperation {
-            system: inner.system,
-            namespace: &inner.namespace,
-            operation: statement.operation,
-            collection: statement.collection,
-            summary: statement.summary,
-            server: server.map(|(host, port)| (host.as_str(), *port)),
-        };
-        // Inside the span, so that the exemplar of the value leads to it.
-        span.in_scope(|| instruments::database_operation(&operation, start.elapsed(), class));
+        call.finished = true;
+        call.record(class);
         outcome.map_err(|(class, error)| match error {
             Some(error) => self.failed(error),
             None => Error::new(
@@ -467,6 +470,34 @@ async fn ping<DB: sqlx::Database>(pool: &Pool<DB>) -> sqlx::Result<()> {
         return Ok(());
     }
     pool.connect_options().connect().await?.close().await
+}
+
+/// A statement between its start and its end. Dropped before its end, it was cancelled: nobody waits for it any more.
+struct Call<'a> {
+    operation: DatabaseOperation<'a>,
+    span: Span,
+    start: Instant,
+    finished: bool,
+}
+
+impl Call<'_> {
+    fn record(&self, error: Option<&'static str>) {
+        if let Some(error) = error {
+            self.span.record("error.type", error);
+        }
+        // Inside the span, so that the exemplar of the value leads to it.
+        self.span.in_scope(|| {
+            instruments::database_operation(&self.operation, self.start.elapsed(), error)
+        });
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.record(Some("cancelled"));
+        }
+    }
 }
 
 /// Counts a waiter for a connection, also when it gives up.
