@@ -145,15 +145,15 @@ func TestLightShape(t *testing.T) {
 	}
 }
 
-// Versions and ports stand in .env; those of a system may stand as a default where it names them, so that its folder is all of it.
+// Versions, ports and logins stand in .env and nowhere else, those of the systems too: a default beside it would be a second place.
 func TestVersionsAndPortsAreSettings(t *testing.T) {
+	image := regexp.MustCompile(`^(\$\{[A-Z0-9_]+_IMAGE\})?$`)
+	port := regexp.MustCompile(`^\$\{BIND\}:\$\{[A-Z0-9_]+_PORT\}:\d+$`)
+	byDefault := regexp.MustCompile(`\$\{\w+:?[-=?+][^}]*\}`)
 	for _, name := range append([]string{base}, find(t, "systems/*.yml", "systems/*/compose.yml")...) {
-		byDefault := `(:-[^}]+)?`
-		if name == base {
-			byDefault = ""
+		if found := byDefault.FindString(read(t, name)); found != "" {
+			t.Errorf("%s: %s", name, found)
 		}
-		image := regexp.MustCompile(`^(\$\{[A-Z0-9_]+_IMAGE` + byDefault + `\})?$`)
-		port := regexp.MustCompile(`^\$\{BIND\}:\$\{[A-Z0-9_]+_PORT` + byDefault + `\}:\d+$`)
 		var written struct {
 			Services map[string]struct {
 				Image string
