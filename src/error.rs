@@ -361,7 +361,7 @@ fn document(error: &Error, request: &HttpRequest) -> Problem {
         request_id: request
             .extensions()
             .get::<RequestId>()
-            .map(|id| id.0.clone()),
+            .map(|id| id.0.to_string()),
         extensions: error.extensions.clone(),
     }
 }

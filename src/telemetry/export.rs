@@ -10,7 +10,7 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Compression, RetryPolicy, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Compression, Protocol, RetryPolicy, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceResponse,
     metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
@@ -48,8 +48,11 @@ pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
     Some((partial.rejected_data_points, partial.error_message))
 }
 
-/// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts most restarts of a
-/// collector; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
+/// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts
+/// most restarts of a collector; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
+///
+/// The exporter reads headers and compression from the environment once more, and cannot be told not to. It finds what
+/// our settings found there.
 pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
     builder: B,
     otlp: &Otlp,
@@ -57,6 +60,7 @@ pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
 ) -> B {
     let builder = builder
         .with_http_client(transport)
+        .with_protocol(Protocol::HttpBinary)
         .with_endpoint(&otlp.endpoint)
         .with_timeout(otlp.timeout)
         .with_headers(otlp.headers.iter().cloned().collect())

@@ -1,5 +1,4 @@
 //! Log records: from `tracing` events to OTLP and to stdout, both with the ids of the trace they belong to.
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
@@ -8,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::TraceContextExt;
-use opentelemetry::{Context, Key, KeyValue, SpanId, TraceId, Value};
+use opentelemetry::{Context, Key, KeyValue, SpanId, StringValue, TraceId, Value};
 use opentelemetry_otlp::LogExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{
     BatchConfigBuilder, BatchLogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
 };
-use tracing::field::{Field, Visit};
+use tracing::field::{Empty, Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -128,9 +127,32 @@ impl<S: Subscriber> Layer<S> for Filter {
     }
 }
 
+/// What the record being made has beyond the fields of its event: a text that need not be copied, and attributes whose
+/// names are not known to the compiler.
+struct More {
+    message: Option<StringValue>,
+    attributes: Vec<KeyValue>,
+}
+
 thread_local! {
-    /// Attributes of the record being made, beyond the fields of its event: their names are not known to the compiler.
-    static MORE: RefCell<Vec<KeyValue>> = const { RefCell::new(Vec::new()) };
+    static MORE: RefCell<More> = const {
+        RefCell::new(More {
+            message: None,
+            attributes: Vec::new(),
+        })
+    };
+}
+
+impl More {
+    /// Adds what `add` does to the record that `log` makes.
+    fn with(add: impl FnOnce(&mut Self), log: impl FnOnce()) {
+        MORE.with_borrow_mut(add);
+        log();
+        MORE.with_borrow_mut(|more| {
+            more.message = None;
+            more.attributes.clear();
+        });
+    }
 }
 
 /// Names that are ours, with the prefix that is the program's.
@@ -149,45 +171,51 @@ static OWN: OnceLock<OwnNames> = OnceLock::new();
 /// Sets the prefix; until then, and so without `init`, nothing is written under names of ours.
 pub(super) fn set_prefix(prefix: &str) {
     // A second `init` in one process (tests) keeps the first one's.
-    OWN.get_or_init(|| OwnNames {
-        request: format!("{prefix}.request").leak(),
-        duration_ms: Key::new(format!("{prefix}.request.duration_ms")),
-        signal: Key::new(format!("{prefix}.telemetry.signal")),
-        lost: Key::new(format!("{prefix}.telemetry.lost")),
+    OWN.get_or_init(|| {
+        let name = |rest| -> &'static str { format!("{prefix}.{rest}").leak() };
+        OwnNames {
+            request: name("request"),
+            duration_ms: name("request.duration_ms").into(),
+            signal: name("telemetry.signal").into(),
+            lost: name("telemetry.lost").into(),
+        }
     });
 }
 
 /// The target of access-log records.
 const ACCESS: &str = "access";
 
-/// Writes the access-log record of a request.
+/// Writes the access-log record of a request. It has few attributes: the SDK's record holds five without an allocation.
 pub(super) fn access(
     outcome: &Outcome,
     method: &'static str,
-    path: &str,
+    path: &Arc<str>,
     seconds: f64,
     failed: bool,
 ) {
     let Some(own) = OWN.get() else {
         return;
     };
-    MORE.with_borrow_mut(|more| {
-        more.extend(outcome.set.attributes.iter().cloned());
-        more.push(KeyValue::new("url.path", path.to_owned()));
+    let add = |more: &mut More| {
+        more.message = Some(match outcome.message {
+            Some(message) => message.into(),
+            None => format!("{method} {path} {}", outcome.status).into(),
+        });
+        // Not method and scheme, the first two: the message names the one, and the other is always the same.
+        more.attributes
+            .extend(outcome.set.attributes[2..].iter().cloned());
+        let path = StringValue::from(Arc::clone(path));
+        more.attributes.push(KeyValue::new("url.path", path));
         let millis = (seconds * 1e6).round() / 1e3;
-        more.push(KeyValue::new(own.duration_ms.clone(), millis));
-    });
-    let message = match outcome.message {
-        Some(message) => Cow::Borrowed(message),
-        None => Cow::Owned(format!("{method} {path} {}", outcome.status)),
+        more.attributes
+            .push(KeyValue::new(own.duration_ms.clone(), millis));
     };
     // The error itself is logged where it is turned into an answer; here it is one request among others.
     if failed {
-        tracing::warn!(target: ACCESS, message = &*message);
+        More::with(add, || tracing::warn!(target: ACCESS, message = Empty));
     } else {
-        tracing::info!(target: ACCESS, message = &*message);
+        More::with(add, || tracing::info!(target: ACCESS, message = Empty));
     }
-    MORE.with_borrow_mut(Vec::clear);
 }
 
 /// Says that `lost` items of `signal` were not exported.
@@ -195,24 +223,33 @@ pub(super) fn not_exported(signal: &'static str, lost: u64, cause: &'static str,
     let Some(own) = OWN.get() else {
         return;
     };
-    MORE.with_borrow_mut(|more| {
-        more.push(KeyValue::new(own.signal.clone(), signal));
-        more.push(KeyValue::new(own.lost.clone(), lost as i64));
-        more.push(KeyValue::new("error.type", cause));
-    });
-    tracing::warn!(target: "telemetry", "{lost} items of {signal} were not exported: {message}");
-    MORE.with_borrow_mut(Vec::clear);
+    let add = |more: &mut More| {
+        more.attributes
+            .push(KeyValue::new(own.signal.clone(), signal));
+        more.attributes
+            .push(KeyValue::new(own.lost.clone(), lost as i64));
+        more.attributes.push(KeyValue::new("error.type", cause));
+    };
+    More::with(
+        add,
+        || tracing::warn!(target: "telemetry", "{lost} items of {signal} were not exported: {message}"),
+    );
 }
 
-/// Targets whose records the export of a record would itself cause.
+/// Crates whose records the export of a record would itself cause, and the target of our own about exports.
 const EXPORTERS: [&str; 6] = [
-    "opentelemetry",
     "hyper",
+    "hyper_util",
     "reqwest",
     "h2",
     "rustls",
     "telemetry",
 ];
+
+fn is_exporter(target: &str) -> bool {
+    let name = target.split("::").next().unwrap_or(target);
+    name.starts_with("opentelemetry") || EXPORTERS.contains(&name)
+}
 
 /// Makes OTLP log records of events.
 pub(super) struct Bridge {
@@ -244,10 +281,7 @@ impl<S: Subscriber> Layer<S> for Bridge {
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
         let metadata = event.metadata();
         let target = metadata.target();
-        if EXPORTERS
-            .iter()
-            .any(|exporter| target.starts_with(exporter))
-        {
+        if is_exporter(target) {
             return;
         }
         let severity = severity(*metadata.level());
@@ -255,7 +289,9 @@ impl<S: Subscriber> Layer<S> for Bridge {
             return;
         }
         let mut record = self.logger.create_log_record();
-        record.set_timestamp(SystemTime::now());
+        let now = SystemTime::now();
+        record.set_timestamp(now);
+        record.set_observed_timestamp(now);
         record.set_target(target);
         record.set_severity_number(severity);
         record.set_severity_text(metadata.level().as_str());
@@ -265,36 +301,29 @@ impl<S: Subscriber> Layer<S> for Bridge {
         } else if target == ACCESS {
             record.set_event_name(OWN.get().map_or(ACCESS, |own| own.request));
         }
-        event.record(&mut RecordVisitor {
+        let mut visitor = RecordVisitor {
             record: &mut record,
             length: self.attribute_length,
             left: self.attribute_count,
-        });
-        MORE.with_borrow(|more| {
-            for attribute in more {
-                record.add_attribute(attribute.key.clone(), any(&attribute.value));
-            }
-        });
+        };
+        // First, so that no limit takes it.
         Context::map_current(|context| {
             if let Some(RequestIdValue(id)) = context.get::<RequestIdValue>() {
-                record.add_attribute(
-                    self.request_id.clone(),
-                    AnyValue::String(Arc::clone(id).into()),
-                );
+                let id = AnyValue::String(Arc::clone(id).into());
+                visitor.put(self.request_id.clone(), id);
             }
         });
+        MORE.with_borrow(|more| {
+            if let Some(message) = &more.message {
+                visitor.record.set_body(AnyValue::String(message.clone()));
+            }
+            for attribute in &more.attributes {
+                visitor.add(attribute);
+            }
+        });
+        event.record(&mut visitor);
         // `emit` adds the trace and span ids of the current context.
         self.logger.emit(record);
-    }
-}
-
-fn any(value: &Value) -> AnyValue {
-    match value {
-        Value::Bool(value) => AnyValue::Boolean(*value),
-        Value::I64(value) => AnyValue::Int(*value),
-        Value::F64(value) => AnyValue::Double(*value),
-        Value::String(text) => AnyValue::String(text.clone()),
-        other => AnyValue::String(other.to_string().into()),
     }
 }
 
@@ -323,23 +352,45 @@ struct RecordVisitor<'a> {
 }
 
 impl RecordVisitor<'_> {
-    fn put(&mut self, field: &Field, value: AnyValue) {
+    fn put(&mut self, key: Key, value: AnyValue) {
         if self.left > 0 {
             self.left -= 1;
-            self.record
-                .add_attribute(Key::from_static_str(conventional(field.name())), value);
+            self.record.add_attribute(key, value);
         }
     }
 
-    fn text(&mut self, field: &Field, mut text: String) {
+    fn field(&mut self, field: &Field, value: AnyValue) {
+        self.put(Key::from_static_str(conventional(field.name())), value);
+    }
+
+    fn add(&mut self, attribute: &KeyValue) {
+        let value = match &attribute.value {
+            Value::Bool(value) => AnyValue::Boolean(*value),
+            Value::I64(value) => AnyValue::Int(*value),
+            Value::F64(value) => AnyValue::Double(*value),
+            Value::String(text) => self.cut(text.clone()),
+            other => self.cut(other.to_string().into()),
+        };
+        self.put(attribute.key.clone(), value);
+    }
+
+    fn text(&mut self, field: &Field, text: String) {
         if field.name() == "message" {
             self.record.set_body(AnyValue::String(text.into()));
             return;
         }
-        if let Some((end, _)) = self.length.and_then(|limit| text.char_indices().nth(limit)) {
-            text.truncate(end);
-        }
-        self.put(field, AnyValue::String(text.into()));
+        let text = self.cut(text.into());
+        self.field(field, text);
+    }
+
+    /// `text`, or as much of it as the limit lets through.
+    fn cut(&self, text: StringValue) -> AnyValue {
+        let limit = self.length;
+        let end = limit.and_then(|limit| text.as_str().char_indices().nth(limit));
+        AnyValue::String(match end {
+            Some((end, _)) => text.as_str()[..end].to_owned().into(),
+            None => text,
+        })
     }
 }
 
@@ -353,22 +404,22 @@ impl Visit for RecordVisitor<'_> {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, AnyValue::Boolean(value));
+        self.field(field, AnyValue::Boolean(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, AnyValue::Int(value));
+        self.field(field, AnyValue::Int(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match i64::try_from(value) {
-            Ok(value) => self.put(field, AnyValue::Int(value)),
+            Ok(value) => self.field(field, AnyValue::Int(value)),
             Err(_) => self.text(field, value.to_string()),
         }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, AnyValue::Double(value));
+        self.field(field, AnyValue::Double(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -436,6 +487,14 @@ impl Stdout {
             rest: String::new(),
         };
         event.record(&mut fields);
+        MORE.with_borrow(|more| {
+            if let Some(message) = &more.message {
+                fields.message.push_str(message.as_str());
+            }
+            more.attributes
+                .iter()
+                .for_each(|attribute| fields.attribute(attribute));
+        });
         let (trace, request_id) = Context::map_current(|context| {
             let span = context.span();
             let ids = span.span_context();
@@ -461,10 +520,6 @@ impl Stdout {
                 Quoted(&fields.message)
             )
         };
-        MORE.with_borrow(|more| {
-            more.iter()
-                .for_each(|attribute| fields.attribute(attribute))
-        });
         line.push_str(&fields.rest);
         self.ids(&mut line, trace, request_id);
         line.push_str(if self.human { "\n" } else { "}\n" });
@@ -655,6 +710,36 @@ mod tests {
             serde_json::from_str::<String>(&Quoted(text).to_string()).unwrap(),
             text
         );
+    }
+
+    #[test]
+    fn what_exports_is_told_by_its_whole_name() {
+        for target in ["hyper", "h2::codec", "opentelemetry-otlp", "telemetry"] {
+            assert!(is_exporter(target), "{target}");
+        }
+        for target in ["hyperloop", "telemetry_viewer::page", "access"] {
+            assert!(!is_exporter(target), "{target}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_for_every_attribute_of_a_record() {
+        let provider = SdkLoggerProvider::builder().build();
+        let mut record = provider.logger("").create_log_record();
+        let mut visitor = RecordVisitor {
+            record: &mut record,
+            length: Some(3),
+            left: 2,
+        };
+        visitor.put("id".into(), AnyValue::Int(1));
+        visitor.add(&KeyValue::new("path", "/äöü"));
+        visitor.add(&KeyValue::new("one.too.many", 1));
+        let attributes: Vec<_> = record.attributes_iter().cloned().collect();
+        let expected = [
+            (Key::new("id"), AnyValue::Int(1)),
+            (Key::new("path"), AnyValue::String("/äö".into())),
+        ];
+        assert_eq!(attributes, expected);
     }
 
     #[test]

@@ -296,9 +296,13 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_is_counted_once() {
         register_current();
-        let before = over_runtimes(|_| 1);
-        register_current();
-        assert_eq!(over_runtimes(|_| 1), before);
+        // Other tests of this process may add theirs in between, but not each time.
+        let unchanged = (0..100).any(|_| {
+            let before: u32 = over_runtimes(|_| 1);
+            register_current();
+            over_runtimes(|_| 1) == before
+        });
+        assert!(unchanged);
         assert!(over_workers(|_, _| 1) >= 1);
     }
 }

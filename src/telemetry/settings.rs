@@ -64,7 +64,8 @@ pub struct Propagators {
 /// Traces.
 #[derive(Debug, Clone)]
 pub struct Traces {
-    /// Absent with `OTEL_TRACES_EXPORTER=none` (default `otlp`): spans still get ids, so that logs carry them.
+    /// Absent with `OTEL_TRACES_EXPORTER=none` (default `otlp`): spans still get ids, so that logs carry them,
+    /// and none is sampled.
     pub otlp: Option<Otlp>,
     /// `OTEL_TRACES_SAMPLER` (default `parentbased_always_on`).
     pub sampler: Sampler,
@@ -176,8 +177,9 @@ pub struct Otlp {
     pub endpoint: String,
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_HEADERS` or `OTEL_EXPORTER_OTLP_HEADERS` (`name=value,…`, percent-encoded).
     pub headers: Vec<(String, String)>,
-    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of one export with all
-    /// its retries. The batch's own export timeout and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it.
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of each attempt, and
+    /// the time after which no other is begun; so an export lasts less than twice as long. The batch's own export timeout
+    /// and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it.
     pub timeout: Duration,
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_COMPRESSION` or `OTEL_EXPORTER_OTLP_COMPRESSION` (`gzip`, `none`; default `none`, as
     /// the specification has it: compressing costs as much as all other exporting).

@@ -27,7 +27,8 @@ use super::export::{Transport, over_http, rejected_spans};
 use super::health::{Admission, Counted, Health};
 use super::settings::{Otlp, Propagators, Sampler, Traces};
 
-/// A provider that exports, or, without an exporter, one that still gives every span its ids.
+/// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
+/// exemplar or a header must not name a trace that nobody exported.
 pub(super) fn provider(
     settings: &Traces,
     resource: &Resource,
@@ -38,7 +39,10 @@ pub(super) fn provider(
             let exporter = exporter(otlp, health)?;
             Ok(provider_with(settings, resource, health, exporter))
         }
-        None => Ok(builder(settings, resource).build()),
+        None => {
+            let builder = builder(settings, resource).with_sampler(SdkSampler::AlwaysOff);
+            Ok(builder.build())
+        }
     }
 }
 

@@ -717,7 +717,14 @@ fn each_signal_can_be_off_alone() {
     ];
     for (off, _, _) in cases {
         let mut app = App::with(&[(off, "none")]);
-        assert_eq!(app.get("/ping").status, 200);
+        let answer = app.get("/ping");
+        assert_eq!(answer.status, 200);
+        // What is not exported is not named as if it were: not in the answer, not by an exemplar.
+        let traced = off != "OTEL_TRACES_EXPORTER";
+        assert_eq!(answer.header("traceresponse").ends_with("-01"), traced);
+        let page = app.get("/metrics").text;
+        let named = page.contains(&answer.trace_id());
+        assert_eq!(named, traced && off != "OTEL_METRICS_EXPORTER", "{off}");
         assert!(app.api.stop().success() && app.worker.stop().success());
         for (variable, path, member) in cases {
             let found = app.lens.get(path).expect("a document");

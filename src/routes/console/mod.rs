@@ -40,7 +40,7 @@ pub async fn page(
     let facts = Facts {
         trace_id,
         span_id,
-        request_id: request_id.map(|id| id.into_inner().0).unwrap_or_default(),
+        request_id: request_id.map(|id| id.0.to_string()).unwrap_or_default(),
         route: request.match_pattern().unwrap_or_default(),
     };
     HttpResponse::Ok()

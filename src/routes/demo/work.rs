@@ -66,7 +66,7 @@ pub async fn work(
 ) -> Result<Json<Placed>, Error> {
     let random = fastrand::u32(1..=5);
     let quantity = bounded("quantity", params.quantity.as_deref(), random, 1..=100)?.into();
-    let request_id = request_id.map(|id| id.into_inner().0);
+    let request_id = request_id.map(|id| id.0.to_string());
     let mut degraded = Vec::new();
 
     let sku = SKUS[fastrand::usize(0..SKUS.len())];
