@@ -1,7 +1,5 @@
 //! settings → listener → server → run until told to stop.
 
-mod port_owner;
-
 use std::net::TcpListener;
 use std::process::ExitCode;
 
@@ -22,9 +20,8 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::from_env()?;
     let listener = TcpListener::bind(settings.listen).map_err(|error| {
-        let owner = port_owner::describe(settings.listen.port());
         format!(
-            "cannot listen on {}: {error}{owner}; LENS_LISTEN names another address",
+            "cannot listen on {}: {error}; LENS_LISTEN names another address",
             settings.listen
         )
     })?;
