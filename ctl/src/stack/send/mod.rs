@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> Result<(), String> {
     let sample = Sample::new(args.kind);
     let refused_before = search::refused_points(&client, &args.addresses).await;
     let sent = Instant::now();
-    sample.send(&client, &args.addresses).await?;
+    sample.send(&client, &args.addresses, "Alloy").await?;
     say!(
         "sent to Alloy: {} (accepted after {})",
         sample.description(),

@@ -40,8 +40,8 @@ impl Sample {
         }
     }
 
-    /// Err unless Alloy accepted it.
-    pub async fn send(&self, client: &Client, to: &Addresses) -> Result<(), String> {
+    /// Err unless `door`, by whatever name the reader knows it, accepted it.
+    pub async fn send(&self, client: &Client, to: &Addresses, door: &str) -> Result<(), String> {
         let request = match self.kind {
             Kind::Logs => client.post(format!("{}/v1/logs", to.otlp)).json(&self.logs()),
             Kind::Gauge | Kind::Counter | Kind::Delta => client.post(format!("{}/v1/metrics", to.otlp)).json(&self.metric()),
@@ -60,13 +60,13 @@ impl Sample {
         let answer = request
             .send()
             .await
-            .map_err(|error| format!("Alloy: {}", http::cause(&error)))?;
+            .map_err(|error| format!("{door}: {}", http::cause(&error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
         let body = answer.text().await.unwrap_or_default();
-        Err(format!("Alloy refused it: {status} {body}"))
+        Err(format!("{door} refused it: {status} {body}"))
     }
 
     /// For the person at the terminal.
@@ -212,6 +212,33 @@ mod tests {
         assert_eq!(front[0]["parentSpanId"], "");
         assert_eq!(front[1]["parentSpanId"], front[0]["spanId"]);
         assert_eq!(back[0]["parentSpanId"], front[1]["spanId"]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_door_is_named() -> Result<(), Box<dyn std::error::Error>> {
+        http::install_tls_provider();
+        let client = http::client(Duration::from_secs(2), 1)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        drop(listener);
+        let to = Addresses {
+            otlp: url.clone(),
+            profiles: url.clone(),
+            loki: url.clone(),
+            mimir: url.clone(),
+            tempo: url.clone(),
+            pyroscope: url.clone(),
+            alloy: url,
+        };
+        for kind in [Kind::Logs, Kind::Gauge, Kind::Traces, Kind::Profiles] {
+            let sent = Sample::new(kind).send(&client, &to, "nginx-push").await;
+            let reason = sent.expect_err("nobody listens");
+            assert!(
+                reason.starts_with("nginx-push: Connection refused"),
+                "{reason}"
+            );
+        }
+        Ok(())
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub async fn prove(
                 // The value of a point is the second: wait for one that the door before has not used.
                 sleep(Duration::from_millis(1_010)).await;
                 let started = Instant::now();
-                let outcome = through(inward, outward, *kind, addresses[index], deadline).await;
+                let outcome =
+                    through(inward, outward, *kind, (door, addresses[index]), deadline).await;
                 rows.push(row(signal, door, started, outcome, cause));
             }
             for (door, reader) in readers {
@@ -131,9 +132,9 @@ fn row(
 }
 
 /// Asks until it is there. Err says what was missing last.
-pub async fn until<F>(deadline: Duration, mut look: impl FnMut() -> F) -> Result<String, String>
+pub async fn until<T, F>(deadline: Duration, mut look: impl FnMut() -> F) -> Result<T, String>
 where
-    F: Future<Output = Result<String, String>>,
+    F: Future<Output = Result<T, String>>,
 {
     let end = Instant::now() + deadline;
     loop {
@@ -145,18 +146,18 @@ where
     }
 }
 
-/// A sample of ours, in at one door and found in the store.
+/// A sample of ours, in at one door (its name, its address) and found in the store.
 pub async fn through(
     inward: &Client,
     outward: &Client,
     kind: Kind,
-    door: &str,
+    (door, address): (&str, &str),
     deadline: Duration,
 ) -> Result<String, String> {
     let sample = Sample::new(kind);
     let addresses = Addresses {
-        otlp: door.into(),
-        profiles: door.into(),
+        otlp: address.into(),
+        profiles: address.into(),
         loki: "http://loki:3100".into(),
         mimir: "http://mimir:9009".into(),
         tempo: "http://tempo:3200".into(),
@@ -164,7 +165,7 @@ pub async fn through(
         alloy: String::new(),
     };
     let (addresses, sample) = (&addresses, &sample);
-    sample.send(inward, addresses).await?;
+    sample.send(inward, addresses, door).await?;
     until(deadline, || async move {
         search::find(outward, addresses, sample)
             .await?

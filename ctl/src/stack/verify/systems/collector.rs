@@ -10,7 +10,7 @@ pub async fn delivers(world: &World<'_>) -> Result<String, String> {
         world.client,
         world.client,
         Kind::Traces,
-        "http://otel-collector:4318",
+        ("otel-collector", "http://otel-collector:4318"),
         world.deadline,
     )
     .await
