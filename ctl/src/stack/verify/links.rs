@@ -1,6 +1,7 @@
 //! The links between the signals. Each is taken from Grafana as provisioned, expanded for the marked request, and followed: the
 //! query must return that very request.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::console::pane;
 use super::grafana::{Grafana, expand, matchers};
 use super::hops::{burnt, sampled, until};
-use super::marked::Marked;
+use super::marked::{COUNTED, Marked};
 use super::read::{Reader, Record, Span};
 use super::report::Row;
 
@@ -53,6 +54,7 @@ pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration) -> Ve
     link!("D3", "trace → metrics", trace_to_metrics);
     link!("D4", "trace → profile of the span", trace_to_profile);
     link!("D5", "exemplar → trace", exemplar_to_trace);
+    link!("D5", "span metrics' exemplar → trace", generated_exemplar);
     link!("D6", "profile → trace", profile_to_trace);
     link!("D7", "request id → all its logs", request_to_logs);
     link!("D8", "service graph, span metrics", service_graph);
@@ -255,21 +257,8 @@ async fn exemplar_to_trace(
 ) -> Result<String, String> {
     let query = r#"http_server_request_duration_seconds_bucket{service_name="signalbox-api"}"#;
     let exemplars = reader.exemplars(query, marked.time).await?;
-    let destinations = start.mimir["exemplarTraceIdDestinations"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let leads_to_tempo = |label: &str| {
-        destinations.iter().any(|destination| {
-            destination["name"] == label && destination["datasourceUid"] == "tempo"
-        })
-    };
-    let ours = |labels: &&std::collections::BTreeMap<String, String>| {
-        labels
-            .iter()
-            .any(|(label, value)| *value == marked.trace_id && leads_to_tempo(label))
-    };
-    let count = exemplars.iter().filter(ours).count();
+    let linked = linked(&exemplars, &start.mimir);
+    let count = linked.iter().filter(|id| **id == marked.trace_id).count();
     if count == 0 {
         return Err(format!(
             "{} exemplars of the service, none of the marked request with a link to Tempo",
@@ -281,6 +270,61 @@ async fn exemplar_to_trace(
         "{count} exemplars of the marked request lead to its trace of {} spans",
         spans.len()
     ))
+}
+
+/// Of each bucket Tempo's generator keeps the last exemplar of an interval: under load that may be another request's. So whichever came
+/// since the marked request will do, if its link opens a trace of this route.
+async fn generated_exemplar(
+    reader: &Reader,
+    marked: &Marked,
+    start: &Start,
+) -> Result<String, String> {
+    const ROUTE: &str = "GET /demo/work";
+    let query = format!(
+        r#"traces_spanmetrics_latency_bucket{{service="signalbox-api",span_name="{ROUTE}"}}"#
+    );
+    let exemplars = reader.exemplars(&query, marked.time).await?;
+    let mut ids = linked(&exemplars, &start.mimir);
+    ids.sort_by_key(|id| !same_id(id, &marked.trace_id));
+    for id in ids.into_iter().take(5) {
+        // As it stands in the exemplar: what Grafana's link asks Tempo for.
+        let spans = reader.trace(id).await?;
+        if spans.iter().any(|span| span.name == ROUTE) {
+            let whose = match same_id(id, &marked.trace_id) {
+                true => "the marked request",
+                false => "a later request",
+            };
+            return Ok(format!(
+                "an exemplar of {whose} leads to its trace of {} spans",
+                spans.len()
+            ));
+        }
+    }
+    Err(format!(
+        "{} exemplars of {query} since the marked request, none with a link to a trace of it: metrics_generator in tempo/tempo.yaml",
+        exemplars.len()
+    ))
+}
+
+/// The trace ids among the labels of exemplars that Mimir's data source links to Tempo.
+fn linked<'a>(exemplars: &'a [BTreeMap<String, String>], mimir: &Value) -> Vec<&'a str> {
+    let destinations = mimir["exemplarTraceIdDestinations"].as_array();
+    let leads_to_tempo = |label: &str| {
+        destinations.into_iter().flatten().any(|destination| {
+            destination["name"] == label && destination["datasourceUid"] == "tempo"
+        })
+    };
+    let labels = exemplars.iter().flatten();
+    labels
+        .filter(|(label, _)| leads_to_tempo(label))
+        .map(|(_, id)| id.as_str())
+        .collect()
+}
+
+/// As numbers: Tempo's generator leaves leading zeros out.
+fn same_id(one: &str, other: &str) -> bool {
+    let number = |id| u128::from_str_radix(id, 16);
+    matches!((number(one), number(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 async fn profile_to_trace(
@@ -314,18 +358,61 @@ async fn profile_to_trace(
     ))
 }
 
-async fn service_graph(reader: &Reader, _: &Marked, _: &Start) -> Result<String, String> {
-    let edge = r#"sum(traces_service_graph_request_total{client="signalbox-api",server="signalbox-worker"})"#;
-    let calls = r#"sum(traces_spanmetrics_calls_total{service="signalbox-api",span_name="GET /demo/work"})"#;
-    let mut seen = Vec::new();
-    for query in [edge, calls] {
-        match reader.instant(query, None).await?.first() {
-            Some(value) if *value >= 1.0 => seen.push(value.to_string()),
-            other => return Err(format!("{query} returns {other:?}")),
-        }
+/// Growth since the marked request: what was counted before would also be there if the generator had stopped.
+async fn service_graph(reader: &Reader, marked: &Marked, _: &Start) -> Result<String, String> {
+    // Nobody else asks for this status.
+    let calls = format!(
+        r#"traces_spanmetrics_calls_total{{service="signalbox-api",span_name="GET /api",http_response_status_code="{}"}}"#,
+        marked.status
+    );
+    let counted = reader.grown(&calls, marked.time).await?;
+    if counted != COUNTED {
+        return Err(format!("{calls} has grown by {counted}, not {COUNTED}"));
+    }
+    // Everybody's orders are on this edge: at least the marked one.
+    let edge =
+        r#"traces_service_graph_request_total{client="signalbox-api",server="signalbox-worker"}"#;
+    let called = reader.grown(edge, marked.time).await?;
+    if called < 1.0 {
+        return Err(format!("{edge} has not grown since the marked request"));
     }
     Ok(format!(
-        "{} calls of the worker by the API, {} spans GET /demo/work",
-        seen[0], seen[1]
+        "exactly {counted} more spans with status {}, {called} more calls of the worker by the API",
+        marked.status
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_the_same_without_its_leading_zeros() {
+        let whole = "00f067aa0ba902b7000000000000000a";
+        assert!(same_id("f067aa0ba902b7000000000000000a", whole));
+        assert!(same_id(whole, whole));
+        assert!(!same_id("f067aa0ba902b7000000000000000b", whole));
+        assert!(!same_id("", ""));
+    }
+
+    #[test]
+    fn an_exemplar_is_linked_by_a_label_that_leads_to_tempo() {
+        let exemplar = |label: &str, id: &str| {
+            BTreeMap::from([
+                (label.to_owned(), id.to_owned()),
+                ("span_id".to_owned(), "1".to_owned()),
+            ])
+        };
+        let exemplars = [
+            exemplar("trace_id", "a"),
+            exemplar("traceID", "b"),
+            exemplar("other", "c"),
+        ];
+        let destinations = |uid: &str| json!({ "exemplarTraceIdDestinations": [{ "name": "traceID", "datasourceUid": uid }] });
+        assert_eq!(linked(&exemplars, &destinations("tempo")), ["b"]);
+        assert!(linked(&exemplars, &destinations("jaeger")).is_empty());
+        assert!(linked(&exemplars, &Value::Null).is_empty());
+    }
 }

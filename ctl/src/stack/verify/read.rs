@@ -30,6 +30,9 @@ pub struct Record {
     pub fields: BTreeMap<String, String>,
 }
 
+/// The labels of a series, and its value.
+type Series = (BTreeMap<String, String>, f64);
+
 /// One span of a trace.
 #[derive(Debug, Clone)]
 pub struct Span {
@@ -143,6 +146,19 @@ impl Reader {
 
     /// What a PromQL `query` says at `time`: a value for each series.
     pub async fn instant(&self, query: &str, time: Option<Duration>) -> Result<Vec<f64>, String> {
+        let series = self.series(query, time).await?;
+        Ok(series.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// How much the counters that `query` selects have grown since `time`, exactly: a store knows what was counted then, whatever is
+    /// asked for now.
+    pub async fn grown(&self, query: &str, time: Duration) -> Result<f64, String> {
+        let before = self.series(query, Some(time)).await?;
+        let now = self.series(query, None).await?;
+        Ok(growth(&before, &now))
+    }
+
+    async fn series(&self, query: &str, time: Option<Duration>) -> Result<Vec<Series>, String> {
         let mut parameters = vec![("query", query.to_owned())];
         parameters.extend(time.map(|time| ("time", time.as_secs().to_string())));
         let request = self
@@ -154,13 +170,14 @@ impl Reader {
             .as_array()
             .cloned()
             .unwrap_or_default();
-        Ok(series
-            .iter()
-            .filter_map(|series| series["value"][1].as_str()?.parse().ok())
-            .collect())
+        let read = |series: &Value| {
+            let value = series["value"][1].as_str()?.parse().ok()?;
+            Some((texts(&series["metric"]), value))
+        };
+        Ok(series.iter().filter_map(read).collect())
     }
 
-    /// Labels of the exemplars of `query` around `time`.
+    /// Labels of the exemplars of `query` that were recorded since `time`.
     pub async fn exemplars(
         &self,
         query: &str,
@@ -171,7 +188,7 @@ impl Reader {
             .get(format!("{}/api/v1/query_exemplars", self.prometheus))
             .query(&[
                 ("query", query.to_owned()),
-                ("start", (time - AROUND).as_secs().to_string()),
+                ("start", time.as_secs().to_string()),
                 ("end", (time + AROUND).as_secs().to_string()),
             ]);
         let answer = self.json(request).await?;
@@ -261,6 +278,21 @@ impl Reader {
     }
 }
 
+/// What was counted between two looks at the same counters. A series that was not there began at zero, and so did one that is smaller
+/// than before: Prometheus' own rule for a program that was started again.
+fn growth(before: &[Series], now: &[Series]) -> f64 {
+    let was = |labels: &BTreeMap<String, String>| {
+        let found = before.iter().find(|(known, _)| known == labels);
+        found.map_or(0.0, |(_, value)| *value)
+    };
+    now.iter()
+        .map(|(labels, value)| match value - was(labels) {
+            grown if grown < 0.0 => *value,
+            grown => grown,
+        })
+        .sum()
+}
+
 /// The members of an object that are texts.
 fn texts(object: &Value) -> BTreeMap<String, String> {
     let members = object.as_object().into_iter().flatten();
@@ -331,6 +363,25 @@ mod tests {
         assert_eq!(hex_of(&json!("00F067AA0BA902B7")), "00f067aa0ba902b7");
         assert_eq!(hex_of(&json!("APBnqgupArc=")), "00f067aa0ba902b7");
         assert_eq!(hex_of(&Value::Null), "");
+    }
+
+    #[test]
+    fn growth_is_counted_per_series_and_through_a_restart() {
+        let series = |values: &[(&str, f64)]| -> Vec<Series> {
+            let one = |&(route, value): &(&str, f64)| {
+                (
+                    BTreeMap::from([("route".to_owned(), route.to_owned())]),
+                    value,
+                )
+            };
+            values.iter().map(one).collect()
+        };
+        let before = series(&[("a", 7.0), ("b", 5.0), ("gone", 9.0)]);
+        assert_eq!(growth(&before, &series(&[("a", 7.0), ("b", 5.0)])), 0.0);
+        assert_eq!(growth(&before, &series(&[("a", 8.0), ("b", 7.0)])), 3.0);
+        assert_eq!(growth(&before, &series(&[("a", 7.0), ("new", 2.0)])), 2.0);
+        assert_eq!(growth(&before, &series(&[("a", 1.0), ("b", 5.0)])), 1.0);
+        assert_eq!(growth(&[], &series(&[("a", 3.0)])), 3.0);
     }
 
     #[test]
