@@ -16,6 +16,8 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use self::incidents::Raised;
+
 use super::hops::until;
 use super::marked::Marked;
 use super::read::Reader;
@@ -82,6 +84,18 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
                 let outcome = incidents::life(world).await;
                 let outcome = outcome.map(|seen| (seen, started.elapsed()));
                 rows.push(Row::new("incidents", "opened and resolved", outcome));
+                let raised = Raised::raise(world).await;
+                row!(
+                    "incidents",
+                    "alert → incident",
+                    Raised::opened(world, &raised)
+                );
+                let ended = Raised::end(world, &raised).await;
+                row!(
+                    "incidents",
+                    "its end → closed",
+                    Raised::closed(world, &raised, &ended)
+                );
             }
             System::K6 => {
                 say!(
