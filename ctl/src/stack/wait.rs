@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::watch::{self, Seen};
+use super::watch::{self, Round, Seen};
 use crate::duration;
 use crate::output::say;
 
@@ -19,40 +19,45 @@ pub struct Args {
 /// Err names what is not ready, and why.
 pub async fn run(args: Args) -> Result<(), String> {
     let end = Instant::now() + args.deadline;
+    let asked_ms = watch::now_ms();
     loop {
-        let seen = read();
-        let late: Vec<&Seen> = seen.iter().filter(|part| part.trouble.is_some()).collect();
-        if !seen.is_empty() && late.is_empty() {
-            say!("{}", table(&seen));
-            return Ok(());
+        match ready(read(), asked_ms) {
+            Ok(parts) => {
+                say!("{}", table(&parts));
+                return Ok(());
+            }
+            Err(reasons) if Instant::now() >= end => {
+                return Err(format!(
+                    "not ready after {}: {reasons}",
+                    duration::show(args.deadline)
+                ));
+            }
+            Err(_) => sleep(Duration::from_millis(250)).await,
         }
-        if Instant::now() >= end {
-            let reasons: Vec<String> = late
-                .iter()
-                .map(|part| {
-                    format!(
-                        "{}: {}",
-                        part.name,
-                        part.trouble.as_deref().unwrap_or_default()
-                    )
-                })
-                .collect();
-            return Err(format!(
-                "not ready after {}: {}",
-                duration::show(args.deadline),
-                reasons.join("; ")
-            ));
-        }
-        sleep(Duration::from_millis(250)).await;
     }
 }
 
-/// Empty until the watch has written for the first time.
-fn read() -> Vec<Seen> {
-    std::fs::read(watch::notes())
-        .ok()
-        .and_then(|notes| serde_json::from_slice(&notes).ok())
-        .unwrap_or_default()
+/// None until the watch has written for the first time.
+fn read() -> Option<Round> {
+    let notes = std::fs::read(watch::notes()).ok()?;
+    serde_json::from_slice(&notes).ok()
+}
+
+/// The parts, if all are ready. A round that was begun before `asked_ms` proves nothing: it may have met the container that has just
+/// been replaced.
+fn ready(round: Option<Round>, asked_ms: u64) -> Result<Vec<Seen>, String> {
+    let round = round
+        .filter(|round| round.begun_ms >= asked_ms)
+        .ok_or("the watch has not asked again: `make logs-probe`")?;
+    let reasons: Vec<String> = round
+        .parts
+        .iter()
+        .filter_map(|part| Some(format!("{}: {}", part.name, part.trouble.as_ref()?)))
+        .collect();
+    if reasons.is_empty() {
+        return Ok(round.parts);
+    }
+    Err(reasons.join("; "))
 }
 
 /// In the order in which the parts became ready.
@@ -82,14 +87,38 @@ fn table(seen: &[Seen]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_table_is_sorted_by_time_and_has_the_address() {
-        let part = |name: &str, ms, address: &str| Seen {
+    fn part(name: &str, ms: u64, address: &str) -> Seen {
+        Seen {
             name: name.into(),
             address: address.into(),
             first_ready_ms: Some(ms),
             trouble: None,
+        }
+    }
+
+    #[test]
+    fn only_a_round_begun_after_the_question_counts() {
+        let round = |begun_ms, trouble: Option<&str>| {
+            let mut loki = part("loki", 2_500, "");
+            loki.trouble = trouble.map(str::to_owned);
+            let parts = vec![loki, part("tempo", 3_000, "")];
+            Some(Round { begun_ms, parts })
         };
+        let old = Err("the watch has not asked again: `make logs-probe`".to_owned());
+        assert_eq!(ready(None, 1_000), old);
+        assert_eq!(ready(round(999, None), 1_000), old);
+        assert_eq!(
+            ready(round(1_000, None), 1_000),
+            Ok(vec![part("loki", 2_500, ""), part("tempo", 3_000, "")])
+        );
+        assert_eq!(
+            ready(round(1_001, Some("503")), 1_000),
+            Err("loki: 503".into())
+        );
+    }
+
+    #[test]
+    fn the_table_is_sorted_by_time_and_has_the_address() {
         assert_eq!(
             table(&[
                 part("grafana", 12_300, "http://127.0.0.1:13000"),

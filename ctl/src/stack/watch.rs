@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,20 @@ pub struct Seen {
     pub trouble: Option<String>,
 }
 
+/// One round of questions, as noted for `wait`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// When its first question was asked, in milliseconds since 1970. What was started after that may be missing from it.
+    pub begun_ms: u64,
+    pub parts: Vec<Seen>,
+}
+
+/// Milliseconds since 1970, on the clock that stamps the rounds.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
 /// Where the notes are, for `wait` in the same container.
 pub fn notes() -> PathBuf {
     std::env::temp_dir().join("signalbox-watch.json")
@@ -42,7 +56,7 @@ pub async fn run() -> Result<(), String> {
     let parts = parts::from_env()?;
     let client = probe::client()?;
     let mut stop = Stop::listen().map_err(|error| error.to_string())?;
-    let mut seen: Vec<Seen> = parts
+    let seen = parts
         .iter()
         .map(|part| Seen {
             name: part.name.clone(),
@@ -51,13 +65,19 @@ pub async fn run() -> Result<(), String> {
             trouble: Some("not asked yet".into()),
         })
         .collect();
+    let mut round = Round {
+        begun_ms: 0,
+        parts: seen,
+    };
     loop {
+        round.begun_ms = now_ms();
         let answers = join_all(parts.iter().map(|part| probe::ask(&client, &part.ready))).await;
-        for (part, answer) in seen.iter_mut().zip(answers) {
+        for (part, answer) in round.parts.iter_mut().zip(answers) {
             note(part, answer, started.elapsed());
         }
-        write(&seen).map_err(|error| format!("{}: {error}", notes().display()))?;
-        let starting = seen.iter().any(|part| part.first_ready_ms.is_none());
+        write(&round).map_err(|error| format!("{}: {error}", notes().display()))?;
+        let late = |part: &Seen| part.first_ready_ms.is_none();
+        let starting = round.parts.iter().any(late);
         tokio::select! {
             () = sleep(if starting { STARTING } else { STARTED }) => {}
             () = stop.requested() => return Ok(()),
@@ -81,9 +101,9 @@ fn note(part: &mut Seen, answer: Result<(), String>, elapsed: Duration) {
 }
 
 /// Whole or not at all: `wait` may be reading.
-fn write(seen: &[Seen]) -> io::Result<()> {
+fn write(round: &Round) -> io::Result<()> {
     let next = notes().with_extension("next");
-    std::fs::write(&next, serde_json::to_vec(seen)?)?;
+    std::fs::write(&next, serde_json::to_vec(round)?)?;
     std::fs::rename(next, notes())
 }
 
