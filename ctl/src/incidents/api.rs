@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, ContentType};
-use actix_web::{HttpResponse, error, web};
+use actix_web::{HttpResponse, ResponseError, web};
 use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Incident, Refusal, State};
@@ -35,29 +36,52 @@ impl Desk {
         })
     }
 
-    /// Makes a change and answers only when it is on the disk; a change that cannot be written is not made.
+    /// Makes a change and returns only when it is on the disk; a change that cannot be written is not made.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut Book, u64) -> Result<T, Refusal>,
-    ) -> actix_web::Result<T> {
+    ) -> Result<T, Trouble> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut book = self
-            .book
-            .lock()
-            .map_err(|_| error::ErrorInternalServerError("an earlier change panicked"))?;
+        let mut book = self.book.lock().map_err(|_| Trouble::Poisoned)?;
         let mut next = book.clone();
-        let result =
-            change(&mut next, now.as_millis() as u64).map_err(|refusal| match refusal {
-                Refusal::Unknown(_) => error::ErrorNotFound(refusal),
-                Refusal::Resolved(_) => error::ErrorConflict(refusal),
-                Refusal::Full => error::ErrorServiceUnavailable(refusal),
-            })?;
-        file::save(&self.path, &next).map_err(error::ErrorServiceUnavailable)?;
+        let result = change(&mut next, now.as_millis() as u64)?;
+        file::save(&self.path, &next)?;
         *book = next;
         Ok(result)
     }
+}
+
+/// Why the desk does not do what it is asked for.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Unwritten(#[from] io::Error),
+    #[error("an earlier change panicked")]
+    Poisoned,
+}
+
+impl ResponseError for Trouble {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Refused(Refusal::Unknown(_)) => StatusCode::NOT_FOUND,
+            Self::Refused(Refusal::Resolved(_)) => StatusCode::CONFLICT,
+            Self::Refused(Refusal::Full) | Self::Unwritten(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Poisoned => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Runs it on a thread that may wait: for the disk, or for another change that does.
+async fn at_the_desk<T: Send + 'static>(
+    desk: web::Data<Desk>,
+    work: impl FnOnce(&Desk) -> Result<T, Trouble> + Send + 'static,
+) -> actix_web::Result<web::Json<T>> {
+    let done = web::block(move || work(&desk)).await?;
+    Ok(web::Json(done?))
 }
 
 /// Every change needs a JSON body: no page of another site can send one without being asked about it first.
@@ -104,19 +128,22 @@ async fn alertmanager(
     desk: web::Data<Desk>,
     sent: web::Json<Alertmanager>,
 ) -> actix_web::Result<web::Json<Noted>> {
-    noted(&desk, sent.into_inner().into())
+    noted(desk, sent.into_inner().into()).await
 }
 
 async fn formatted(
     desk: web::Data<Desk>,
     sent: web::Json<Formatted>,
 ) -> actix_web::Result<web::Json<Noted>> {
-    noted(&desk, sent.into_inner().into())
+    noted(desk, sent.into_inner().into()).await
 }
 
-fn noted(desk: &Desk, notice: Notice) -> actix_web::Result<web::Json<Noted>> {
-    let id = desk.change(|book, now_ms| book.notified(notice, now_ms))?;
-    Ok(web::Json(Noted { id }))
+async fn noted(desk: web::Data<Desk>, notice: Notice) -> actix_web::Result<web::Json<Noted>> {
+    at_the_desk(desk, |desk| {
+        let id = desk.change(|book, now_ms| book.notified(notice, now_ms))?;
+        Ok(Noted { id })
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -136,23 +163,24 @@ async fn list(
     desk: web::Data<Desk>,
     filter: web::Query<Filter>,
 ) -> actix_web::Result<web::Json<List>> {
-    let book = desk
-        .book
-        .lock()
-        .map_err(|_| error::ErrorInternalServerError("a change panicked"))?;
-    let wanted = |incident: &&Incident| filter.state.is_none_or(|state| incident.state == state);
-    let results: Vec<Incident> = book
-        .incidents
-        .iter()
-        .rev()
-        .filter(wanted)
-        .cloned()
-        .collect();
-    Ok(web::Json(List {
-        count: results.len(),
-        results,
-        grafana: desk.grafana.clone(),
-    }))
+    at_the_desk(desk, move |desk| {
+        let book = desk.book.lock().map_err(|_| Trouble::Poisoned)?;
+        let wanted =
+            |incident: &&Incident| filter.state.is_none_or(|state| incident.state == state);
+        let results: Vec<Incident> = book
+            .incidents
+            .iter()
+            .rev()
+            .filter(wanted)
+            .cloned()
+            .collect();
+        Ok(List {
+            count: results.len(),
+            results,
+            grafana: desk.grafana.clone(),
+        })
+    })
+    .await
 }
 
 /// Who acts; a name for the record, nothing is checked.
@@ -171,8 +199,11 @@ async fn acknowledge(
     id: web::Path<u64>,
     by: web::Json<By>,
 ) -> actix_web::Result<web::Json<Incident>> {
-    desk.change(|book, now_ms| book.acknowledge(*id, by.into_inner().by, now_ms).cloned())
-        .map(web::Json)
+    let (id, by) = (*id, by.into_inner().by);
+    at_the_desk(desk, move |desk| {
+        desk.change(|book, now_ms| book.acknowledge(id, by, now_ms).cloned())
+    })
+    .await
 }
 
 async fn resolve(
@@ -180,8 +211,11 @@ async fn resolve(
     id: web::Path<u64>,
     by: web::Json<By>,
 ) -> actix_web::Result<web::Json<Incident>> {
-    desk.change(|book, now_ms| book.resolve(*id, by.into_inner().by, now_ms).cloned())
-        .map(web::Json)
+    let (id, by) = (*id, by.into_inner().by);
+    at_the_desk(desk, move |desk| {
+        desk.change(|book, now_ms| book.resolve(id, by, now_ms).cloned())
+    })
+    .await
 }
 
 async fn page() -> HttpResponse {

@@ -18,15 +18,16 @@ pub fn load(path: &Path) -> io::Result<Book> {
 
 /// Returns when the bytes are on the disk.
 pub fn save(path: &Path, book: &Book) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(directory) = directory {
-        fs::create_dir_all(directory)?;
-    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory)?;
     let fresh: PathBuf = path.with_extension("new");
     let mut file = File::create(&fresh)?;
     file.write_all(&serde_json::to_vec(book)?)?;
     file.sync_all()?;
-    fs::rename(&fresh, path)
+    fs::rename(&fresh, path)?;
+    // The new name stands in the directory, which is written apart from the file.
+    File::open(directory)?.sync_all()
 }
