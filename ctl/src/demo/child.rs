@@ -20,8 +20,11 @@ use crate::output::say;
 /// After a child has ended, how long its last lines may take to be read.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
+/// A program that this one has started and will stop.
 pub struct Child {
+    /// What people call it: `viewer`, `worker`, `service`.
     pub name: &'static str,
+    /// What it says, on disk and its last lines in memory.
     pub log: Arc<Log>,
     pid: Option<Pid>,
     started: Instant,
@@ -89,6 +92,7 @@ impl Child {
         })
     }
 
+    /// How long ago it was started.
     pub fn since_start(&self) -> Duration {
         self.started.elapsed()
     }
@@ -132,6 +136,7 @@ impl Child {
         self.exit.borrow().is_some_and(|status| status.success())
     }
 
+    /// SIGKILL; returns when it is gone.
     pub async fn kill(&self) {
         self.signal(Signal::SIGKILL);
         self.exited().await;
