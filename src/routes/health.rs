@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json};
 use serde::Serialize;
@@ -21,6 +21,9 @@ use crate::jobs::Jobs;
 /// How long a dependency may take to answer a check.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How old an answer may be: whoever asks more often than that is told the last one, and costs the dependencies nothing.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// How often dependencies are checked when nobody asks.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -32,6 +35,8 @@ struct Inner {
     dependencies: Vec<(&'static str, Dependency)>,
     /// Whether each answered its last check.
     up: Mutex<BTreeMap<&'static str, bool>>,
+    /// What was last answered, and when.
+    answered: tokio::sync::Mutex<Option<(Instant, Report)>>,
 }
 
 enum Dependency {
@@ -79,6 +84,7 @@ pub struct Check {
 }
 
 impl Readiness {
+    /// What the API depends on.
     pub fn of_api(database: Database, cache: Cache, worker: WorkerClient) -> Self {
         Self::new(vec![
             ("database", Dependency::Database(database)),
@@ -87,6 +93,7 @@ impl Readiness {
         ])
     }
 
+    /// What the worker depends on.
     pub fn of_worker(jobs: Jobs) -> Self {
         Self::new(vec![("queue", Dependency::Queue(jobs))])
     }
@@ -95,6 +102,7 @@ impl Readiness {
         let readiness = Self(Arc::new(Inner {
             dependencies,
             up: Mutex::new(BTreeMap::new()),
+            answered: tokio::sync::Mutex::new(None),
         }));
         let observed = readiness.clone();
         instruments::observe_dependencies(move || {
@@ -114,6 +122,19 @@ impl Readiness {
                 readiness.report().await;
             }
         });
+    }
+
+    /// The last answer while it is fresh, else a new one; those who ask meanwhile wait for it.
+    async fn answer(&self) -> Report {
+        let mut answered = self.0.answered.lock().await;
+        match &*answered {
+            Some((at, report)) if at.elapsed() < FRESH => report.clone(),
+            _ => {
+                let report = self.report().await;
+                *answered = Some((Instant::now(), report.clone()));
+                report
+            }
+        }
     }
 
     /// Checks every dependency now, all at once.
@@ -182,7 +203,7 @@ pub async fn healthz() -> Json<Alive> {
         (status = 503, description = "Not ready; `checks` says why", body = crate::error::Problem, content_type = "application/problem+json"),
     ))]
 pub async fn readyz(readiness: Data<Readiness>) -> Result<Json<Report>, Error> {
-    let report = readiness.report().await;
+    let report = readiness.answer().await;
     if report.status == "unavailable" {
         let error = Error::new(Kind::DependencyUnavailable, "a vital dependency is away");
         return Err(error.with("checks", &report.checks));
