@@ -183,7 +183,7 @@ impl FromStr for ClientIds {
 impl Settings {
     /// Reads the process environment.
     pub fn from_env(role: Role) -> Result<Self, SettingError> {
-        Self::from_lookup(role, |name| std::env::var(name).ok())
+        telemetry::from_environment(|lookup| Self::from_lookup(role, lookup))
     }
 
     /// Reads the telemetry's settings. Where `RUST_LOG` is absent the records of the log demo are kept whatever their
@@ -196,10 +196,11 @@ impl Settings {
             metric_prefix: "signalbox",
             request_id_attribute: "signalbox.request.id",
         };
-        telemetry::Settings::from_lookup(identity, |name| {
-            let value = std::env::var(name).ok();
-            let given = value.filter(|value| !value.trim().is_empty());
-            given.or_else(|| (name == "RUST_LOG").then(|| LOG_FILTER.to_owned()))
+        telemetry::from_environment(|lookup| {
+            telemetry::Settings::from_lookup(identity, |name| {
+                let given = lookup(name).filter(|value| !value.trim().is_empty());
+                given.or_else(|| (name == "RUST_LOG").then(|| LOG_FILTER.to_owned()))
+            })
         })
     }
 

@@ -43,6 +43,7 @@ pub struct RequestId(pub Arc<str>);
 pub struct Instrument {}
 
 impl Instrument {
+    /// What `App::wrap` takes, after every other middleware.
     pub fn new() -> Self {
         Self::default()
     }

@@ -201,6 +201,9 @@ impl Pull {
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
     /// The OpenMetrics text of all metrics, with exemplars; no metric at all when metrics are switched off.
+    ///
+    /// # Errors
+    /// When the SDK cannot collect them.
     pub fn openmetrics(&self) -> Result<String, PullError> {
         Ok(openmetrics::encode(&self.collect()?))
     }

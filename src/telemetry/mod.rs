@@ -30,7 +30,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use exemplars::Store;
 use health::Health;
-pub use settings::{Identity, SettingError, Settings};
+pub use settings::{Identity, SettingError, Settings, from_environment};
 
 /// What kept telemetry from starting.
 #[derive(Debug, thiserror::Error)]

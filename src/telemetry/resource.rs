@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 
 use super::logs::Timestamp;
@@ -34,9 +35,9 @@ pub(super) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
         "deployment.environment.name",
         Some("development".to_owned()),
     );
-    put("telemetry.sdk.name", Some("opentelemetry".to_owned()));
-    put("telemetry.sdk.language", Some("rust".to_owned()));
-    put("telemetry.sdk.version", Some("0.33.1".to_owned()));
+    for (key, value) in TelemetryResourceDetector.detect().iter() {
+        put(key.as_str(), Some(value.to_string()));
+    }
     put("host.name", line("/proc/sys/kernel/hostname"));
     put("host.id", line("/etc/machine-id"));
     put("host.arch", Some(architecture().to_owned()));
@@ -147,6 +148,12 @@ mod tests {
             "2026-11-21T04:28:19.999999Z".len()
         );
         assert_eq!(attributes["service.instance.id"].len(), 36);
+        assert_eq!(attributes["telemetry.sdk.name"], "opentelemetry");
+        assert_eq!(attributes["telemetry.sdk.language"], "rust");
+        let lock = include_str!("../../Cargo.lock");
+        let version = &attributes["telemetry.sdk.version"];
+        let locked = format!("name = \"opentelemetry_sdk\"\nversion = \"{version}\"");
+        assert!(lock.contains(&locked), "{version}");
         let pid = opentelemetry::Key::new("process.pid");
         let expected = i64::from(std::process::id());
         assert_eq!(resource(&attributes).get(&pid), Some(expected.into()));

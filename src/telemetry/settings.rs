@@ -5,6 +5,7 @@
 //! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>. Unlike the specification, which lets a wrong value pass
 //! with a warning, a wrong value here is an error: a demo that silently exports nowhere teaches nothing. An empty value
 //! means the same as an absent one.
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -92,11 +93,17 @@ pub struct Traces {
 /// `OTEL_TRACES_SAMPLER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sampler {
+    /// `always_on`
     AlwaysOn,
+    /// `always_off`
     AlwaysOff,
+    /// `traceidratio`
     TraceIdRatio,
+    /// `parentbased_always_on`: as the caller decided, and every trace that begins here.
     ParentBasedAlwaysOn,
+    /// `parentbased_always_off`
     ParentBasedAlwaysOff,
+    /// `parentbased_traceidratio`
     ParentBasedTraceIdRatio,
 }
 
@@ -123,8 +130,11 @@ pub struct Metrics {
 /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Temporality {
+    /// Sums since the start.
     Cumulative,
+    /// Sums since the last export.
     Delta,
+    /// Delta for what the SDK need not remember then, cumulative for the rest.
     LowMemory,
 }
 
@@ -150,8 +160,11 @@ pub struct Logs {
 /// `LOG_FORMAT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// One JSON object a line.
     Json,
+    /// Words for a terminal.
     Human,
+    /// Nothing is written.
     Off,
 }
 
@@ -220,11 +233,17 @@ pub struct Batch {
 
 impl Settings {
     /// Reads the process environment.
+    ///
+    /// # Errors
+    /// For the first variable whose value is not allowed.
     pub fn from_env(identity: Identity) -> Result<Self, SettingError> {
-        Self::from_lookup(identity, |name| std::env::var(name).ok())
+        from_environment(|lookup| Self::from_lookup(identity, lookup))
     }
 
     /// Reads from `lookup` instead of the environment, for tests.
+    ///
+    /// # Errors
+    /// As [`Settings::from_env`].
     pub fn from_lookup(
         identity: Identity,
         lookup: impl Fn(&str) -> Option<String>,
@@ -349,6 +368,24 @@ impl Settings {
             },
         })
     }
+}
+
+/// What `read` makes of the process environment, unless a variable that it looks up is no text.
+///
+/// # Errors
+/// That of `read`, or the name of that variable.
+pub fn from_environment<T>(
+    read: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> Result<T, SettingError>,
+) -> Result<T, SettingError> {
+    let no_text = RefCell::new(None);
+    let result = read(&|name| {
+        let value = std::env::var_os(name)?.into_string();
+        // The value may be a credential.
+        value
+            .map_err(|_| no_text.replace(Some(wrong(name, "***", "text in UTF-8"))))
+            .ok()
+    });
+    no_text.take().map_or(result, Err)
 }
 
 /// Typed access to the variables.

@@ -1,5 +1,8 @@
 //! Every error: its status, one problem document, and nothing else.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
@@ -451,5 +454,18 @@ fn a_wrong_setting_stops_the_start() {
             stderr.contains(name) && stderr.contains(value) && stderr.contains("allowed"),
             "{stderr}"
         );
+    }
+}
+
+#[test]
+fn a_setting_that_is_no_text_stops_the_start() {
+    let directory = crate::harness::TempDir::new("no-text");
+    for name in ["SIGNALBOX_LISTEN", "OTEL_SERVICE_NAME"] {
+        let mut command = crate::harness::command("serve", directory.path(), &[SILENT[0]]);
+        command.env(name, OsStr::from_bytes(b"\xff"));
+        let output = command.output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let expected = format!("signalbox: {name}=*** is not allowed; allowed: text in UTF-8\n");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     }
 }
