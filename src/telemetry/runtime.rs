@@ -158,7 +158,8 @@ fn amount(
         .build();
 }
 
-/// The runtimes of this process: actix-web gives each of its workers one.
+/// The runtimes that serve requests: actix-web gives each of its workers one. The program's own, where it waits for its end
+/// and does what nobody asked for, is not among them: idle as it is, it would hide that those who serve are all busy.
 static RUNTIMES: Mutex<Vec<RuntimeMetrics>> = Mutex::new(Vec::new());
 
 /// Adds the runtime of this thread to the observed ones, once.
@@ -191,27 +192,27 @@ fn tokio_runtimes(meter: &Meter, prefix: &str) {
         meter,
         format!("{prefix}.tokio.worker.count"),
         "{worker}",
-        "Worker threads of all runtimes.",
+        "Threads that serve requests.",
         || Some(over_runtimes(RuntimeMetrics::num_workers) as i64),
     );
     amount(
         meter,
         format!("{prefix}.tokio.task.active"),
         "{task}",
-        "Tasks that have not finished.",
+        "Tasks on the threads that serve requests that have not finished.",
         || Some(over_runtimes(RuntimeMetrics::num_alive_tasks) as i64),
     );
     amount(
         meter,
         format!("{prefix}.tokio.global_queue.size"),
         "{task}",
-        "Tasks that wait in the runtimes' global queues.",
+        "Tasks that wait in the global queues of the threads that serve requests.",
         || Some(over_runtimes(RuntimeMetrics::global_queue_depth) as i64),
     );
     meter
         .f64_observable_counter(format!("{prefix}.tokio.worker.busy_time"))
         .with_unit("s")
-        .with_description("Time the workers spent running tasks.")
+        .with_description("Time the threads that serve requests spent running tasks.")
         .with_callback(|observer| {
             let busy = |runtime: &RuntimeMetrics, worker| {
                 runtime.worker_total_busy_duration(worker).as_secs_f64()
@@ -222,7 +223,9 @@ fn tokio_runtimes(meter: &Meter, prefix: &str) {
     meter
         .u64_observable_counter(format!("{prefix}.tokio.worker.park.count"))
         .with_unit("{park}")
-        .with_description("Times the workers had nothing to do and went to sleep.")
+        .with_description(
+            "Times the threads that serve requests had nothing to do and went to sleep.",
+        )
         .with_callback(|observer| {
             observer.observe(over_workers(RuntimeMetrics::worker_park_count), &[])
         })
