@@ -24,21 +24,37 @@ use crate::telemetry::context;
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// 400: a parameter or the body cannot be read.
     InvalidRequest,
+    /// 404: no such path, or nothing of that name.
     NotFound,
+    /// 405: the path does not know the method.
     MethodNotAllowed,
+    /// 413: beyond the limit of a body.
     BodyTooLarge,
+    /// 414: beyond the limit of a URI.
     UriTooLong,
+    /// 415: the body is not JSON.
     UnsupportedMediaType,
+    /// 422: well formed, but out of bounds.
     Unprocessable,
+    /// 429: beyond the limit of requests a second.
     RateLimited,
+    /// 431: beyond the limit of headers.
     HeadersTooLarge,
+    /// 500: our own fault, such as a panic.
     Internal,
+    /// 500: the database answered with an error.
     DatabaseFailed,
+    /// 500: on purpose, by `?fault=` or the settings.
     InjectedFault,
+    /// 503: too many requests at once, or no free place for one of this kind.
     Overloaded,
+    /// 503: the memory demo would hold more than it may.
     MemoryBudget,
+    /// 503: what is needed for the answer is away.
     DependencyUnavailable,
+    /// 504: the request, or a statement of it, took too long.
     DeadlineExceeded,
     /// `/api?sc=` was asked for this status.
     Requested(StatusCode),

@@ -78,7 +78,7 @@ catalogue! {
         ("messaging.system", "messaging.operation.name", "messaging.destination.name")
         "Number of messages that were delivered to the application.";
     PROCESS_DURATION = Histogram "messaging.process.duration" ["s"]
-        ("messaging.system", "messaging.operation.name", "messaging.destination.name", "error.type")
+        ("messaging.system", "messaging.operation.name", "messaging.destination.name")
         "Duration of processing operation.";
     QUEUE_WAIT = Histogram "signalbox.queue.wait.duration" ["s"]
         ("messaging.system")
@@ -174,7 +174,7 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
 /// What a database operation is called in its metric; the same values as on its span.
 #[derive(Debug, Clone)]
 pub struct DatabaseOperation<'a> {
-    /// `sqlite`, `postgresql`, `redis`.
+    /// `sqlite`, `postgresql`, `mysql`, `mariadb`, `redis`.
     pub system: &'static str,
     /// Database name, or number for Redis.
     pub namespace: &'a str,
@@ -292,20 +292,14 @@ pub fn message_sent(system: &'static str, duration: Duration, error: Option<&'st
 }
 
 /// A job was done in `duration` after it had `waited`.
-pub fn message_processed(
-    system: &'static str,
-    waited: Duration,
-    duration: Duration,
-    error: Option<&'static str>,
-) {
+pub fn message_processed(system: &'static str, waited: Duration, duration: Duration) {
     let system = KeyValue::new("messaging.system", system);
-    let mut attributes = vec![
+    let attributes = [
         system.clone(),
         KeyValue::new("messaging.operation.name", "process"),
         KeyValue::new("messaging.destination.name", DESTINATION),
     ];
     INSTRUMENTS.messages_consumed.add(1, &attributes);
-    push_error(&mut attributes, error);
     INSTRUMENTS
         .process_duration
         .record(duration.as_secs_f64(), &attributes);

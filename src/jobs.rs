@@ -13,10 +13,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
-use tracing::field::Empty;
 
 use crate::deps::queue::stream::{Delivery, Stream};
 use crate::deps::queue::{Job, QueueError};
+use crate::deps::within;
 use crate::instruments::{self, DESTINATION};
 use crate::settings::Settings;
 use crate::telemetry::context;
@@ -82,18 +82,15 @@ impl Jobs {
 
     /// Whether the stream answers, within `deadline`; without one there is nothing to ask.
     pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
-        let Some(stream) = &self.stream else {
-            return Ok(());
-        };
-        match tokio::time::timeout(deadline, stream.ping()).await {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {} ms", deadline.as_millis())),
+        match &self.stream {
+            Some(stream) => within(deadline, stream.ping()).await,
+            None => Ok(()),
         }
     }
 }
 
 impl Running {
-    /// Lets what has been accepted be done until `deadline`, and says how much was not.
+    /// Lets what has been accepted be done until `deadline`, and says so if some of it was not.
     pub async fn finish(self, deadline: Instant) {
         let _ = self.stop.send(true);
         let all = join_all(self.tasks);
@@ -175,7 +172,6 @@ async fn process(job: &Job, system: &'static str) {
         "process job",
         otel.name = format!("process {DESTINATION}"),
         otel.kind = "consumer",
-        otel.status_code = Empty,
         messaging.system = system,
         messaging.destination.name = DESTINATION,
         messaging.operation.name = "process",
@@ -197,7 +193,7 @@ async fn process(job: &Job, system: &'static str) {
     }
     .instrument(span.clone())
     .await;
-    span.in_scope(|| instruments::message_processed(system, waited, start.elapsed(), None));
+    span.in_scope(|| instruments::message_processed(system, waited, start.elapsed()));
 }
 
 /// Lays the invoice out.

@@ -14,6 +14,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::deps::database::Product;
+use crate::deps::within;
 use crate::instruments::{self, DatabaseOperation};
 use crate::settings::Settings;
 
@@ -73,10 +74,7 @@ impl Cache {
     pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
         match &self.0 {
             Backend::Memory(_) => Ok(()),
-            Backend::Redis(redis) => match tokio::time::timeout(deadline, redis.ping()).await {
-                Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {} ms", deadline.as_millis())),
-            },
+            Backend::Redis(redis) => within(deadline, redis.ping()).await,
         }
     }
 

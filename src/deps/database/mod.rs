@@ -12,7 +12,7 @@ mod statements;
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sqlx::pool::{PoolConnection, PoolOptions};
@@ -24,7 +24,8 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 use utoipa::ToSchema;
 
-use crate::error::{Error, Kind, causes};
+use crate::deps::{now_ms, within};
+use crate::error::{Error, Kind};
 use crate::instruments::{self, DatabaseOperation, PoolState};
 use crate::settings;
 use queries::Queries;
@@ -122,6 +123,9 @@ macro_rules! on_pool {
 
 impl Database {
     /// Opens and migrates. A database that is away is tried again until the start timeout.
+    ///
+    /// # Errors
+    /// When it is away longer than that, or refuses.
     pub async fn open(settings: &settings::Database) -> Result<Self, OpenError> {
         let give_up = Instant::now() + settings.start_timeout;
         loop {
@@ -158,15 +162,17 @@ impl Database {
 
     /// Whether it answers, within `deadline`. Leaves no span: a probe is not work. A pool whose connections are all in use
     /// is no reason: then it is asked by a connection of its own.
+    ///
+    /// # Errors
+    /// Why it does not answer, in words.
     pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
-        let ping = async { on_pool!(self, pool => ping(pool).await) };
-        match tokio::time::timeout(deadline, ping).await {
-            Ok(outcome) => outcome.map_err(|error| causes(&error)),
-            Err(_) => Err(format!("no answer within {} ms", deadline.as_millis())),
-        }
+        within(deadline, async { on_pool!(self, pool => ping(pool).await) }).await
     }
 
     /// The product with this number.
+    ///
+    /// # Errors
+    /// As every statement: [`Kind::DependencyUnavailable`], [`Kind::DeadlineExceeded`] or [`Kind::DatabaseFailed`].
     pub async fn product(&self, sku: &str) -> Result<Option<Product>, Error> {
         on_pool!(self, pool => {
             let mut connection = self.acquire(pool).await?;
@@ -175,6 +181,9 @@ impl Database {
     }
 
     /// Writes an order of `quantity` pieces of `product` in one transaction.
+    ///
+    /// # Errors
+    /// As [`Database::product`]; then nothing has been written.
     pub async fn place_order(&self, product: &Product, quantity: i64) -> Result<Order, Error> {
         on_pool!(self, pool => self.place(pool, product, quantity).await)
     }
@@ -218,6 +227,9 @@ impl Database {
     }
 
     /// The newest orders, at most five.
+    ///
+    /// # Errors
+    /// As [`Database::product`].
     pub async fn recent_orders(&self) -> Result<Vec<RecentOrder>, Error> {
         on_pool!(self, pool => {
             let mut connection = self.acquire(pool).await?;
@@ -226,6 +238,9 @@ impl Database {
     }
 
     /// Tries to add an item to an order that does not exist: the database refuses it.
+    ///
+    /// # Errors
+    /// Always: [`Kind::DatabaseFailed`] where the database answers.
     pub async fn violate_constraint(&self) -> Result<(), Error> {
         on_pool!(self, pool => {
             let mut connection = self.acquire(pool).await?;
@@ -235,6 +250,9 @@ impl Database {
     }
 
     /// A query that takes so many milliseconds in the database.
+    ///
+    /// # Errors
+    /// As [`Database::product`].
     pub async fn slow_query(&self, millis: u32) -> Result<(), Error> {
         on_pool!(self, pool => self.slow(pool, millis).await)
     }
@@ -250,6 +268,9 @@ impl Database {
     }
 
     /// Waits for a row that another transaction keeps locked for `held`.
+    ///
+    /// # Errors
+    /// As [`Database::product`], the more so when `held` is longer than a statement may take.
     pub async fn wait_for_lock(&self, held: Duration) -> Result<(), Error> {
         on_pool!(self, pool => self.contend(pool, held).await)
     }
@@ -530,11 +551,6 @@ fn pool_options<DB: sqlx::Database>(settings: &settings::Database) -> PoolOption
                 Ok(true)
             })
         })
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Classes of database errors: a closed set for `error.type`.

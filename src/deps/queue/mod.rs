@@ -6,13 +6,14 @@
 pub mod stream;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use tracing::field::Empty;
 use utoipa::ToSchema;
 
+use crate::deps::now_ms;
 use crate::deps::worker_client::{WorkerClient, WorkerError};
 use crate::instruments::{self, DESTINATION};
 use crate::settings::Settings;
@@ -85,11 +86,6 @@ impl Job {
     pub fn waited(&self) -> Duration {
         Duration::from_millis(u64::try_from(now_ms() - self.sent_ms).unwrap_or(0))
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Why a job was not handed over.
