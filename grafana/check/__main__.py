@@ -133,6 +133,14 @@ def check_board(name: str, board: dict, uids: dict[str, set[str]]) -> Iterator[s
             yield f"{where}: no unit"
 
 
+def check_alert(rule: dict, query: Query, uids: dict[str, set[str]]) -> Iterator[str]:
+    """Grafana links an alert by `__dashboardUid__` alone, the incident receiver by `dashboard`, which may say more."""
+    said = rule["annotations"]
+    uid = said.get("__dashboardUid__")
+    if uid not in uids or said["dashboard"].partition("?")[0] != f"/d/{uid}":
+        yield f"{query.where}: dashboard and __dashboardUid__ are not one dashboard that exists"
+
+
 def check() -> int:
     boards = queries.dashboards()
     uids = {board["uid"]: {variable["name"] for variable in board["templating"].get("list", [])} for board in boards.values()}
@@ -141,6 +149,7 @@ def check() -> int:
     series = own | known.seen(imported) | known.recorded(rules)
     asked = queries.everything()
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
+    problems += [problem for rule, query in rules if "alert" in rule for problem in check_alert(rule, query, uids)]
     problems += counting.problems()
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
     for query in asked:

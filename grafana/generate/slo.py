@@ -138,6 +138,7 @@ def rules_yaml() -> str:
                     f'          summary: "{{{{ $labels.{n.SERVICE} }}}} {summary}: {objective.promise}"',
                     f'          description: "{{{{ $value | humanizePercentage }}}} of the requests are bad, {objective.budget:.1%} are allowed. {impact}"',
                     "          dashboard: /d/signalbox-slo",
+                    "          __dashboardUid__: signalbox-slo",
                 ]
             )
     return "\n".join(lines) + "\n"
