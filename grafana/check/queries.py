@@ -21,8 +21,10 @@ class Query:
     text: str
 
 
-def dashboards() -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))}
+def dashboards(*folders: str) -> dict[str, dict]:
+    """Those of the base and of the systems, or of `folders` alone."""
+    found = [path for folder in folders or ("grafana/dashboards", "systems/*/dashboards") for path in sorted(ROOT.glob(f"{folder}/*.json"))]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
 
 
 def panels(board: dict) -> Iterator[dict]:

@@ -49,6 +49,7 @@ TOKIO_QUEUE = "signalbox_tokio_global_queue_size"
 JEMALLOC = {kind: f"signalbox_jemalloc_{kind}_bytes" for kind in ("allocated", "active", "resident", "mapped", "retained")}
 MEMORY_HELD = "signalbox_demo_memory_held_bytes"
 REJECTED = "signalbox_requests_rejected_total"
+FAULTS_INJECTED, FAULT_KIND = "signalbox_faults_injected_total", "signalbox_fault_kind"
 ORDERS, CATEGORY = "signalbox_orders_created_total", "signalbox_product_category"
 DEPENDENCY_UP, DEPENDENCY = "signalbox_dependency_up_ratio", "signalbox_dependency_name"
 CACHE = "signalbox_cache_operation_duration_seconds"
@@ -78,6 +79,9 @@ HEAP_PROFILE = "memory:inuse_space:bytes:space:bytes"
 #: OTLP signal → the word in the collector's metric names.
 COLLECTOR_WORD = {"logs": "log_records", "metrics": "metric_points", "traces": "spans"}
 COLLECTOR_QUEUE_SIZE = "otelcol_exporter_queue_size"
+#: The Alloy that the service knows. Systems may set others beside it: what passes through both would be counted twice.
+FIRST_ALLOY = 'instance="alloy:12345"'
+LOKI_DROPPED = "loki_write_dropped_entries_total"
 PROFILES_SENT, PROFILES_DROPPED = "pyroscope_write_sent_profiles_total", "pyroscope_write_dropped_profiles_total"
 
 
@@ -85,6 +89,13 @@ def collector(hop: str, signal: str) -> str:
     """`hop`: receiver_accepted, receiver_refused, exporter_sent, exporter_send_failed, exporter_enqueue_failed."""
     return f"otelcol_{hop}_{COLLECTOR_WORD[signal]}_total"
 
+
+#: Remote write: the way of everything that Alloy scrapes.
+REMOTE_WRITE = 'job="alloy"'
+REMOTE_SCRAPED, REMOTE_SENT = "prometheus_remote_write_wal_samples_appended_total", "prometheus_remote_storage_samples_total"
+REMOTE_FAILED, REMOTE_DROPPED = "prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total"
+REMOTE_PENDING = "prometheus_remote_storage_samples_pending"
+REMOTE_SHARDS, REMOTE_SHARDS_WANTED = "prometheus_remote_storage_shards", "prometheus_remote_storage_shards_desired"
 
 # -- what the service counts about its own telemetry ---------------------------------------------------------------------
 SDK_EXPORTED = {
@@ -112,8 +123,7 @@ STORE_DISCARDED = {
 STORES = {"logs": "Loki", "metrics": "Mimir", "traces": "Tempo", "profiles": "Pyroscope"}
 UP = "up"
 NGINX_CONNECTIONS = "nginx_connections"
-S3_REQUESTS, S3_ERRORS = "minio_s3_requests_total", "minio_s3_requests_errors_total"
-S3_USED, S3_FREE = "minio_cluster_usage_total_bytes", "minio_cluster_capacity_usable_free_bytes"
+S3_REQUESTS = "minio_s3_requests_total"
 
 # -- the machine, PostgreSQL or MySQL, Redis: exporters inside Alloy ----------------------------------------------------------------
 NODE_CPU = "node_cpu_seconds_total"

@@ -1,7 +1,7 @@
 """Overview: is the service healthy right now? The four golden signals, by route."""
 
 from .. import names as n, style
-from ..board import board, query_variable
+from ..board import board, faults_annotation, query_variable
 from ..panels import bars, buckets, graph, heatmap, link, now, prom, read_me, row, stat, table
 from ..promql import counted, quantile, rate, selector, zero_while
 
@@ -34,10 +34,11 @@ def dashboard():
             query_variable("status", "Status", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.STATUS})'),
         ),
         next_board=("traces", "Traces"),
+        annotations=[faults_annotation()],
         content=[
             read_me(
                 question,
-                "Left to right: how much, how fast, how wrong, how full. Orange dots are exemplars: real requests, a click opens the trace.",
+                "Left to right: how much, how fast, how wrong, how full. Orange dots are exemplars: real requests, a click opens the trace. Marks along the time are pages (red) and injected faults (purple).",
                 "a red number here, then its route in the table below, then *Traces*.",
             ),
             stat(

@@ -3,24 +3,30 @@
 from .. import names as n, style
 from ..board import board
 from ..panels import UP_WORDS, graph, prom, read_me, row, scraped, stat, states
-from ..promql import zero_while
+from ..promql import selector, zero_while
 
 WINDOW = "$__rate_interval"
 OTLP = ("logs", "metrics", "traces")
+#: Remote write counts what it was told to leave out as dropped, too.
+NOT_ON_PURPOSE = 'reason!="dropped_series"'
 
 
 def summed(series: str) -> str:
     return f"sum(rate({series}[{WINDOW}]))"
 
 
+def by_alloy(counter: str) -> str:
+    return f"sum by (instance) (rate({selector(counter, n.REMOTE_WRITE)}[{WINDOW}]))"
+
+
 def by_hop(signal: str):
     """The same flow, counted at each hop: lines that lie on one another mean that nothing was lost between."""
     yield scraped(summed(f'{n.SDK_EXPORTED[signal]}{{error_type=""}}'), "1 service sent")
     if signal == "profiles":
-        yield scraped(summed(n.PROFILES_SENT), "3 Alloy sent")
+        yield scraped(summed(selector(n.PROFILES_SENT, n.FIRST_ALLOY)), "3 Alloy sent")
     else:
-        yield scraped(summed(n.collector("receiver_accepted", signal)), "2 Alloy accepted")
-        yield scraped(summed(n.collector("exporter_sent", signal)), "3 Alloy sent")
+        yield scraped(summed(selector(n.collector("receiver_accepted", signal), n.FIRST_ALLOY)), "2 Alloy accepted")
+        yield scraped(summed(selector(n.collector("exporter_sent", signal), n.FIRST_ALLOY)), "3 Alloy sent")
     yield scraped(summed(n.STORE_RECEIVED[signal]), f"4 {n.STORES[signal]} received")
 
 
@@ -41,6 +47,11 @@ def lost(signal: str) -> list[tuple[str, str]]:
         found.append(("Alloy: refused", zero_while(summed(n.collector("receiver_refused", signal)), exported)))
         found.append(("Alloy: gave up", zero_while(summed(n.collector("exporter_send_failed", signal)), exported)))
         found.append(("Alloy: queue full", zero_while(summed(n.collector("exporter_enqueue_failed", signal)), exported)))
+    if signal == "logs":
+        found.append(("Alloy: pushed in vain", zero_while(summed(n.LOKI_DROPPED), exported)))
+    if signal == "metrics":
+        found.append(("Alloy: scraped, refused", zero_while(summed(selector(n.REMOTE_FAILED, n.REMOTE_WRITE)), exported)))
+        found.append(("Alloy: scraped, too old", zero_while(summed(selector(n.REMOTE_DROPPED, n.REMOTE_WRITE, NOT_ON_PURPOSE)), exported)))
     found.append((f"{n.STORES[signal]}: discarded", zero_while(summed(n.STORE_DISCARDED[signal]), exported)))
     return found
 
@@ -88,6 +99,10 @@ def dashboard():
                 )
                 for signal in (*OTLP, "profiles")
             ),
+            row("What Alloy scrapes"),
+            graph("Remote write", "Samples per second that Alloy scraped of stores, exporters and itself, and those that it sent to Mimir. It keeps them in a log on disk: after an outage the second line catches up.", scraped(by_alloy(n.REMOTE_SCRAPED), "{{instance}} scraped"), scraped(by_alloy(n.REMOTE_SENT), "{{instance}} sent"), unit="cps", fill=0, width=style.THIRD),
+            graph("Samples that wait", "Read from the log and not sent yet.", scraped(f"sum by (instance) ({selector(n.REMOTE_PENDING, n.REMOTE_WRITE)})", "{{instance}}"), unit="none", decimals=0, width=style.THIRD),
+            graph("Shards", "Senders at work side by side, and how many the load asks for: above those at work, Mimir takes samples too slowly.", scraped(f"sum by (instance) ({selector(n.REMOTE_SHARDS, n.REMOTE_WRITE)})", "{{instance}} at work"), scraped(f"sum by (instance) ({selector(n.REMOTE_SHARDS_WANTED, n.REMOTE_WRITE)})", "{{instance}} wanted"), unit="none", decimals=1, width=style.THIRD),
             row("Waiting"),
             graph("Alloy's queues", "Requests waiting on disk, by exporter. They grow while a store is away and drain when it is back.", scraped(f"sum by (data_type) ({n.COLLECTOR_QUEUE_SIZE})", "{{data_type}}"), unit="none", decimals=0, colors=style.SIGNALS),
             graph("The service's queues", "Spans and records that wait in the batch processors. Full at 2,048: then new ones are dropped.", *(prom(f"sum({n.SDK_QUEUE[signal]})", signal) for signal in n.SDK_QUEUE), unit="none", decimals=0, colors=style.SIGNALS),
