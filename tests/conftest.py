@@ -28,7 +28,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=120_000)
         yield browser
         browser.close()
 
@@ -44,6 +44,7 @@ class Demo:
 def demo(tmp_path_factory):
     data = tmp_path_factory.mktemp("demo")
     environment = {name: value for name, value in os.environ.items() if name not in OWN_SETTINGS}
+    environment["SIGNALBOX_WORKER_TIMEOUT_MS"] = "8000"  # a busy machine must not look like a worker that is away
     any_port = "127.0.0.1:0"
     command = [str(BIN / "signalboxctl"), "demo", "--listen", any_port, "--worker", any_port, "--lens", any_port]
     with (data / "said").open("w+") as said:

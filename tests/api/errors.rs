@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::harness::{Answer, App, Process, SILENT};
+use crate::harness::{Answer, App, Process, SILENT, eventually};
 
 fn hexadecimal(text: &str, digits: usize) -> bool {
     text.len() == digits
@@ -301,20 +301,18 @@ fn a_request_that_takes_too_long_is_given_up() {
 #[test]
 fn requests_beyond_the_rate_are_told_to_come_back() {
     let app = App::with(&[("SIGNALBOX_MAX_REQUESTS_PER_SECOND", "1")]);
-    let answers: Vec<Answer> = (0..5).map(|_| app.get("/ping")).collect();
-    let refused: Vec<_> = answers
-        .iter()
-        .filter(|answer| answer.status != 200)
-        .collect();
-    assert_eq!(answers[0].status, 200);
-    assert!(!refused.is_empty());
-    for answer in refused {
-        assert_problem(answer, 429, "rate-limited", "1 requests per second");
-        assert_eq!(answer.header("retry-after"), "1");
-    }
-    for path in ["/healthz", "/readyz", "/metrics"] {
+    assert_eq!(app.get("/ping").status, 200);
+    let refused = eventually("a second one within the same second", || {
+        let answer = app.get("/ping");
+        (answer.status != 200).then_some(answer)
+    });
+    assert_problem(&refused, 429, "rate-limited", "1 requests per second");
+    assert_eq!(refused.header("retry-after"), "1");
+    for path in ["/healthz", "/metrics"] {
         assert_eq!(app.get(path).status, 200, "{path} is always answered");
     }
+    // What it depends on may need longer than its check has.
+    assert_ne!(app.get("/readyz").status, 429);
 }
 
 #[test]
@@ -322,9 +320,9 @@ fn requests_beyond_the_number_at_once_are_told_to_come_back() {
     // Arrange: one request holds the only place.
     let app = App::with(&[("SIGNALBOX_MAX_CONCURRENT_REQUESTS", "1")]);
     std::thread::scope(|scope| {
-        let holder = scope.spawn(|| app.get("/api?sc=200&delay_ms=3000"));
+        let holder = scope.spawn(|| app.get("/api?sc=200&delay_ms=5000"));
         // Act
-        crate::harness::eventually("the place is taken", || {
+        eventually("the place is taken", || {
             let text = app.get("/metrics").text;
             let mut lines = text.lines();
             let active = lines.find(|line| line.starts_with("http_server_active_requests{"))?;
@@ -346,9 +344,9 @@ fn what_all_requests_hold_together_is_bounded() {
     // Arrange: one request holds 60 of 64 MiB.
     let app = App::with(&[("SIGNALBOX_MEMORY_BUDGET_MB", "64")]);
     std::thread::scope(|scope| {
-        let holder = scope.spawn(|| app.get("/demo/memory?mb=60&hold_ms=3000"));
+        let holder = scope.spawn(|| app.get("/demo/memory?mb=60&hold_ms=5000"));
         // Act
-        crate::harness::eventually("the memory is held", || {
+        eventually("the memory is held", || {
             let text = app.get("/metrics").text;
             let mut lines = text.lines();
             lines
@@ -388,23 +386,21 @@ fn a_full_queue_refuses_jobs_and_the_order_is_placed_all_the_same() {
             .header(CONTENT_TYPE, "application/json");
         Answer::of(request.body(job).send())
     };
-    // Act
-    let refused = std::thread::scope(|scope| {
-        let posts: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| (0..10).map(|_| post()).collect::<Vec<_>>()))
-            .collect();
-        let answers = posts
-            .into_iter()
-            .flat_map(|post| post.join().expect("no panic"));
-        answers
-            .filter(|answer| answer.status != 202)
-            .collect::<Vec<_>>()
+    // Act: 80 at once do not fit, unless this machine is too slow to make them so
+    let refused = eventually("more jobs at once than there is room for", || {
+        let answers = std::thread::scope(|scope| {
+            let posts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..10).map(|_| post()).collect::<Vec<_>>()))
+                .collect();
+            let answers = posts
+                .into_iter()
+                .flat_map(|post| post.join().expect("no panic"));
+            answers.collect::<Vec<_>>()
+        });
+        let refused = answers.into_iter().filter(|answer| answer.status != 202);
+        Some(refused.collect::<Vec<_>>()).filter(|refused| !refused.is_empty())
     });
     // Assert
-    assert!(
-        !refused.is_empty(),
-        "80 jobs at once do not fit into a queue of one"
-    );
     for answer in refused {
         assert_problem(&answer, 503, "overloaded", "1 jobs wait already");
     }

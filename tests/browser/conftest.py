@@ -8,7 +8,7 @@ import pytest
 from helpers import BIN, IMAGES
 from playwright.sync_api import expect
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 //! A server of its own for each test, and short ways to write telemetry down.
 
+use std::fs::File;
 use std::io::Write;
 use std::sync::Once;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lens::{Server, Settings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -70,7 +71,16 @@ impl Lens {
     pub async fn stop(mut self) -> TempDir {
         drop(self.stop.take());
         self.running.await.expect("no panic").expect("a clean stop");
-        self.directory.take().expect("held until now")
+        let directory = self.directory.take().expect("held until now");
+        // The server's threads end a moment after it, and the store with them.
+        let lock = File::open(directory.path().join("lock")).expect("a lock");
+        let mut tries = 0;
+        while lock.try_lock().is_err() {
+            assert!(tries < 3000, "the store is never closed");
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        directory
     }
 
     pub async fn post(&self, path: &str, content_type: &str, body: Vec<u8>) -> Response {

@@ -18,8 +18,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-/// Longest wait for anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything that must happen; long, because the machine may have other work.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks `probe` again and again until it has an answer, and panics with `what` when it never has one.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -196,15 +196,28 @@ impl Process {
     /// Starts `role` in `directory` and waits until it says where it listens.
     pub fn start(role: &str, directory: &Path, variables: Variables) -> Self {
         let mut process = Self::spawn(role, directory, variables);
-        process.url = eventually("the program listens", || {
-            let lines = process.lines();
+        process.listens();
+        process
+    }
+
+    /// Waits until it says where it listens.
+    pub fn listens(&mut self) {
+        self.url = eventually("the program listens", || {
+            let lines = self.lines();
             let line = lines
                 .iter()
                 .find(|line| line.contains("listening on http://"))?;
             let rest = line.split("listening on ").nth(1)?;
             Some(rest.split('"').next()?.trim().to_owned())
         });
-        process
+    }
+
+    /// Waits for a line with `text` on its stdout.
+    pub fn says(&self, text: &str) {
+        eventually(&format!("it says {text:?}"), || {
+            let lines = self.lines();
+            lines.iter().any(|line| line.contains(text)).then_some(())
+        });
     }
 
     /// Starts `role` and does not wait.
@@ -413,7 +426,8 @@ impl App {
     }
 }
 
-/// Variables that make a process export to `lens` at once, without profiles.
+/// Variables that make a process export to `lens` at once, without profiles. Its deadlines are long, so that a busy
+/// machine does not miss them; a test whose subject a deadline is sets it itself.
 pub fn exporting(lens: &str) -> Vec<(&'static str, String)> {
     vec![
         ("SIGNALBOX_LISTEN", "127.0.0.1:0".to_owned()),
@@ -423,6 +437,11 @@ pub fn exporting(lens: &str) -> Vec<(&'static str, String)> {
         ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
         ("OTEL_BLRP_SCHEDULE_DELAY", "100".to_owned()),
         ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
+        ("SIGNALBOX_REDIS_TIMEOUT_MS", "2000".to_owned()),
+        ("SIGNALBOX_WORKER_TIMEOUT_MS", "8000".to_owned()),
+        ("SIGNALBOX_DATABASE_ACQUIRE_TIMEOUT_MS", "5000".to_owned()),
+        ("SIGNALBOX_FLUSH_TIMEOUT_MS", "15000".to_owned()),
+        ("SIGNALBOX_SHUTDOWN_TIMEOUT_S", "15".to_owned()),
     ]
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use super::{TempDir, eventually};
+use super::{PATIENCE, TempDir, eventually};
 
 /// Says that a test does not run here, and fails it where everything must be installed.
 pub fn skipped(needs: &str) {
@@ -17,9 +18,17 @@ pub fn skipped(needs: &str) {
     eprintln!("skipped: {needs} is not installed; `make test-deps` adds it");
 }
 
+/// A port that stays this process's while its server is stopped: below those that systems give out by themselves, and
+/// each process begins at 16 of its own.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let count = std::process::id() * 16 + COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(20_000 + count % 12_000).expect("below 32000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A server that was started as a child of the test.
@@ -317,7 +326,7 @@ fn give(directory: &TempDir, user: &str) {
     }
 }
 
-/// Asks a server to end, and ends it if it does not within ten seconds.
+/// Asks a server to end, and ends it if it does not.
 fn end(child: &mut Option<Child>, signal: &str) {
     let Some(mut child) = child.take() else {
         return;
@@ -325,11 +334,12 @@ fn end(child: &mut Option<Child>, signal: &str) {
     let _ = Command::new("kill")
         .args([signal, &child.id().to_string()])
         .status();
-    for _ in 0..100 {
+    let give_up = Instant::now() + PATIENCE;
+    while Instant::now() < give_up {
         if !matches!(child.try_wait(), Ok(None)) {
             return;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let _ = child.kill();
     let _ = child.wait();
