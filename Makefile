@@ -157,7 +157,7 @@ test-configuration: ## Configurations of the stack: parsed, held to our rules, a
 test-grafana: ## Dashboards are as generated, every query asks for what exists, and every alert fires and rests as its tests say
 	@$(call need,.venv/bin/python,drift of the dashboards); cd grafana && ../.venv/bin/python -m generate --check
 	@$(call need,.venv/bin/python,check of the queries); $(call need,node,check of the queries (Node.js)); \
-	  npm ci --prefix grafana/check --silent --no-audit --no-fund && cd grafana && ../.venv/bin/python -m check
+	  npm ci --prefix grafana/check --prefer-offline --fetch-retries=5 --silent --no-audit --no-fund && cd grafana && ../.venv/bin/python -m check
 	@$(call need,promtool,tests of the alerts); promtool check rules mimir/rules/anonymous/*.yaml && promtool test rules mimir/tests/*.yaml
 
 dashboards: ## Generate grafana/dashboards and the burn-rate rules anew
