@@ -159,7 +159,7 @@ fn amount(
 }
 
 /// The runtimes that serve requests: actix-web gives each of its workers one. The program's own, where it waits for its end
-/// and does what nobody asked for, is not among them: idle as it is, it would hide that those who serve are all busy.
+/// and works in the background, is not among them: it is mostly idle, and would hide that all that serve are busy.
 static RUNTIMES: Mutex<Vec<RuntimeMetrics>> = Mutex::new(Vec::new());
 
 /// Adds the runtime of this thread to the observed ones, once.
