@@ -1,5 +1,7 @@
 //! What tests and scripts read: OTLP/JSON as it came in, and profiles as pprof.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpResponse, web};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -8,13 +10,14 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::attributes::is_hex;
 use crate::problem::Problem;
 use crate::query;
-use crate::store::origins::nest;
-use crate::store::{Store, logs, metrics, profiles, traces};
+use crate::store::origins::{Origin, nest};
+use crate::store::{ANSWER_BYTES, Store, aside, logs, metrics, origins, profiles, traces};
 
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -33,17 +36,26 @@ async fn identity() -> HttpResponse {
     HttpResponse::Ok().json(json!({"name": "lens", "version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// `GET /api/traces`: the newest traces that pass the filters, whole.
+/// `GET /api/traces`: the newest traces that pass the filters, whole; as many as one answer holds.
 async fn list_traces(
     store: web::Data<Store>,
     query: web::Query<query::Traces>,
 ) -> Result<HttpResponse, Problem> {
     let listed = traces::list(&store.pool, &query.filter(100)?).await?;
-    let ids: Vec<&str> = listed.iter().map(|trace| trace.trace_id.as_str()).collect();
-    respond_spans(&store, traces::spans(&store.pool, &ids).await?).await
+    let mut bytes = 0;
+    let ids: Vec<&str> = listed
+        .iter()
+        .take_while(|trace| {
+            let first = bytes == 0;
+            bytes += trace.bytes as usize;
+            first || bytes <= ANSWER_BYTES
+        })
+        .map(|trace| trace.trace_id.as_str())
+        .collect();
+    respond_spans(&store, traces::spans(&store.pool, &ids, u32::MAX).await?).await
 }
 
-/// `GET /api/traces/{32 hexadecimal digits}`
+/// `GET /api/traces/{32 hexadecimal digits}`: its spans by their start, as many as one answer holds.
 async fn one_trace(
     store: web::Data<Store>,
     trace_id: web::Path<String>,
@@ -53,7 +65,7 @@ async fn one_trace(
             "a trace id has 32 hexadecimal digits".to_owned(),
         ));
     }
-    let spans = traces::spans(&store.pool, &[trace_id.to_ascii_lowercase()]).await?;
+    let spans = traces::spans(&store.pool, &[trace_id.to_ascii_lowercase()], u32::MAX).await?;
     if spans.is_empty() {
         return Err(Problem::NotFound(format!(
             "no span of trace {trace_id} has arrived, or it was let go"
@@ -63,24 +75,46 @@ async fn one_trace(
 }
 
 async fn respond_spans(store: &Store, spans: Vec<(i64, Span)>) -> Result<HttpResponse, Problem> {
-    let resource_spans = nest(&store.pool, spans)
+    let origins = origins_of(store, &spans).await?;
+    respond(move || ExportTraceServiceRequest {
+        resource_spans: nest(spans, &origins)
+            .into_iter()
+            .map(|of| ResourceSpans {
+                resource: of.resource,
+                schema_url: of.schema_url,
+                scope_spans: of
+                    .scopes
+                    .into_iter()
+                    .map(|of| ScopeSpans {
+                        scope: of.scope,
+                        schema_url: of.schema_url,
+                        spans: of.items,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    })
+    .await
+}
+
+async fn origins_of<T>(store: &Store, rows: &[(i64, T)]) -> sqlx::Result<HashMap<i64, Origin>> {
+    origins::all(
+        &store.pool,
+        rows.iter().map(|(origin, _)| *origin).collect(),
+    )
+    .await
+}
+
+/// Answers with what `message` makes, as JSON.
+async fn respond<T: Serialize>(
+    message: impl FnOnce() -> T + Send + 'static,
+) -> Result<HttpResponse, Problem> {
+    let body = aside(move || serde_json::to_vec(&message()))
         .await?
-        .into_iter()
-        .map(|of| ResourceSpans {
-            resource: of.resource,
-            schema_url: of.schema_url,
-            scope_spans: of
-                .scopes
-                .into_iter()
-                .map(|of| ScopeSpans {
-                    scope: of.scope,
-                    schema_url: of.schema_url,
-                    spans: of.items,
-                })
-                .collect(),
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(ExportTraceServiceRequest { resource_spans }))
+        .map_err(|error| Problem::BadRequest(format!("cannot be written as JSON: {error}")))?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .body(body))
 }
 
 /// `GET /api/logs`: the last arrived records that pass the filters, newest first.
@@ -88,29 +122,31 @@ async fn list_logs(
     store: web::Data<Store>,
     query: web::Query<query::Logs>,
 ) -> Result<HttpResponse, Problem> {
-    let entries = logs::list(&store.pool, &query.filter(1000)?).await?;
+    let (entries, _) = logs::list(&store.pool, &query.filter(1000)?).await?;
     let records: Vec<(i64, LogRecord)> = entries
         .into_iter()
         .map(|entry| (entry.origin, entry.record))
         .collect();
-    let resource_logs = nest(&store.pool, records)
-        .await?
-        .into_iter()
-        .map(|of| ResourceLogs {
-            resource: of.resource,
-            schema_url: of.schema_url,
-            scope_logs: of
-                .scopes
-                .into_iter()
-                .map(|of| ScopeLogs {
-                    scope: of.scope,
-                    schema_url: of.schema_url,
-                    log_records: of.items,
-                })
-                .collect(),
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(ExportLogsServiceRequest { resource_logs }))
+    let origins = origins_of(&store, &records).await?;
+    respond(move || ExportLogsServiceRequest {
+        resource_logs: nest(records, &origins)
+            .into_iter()
+            .map(|of| ResourceLogs {
+                resource: of.resource,
+                schema_url: of.schema_url,
+                scope_logs: of
+                    .scopes
+                    .into_iter()
+                    .map(|of| ScopeLogs {
+                        scope: of.scope,
+                        schema_url: of.schema_url,
+                        log_records: of.items,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    })
+    .await
 }
 
 /// `GET /api/metrics`: every series with its newest points (`points`, 1 unless told).
@@ -119,37 +155,39 @@ async fn list_metrics(
     query: web::Query<query::Metrics>,
 ) -> Result<HttpResponse, Problem> {
     let points = query.points()?;
-    let mut found: Vec<(i64, Metric)> = Vec::new();
-    for series in metrics::series(&store.pool, &query.name, &query.service).await? {
-        found.push((
-            series.origin,
-            metrics::newest(&store.pool, &series, points).await?,
-        ));
-    }
-    let resource_metrics = nest(&store.pool, found)
+    let series = metrics::series(&store.pool, &query.name, &query.service).await?;
+    let found: Vec<_> = metrics::newest(&store.pool, series, points)
         .await?
         .into_iter()
-        .map(|of| ResourceMetrics {
-            resource: of.resource,
-            schema_url: of.schema_url,
-            scope_metrics: of
-                .scopes
-                .into_iter()
-                .map(|of| ScopeMetrics {
-                    scope: of.scope,
-                    schema_url: of.schema_url,
-                    metrics: together(of.items),
-                })
-                .collect(),
-        })
+        .map(|(series, points)| (series.origin, (series, points)))
         .collect();
-    Ok(HttpResponse::Ok().json(ExportMetricsServiceRequest { resource_metrics }))
+    let origins = origins_of(&store, &found).await?;
+    respond(move || ExportMetricsServiceRequest {
+        resource_metrics: nest(found, &origins)
+            .into_iter()
+            .map(|of| ResourceMetrics {
+                resource: of.resource,
+                schema_url: of.schema_url,
+                scope_metrics: of
+                    .scopes
+                    .into_iter()
+                    .map(|of| ScopeMetrics {
+                        scope: of.scope,
+                        schema_url: of.schema_url,
+                        metrics: together(of.items),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    })
+    .await
 }
 
 /// Series of the same metric under one entry again.
-fn together(series: Vec<Metric>) -> Vec<Metric> {
+fn together(series: Vec<(metrics::Series, Vec<Vec<u8>>)>) -> Vec<Metric> {
     let mut together: Vec<Metric> = Vec::new();
-    for metric in series {
+    for (series, points) in series {
+        let metric = metrics::with_points(&series, &points);
         match together.last_mut() {
             Some(last) if metrics::same(last, &metric) => metrics::merge(last, metric),
             _ => together.push(metric),
@@ -190,8 +228,10 @@ async fn one_profile(
             "no {kind} profile has arrived that passes these filters"
         )));
     }
-    let merged = profiles::merge(&store.pool, &profiles::to_merge(&pushed, &kind), &filter).await?;
-    let body = profiles::gzip(&merged.to_profile().encode_to_vec())
+    let (merged, _) =
+        profiles::merge(&store.pool, &profiles::to_merge(&pushed, &kind), &filter).await?;
+    let body = aside(move || profiles::gzip(&merged.to_profile().encode_to_vec()))
+        .await?
         .map_err(|error| Problem::BadRequest(format!("cannot compress the profile: {error}")))?;
     Ok(HttpResponse::Ok()
         .content_type("application/octet-stream")

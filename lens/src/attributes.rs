@@ -33,6 +33,29 @@ pub fn flat_json(attributes: &[KeyValue]) -> String {
     serde_json::Value::Object(flat).to_string()
 }
 
+/// Longest text of a column that is searched, listed or repeated in every row.
+const COLUMN_BYTES: usize = 1024;
+
+/// Text for a column; what is longer ends there, and is whole in the record.
+pub fn column(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(COLUMN_BYTES));
+    text
+}
+
+/// Whether an id has its length and is not all zeros.
+pub fn valid_id(id: &[u8], length: usize) -> bool {
+    id.len() == length && id.iter().any(|byte| *byte != 0)
+}
+
+/// Lower-case hexadecimal of an id, empty if it is none.
+pub fn hex_id(id: &[u8], length: usize) -> String {
+    if valid_id(id, length) {
+        hex(id)
+    } else {
+        String::new()
+    }
+}
+
 /// Lower-case hexadecimal of an id.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

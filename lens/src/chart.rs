@@ -9,9 +9,10 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar, NumberDataPoint, exemplar};
 use serde::Serialize;
 
-use crate::attributes::{find, hex};
+use crate::attributes::{find, hex, hex_id, valid_id};
 use crate::quantile::Distribution;
 use crate::store::metrics::{Kind, Point, Series, is_delta};
+use crate::store::time_ns;
 
 const NS: f64 = 1e9;
 /// Groups drawn; more than the eye can tell apart helps nobody.
@@ -61,7 +62,7 @@ impl Range {
     /// The steps an interval covers, each with its share of it.
     fn shares(&self, from_ns: i64, to_ns: i64) -> impl Iterator<Item = (usize, f64)> {
         // What is told without a beginning happened at its end.
-        let from_ns = from_ns.min(to_ns - 1);
+        let from_ns = from_ns.min(to_ns.saturating_sub(1));
         let length = (to_ns - from_ns) as f64;
         let first = ((from_ns - self.from_ns) / self.step_ns).clamp(0, self.steps as i64) as usize;
         (first..self.steps).map_while(move |step| {
@@ -357,6 +358,7 @@ impl Grouped {
                 .iter()
                 .flatten()
                 .map(|value| value.abs())
+                .filter(|value| value.is_finite())
                 .sum::<f64>()
         };
         let more = lines.len().saturating_sub(MOST_GROUPS);
@@ -377,7 +379,7 @@ impl Grouped {
         }
     }
 
-    /// The exemplars since the range began, each once; unlike the lines they need not wait for the end of a step.
+    /// The exemplars since the range began, each once; unlike the lines they need not wait for the end of a step, but none is of a later one.
     fn exemplars(&self, range: Range) -> Vec<Dot> {
         let of_point = |point: &Point| -> Vec<Exemplar> {
             match point {
@@ -387,7 +389,7 @@ impl Grouped {
                 Point::Summary(_) => Vec::new(),
             }
         };
-        let mut dots: BTreeMap<(u64, String), Dot> = BTreeMap::new();
+        let mut dots: BTreeMap<(i64, String), Dot> = BTreeMap::new();
         for exemplar in self
             .groups
             .values()
@@ -395,16 +397,17 @@ impl Grouped {
             .flat_map(|(_, points)| points)
             .flat_map(of_point)
         {
-            let time_ns = exemplar.time_unix_nano;
-            if exemplar.trace_id.is_empty() || (time_ns as i64) < range.from_ns {
+            let time_ns = time_ns(exemplar.time_unix_nano);
+            let step = (time_ns - range.from_ns).div_euclid(range.step_ns);
+            if !valid_id(&exemplar.trace_id, 16) || !(0..=range.steps as i64).contains(&step) {
                 continue;
             }
             let value = match exemplar.value {
-                Some(exemplar::Value::AsDouble(value)) => value,
+                Some(exemplar::Value::AsDouble(value)) if value.is_finite() => value,
                 Some(exemplar::Value::AsInt(value)) => value as f64,
-                None => continue,
+                _ => continue,
             };
-            let (trace_id, span_id) = (hex(&exemplar.trace_id), hex(&exemplar.span_id));
+            let (trace_id, span_id) = (hex(&exemplar.trace_id), hex_id(&exemplar.span_id, 8));
             dots.insert(
                 (time_ns, span_id.clone()),
                 Dot {
@@ -419,7 +422,7 @@ impl Grouped {
         let mut by_step: BTreeMap<i64, Vec<Dot>> = BTreeMap::new();
         for ((time_ns, _), dot) in dots {
             by_step
-                .entry((time_ns as i64 - range.from_ns) / range.step_ns)
+                .entry((time_ns - range.from_ns) / range.step_ns)
                 .or_default()
                 .push(dot);
         }
@@ -470,7 +473,7 @@ fn times(point: &Point) -> (i64, i64) {
         Point::Exponential(point) => point.start_time_unix_nano,
         Point::Summary(point) => point.start_time_unix_nano,
     };
-    (start as i64, point.time())
+    (time_ns(start), point.time())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A flame graph and a list of functions out of merged stacks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -35,89 +35,94 @@ pub struct Function {
     pub total: i64,
 }
 
-#[derive(Default)]
-struct Node {
-    total: i64,
-    own: i64,
-    /// By number of the function.
-    children: BTreeMap<i64, Node>,
-}
+/// A stack, root first, and its value.
+type Stack = (Vec<i64>, i64);
 
 impl Flame {
     /// Lays the stacks out, the widest first; `own_only` leaves out the runtime's frames but where a stack ends in one.
     pub fn of(merged: &Merged, own_only: bool) -> Self {
-        let mut root = Node::default();
         let mut runtime: HashMap<i64, bool> = HashMap::new();
-        for (stack, value) in merged.stacks() {
-            root.total += value;
-            let mut node = &mut root;
-            let mut stack = stack.peekable();
-            let mut depth = 0;
-            while let Some(function) = stack.next().filter(|_| depth < DEEPEST) {
-                let left_out = own_only
-                    && stack.peek().is_some()
+        let mut drawn = |stack: Vec<i64>| -> Vec<i64> {
+            let last = stack.len().saturating_sub(1);
+            let mut left_out = |(place, function): &(usize, i64)| {
+                own_only
+                    && *place < last
                     && *runtime
-                        .entry(function)
-                        .or_insert_with(|| is_runtime(merged.name(function)));
-                if left_out {
-                    continue;
-                }
-                depth += 1;
-                node = node.children.entry(function).or_default();
-                node.total += value;
-            }
-            node.own += value;
-        }
+                        .entry(*function)
+                        .or_insert_with(|| is_runtime(merged.name(*function)))
+            };
+            let kept = stack.into_iter().enumerate().filter(|one| !left_out(one));
+            kept.map(|(_, function)| function).take(DEEPEST).collect()
+        };
+        // In order, so that what has the same callers stands together: a tree of all frames would take many times the memory.
+        let mut stacks: Vec<Stack> = merged
+            .stacks()
+            .map(|(stack, value)| (drawn(stack.collect()), value))
+            .collect();
+        stacks.sort_unstable();
         let mut flame = Self {
             unit: merged.unit().to_owned(),
-            total: root.total,
+            total: sum(&stacks),
             ..Self::default()
         };
         let mut places = HashMap::new();
-        let smallest = (root.total as f64 * SMALLEST_SHARE) as i64;
-        flame.lay_out(merged, &mut places, &root, (0, 0), smallest);
+        let smallest = (flame.total as f64 * SMALLEST_SHARE) as i64;
+        flame.lay_out(merged, &mut places, &stacks, (0, 0), smallest);
         flame
     }
 
+    /// Lays out what stands at a depth of stacks that have the same functions above it.
     fn lay_out(
         &mut self,
         merged: &Merged,
         places: &mut HashMap<i64, usize>,
-        node: &Node,
+        stacks: &[Stack],
         (depth, start): (usize, i64),
         smallest: i64,
     ) {
-        let mut children: Vec<_> = node
-            .children
-            .iter()
-            .filter(|(_, child)| child.total > smallest)
+        let mut children: Vec<(i64, i64, &[Stack])> = stacks
+            .chunk_by(|(one, _), (other, _)| one.get(depth) == other.get(depth))
+            .filter_map(|group| Some((*group[0].0.get(depth)?, sum(group), group)))
+            .filter(|(_, total, _)| *total > smallest)
             .collect();
-        children.sort_by_key(|(function, child)| (-child.total, merged.name(**function)));
+        children.sort_by_key(|(function, total, _)| (-total, merged.name(*function)));
         let mut start = start;
-        for (function, child) in children {
-            let place = *places.entry(*function).or_insert_with(|| {
-                self.names.push(readable(merged.name(*function)));
-                self.runtime.push(is_runtime(merged.name(*function)));
+        for (function, total, group) in children {
+            let place = *places.entry(function).or_insert_with(|| {
+                self.names.push(readable(merged.name(function)));
+                self.runtime.push(is_runtime(merged.name(function)));
                 self.names.len() - 1
             });
+            // Those that end here come first.
+            let ends = group.partition_point(|(stack, _)| stack.len() == depth + 1);
             self.frames
-                .push((depth, start, child.total, child.own, place));
-            self.lay_out(merged, places, child, (depth + 1, start), smallest);
-            start += child.total;
+                .push((depth, start, total, sum(&group[..ends]), place));
+            self.lay_out(merged, places, group, (depth + 1, start), smallest);
+            start = start.saturating_add(total);
         }
     }
+}
+
+fn sum(stacks: &[Stack]) -> i64 {
+    stacks
+        .iter()
+        .fold(0, |sum: i64, (_, value)| sum.saturating_add(*value))
 }
 
 /// The functions with the most spent in themselves, then in what they called; the runtime's only if something was spent in themselves.
 pub fn functions(merged: &Merged) -> Vec<Function> {
     let mut functions: HashMap<i64, (i64, i64)> = HashMap::new();
     for (stack, value) in merged.stacks() {
-        let stack: Vec<i64> = stack.collect();
-        for function in stack.iter().collect::<BTreeSet<_>>() {
-            functions.entry(*function).or_default().1 += value;
-        }
+        let mut stack: Vec<i64> = stack.collect();
         if let Some(leaf) = stack.last() {
-            functions.entry(*leaf).or_default().0 += value;
+            let own = &mut functions.entry(*leaf).or_default().0;
+            *own = own.saturating_add(value);
+        }
+        stack.sort_unstable();
+        stack.dedup();
+        for function in stack {
+            let total = &mut functions.entry(function).or_default().1;
+            *total = total.saturating_add(value);
         }
     }
     let mut functions: Vec<(i64, (i64, i64))> = functions.into_iter().collect();

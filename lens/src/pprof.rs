@@ -156,6 +156,9 @@ fn without_arguments(name: &str) -> String {
     short
 }
 
+/// Frames of one stack that are read, from its leaf: locations may name each other's lines as often as they like.
+const MOST_FRAMES: usize = 2000;
+
 /// Why bytes are no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
@@ -259,9 +262,16 @@ pub struct Merged {
     period: i64,
     from_ns: i64,
     to_ns: i64,
+    /// What the stacks take, roughly.
+    stack_bytes: usize,
 }
 
 impl Merged {
+    /// Memory it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.stack_bytes + self.strings.bytes + self.frames.len() * 2 * size_of::<Frame>()
+    }
+
     /// Adds the samples whose labels, together with those of the push, have all `wanted` values.
     pub fn add(
         &mut self,
@@ -333,7 +343,7 @@ impl Merged {
                 .value
                 .get(position)
                 .copied()
-                .filter(|value| *value != 0)
+                .filter(|value| *value > 0)
             else {
                 continue;
             };
@@ -355,8 +365,9 @@ impl Merged {
                 .iter()
                 .filter_map(|id| locations.get(id))
                 .flatten()
+                .take(MOST_FRAMES)
                 .copied()
-                .collect();
+                .collect::<Vec<u32>>();
             let mut labels: Vec<(i64, i64)> = sample
                 .label
                 .iter()
@@ -364,7 +375,11 @@ impl Merged {
                 .map(|label| (text(label.key), text(label.str)))
                 .collect();
             labels.sort_unstable();
-            let sum = self.stacks.entry((stack, labels)).or_default();
+            let bytes = size_of::<Stack>() + 4 * stack.len() + 16 * labels.len();
+            let sum = self.stacks.entry((stack, labels)).or_insert_with(|| {
+                self.stack_bytes += bytes;
+                0
+            });
             *sum = sum.saturating_add(value);
         }
     }
@@ -410,7 +425,7 @@ impl Merged {
             period_type: self.measure,
             period: self.period,
             time_nanos: self.from_ns,
-            duration_nanos: self.to_ns - self.from_ns,
+            duration_nanos: self.to_ns.saturating_sub(self.from_ns),
             string_table: self.strings.list.clone(),
             ..Profile::default()
         };
@@ -460,6 +475,7 @@ impl Merged {
 struct Strings {
     list: Vec<String>,
     places: HashMap<String, i64>,
+    bytes: usize,
 }
 
 impl Strings {
@@ -470,6 +486,7 @@ impl Strings {
         let place = self.list.len() as i64;
         self.list.push(text.to_owned());
         self.places.insert(text.to_owned(), place);
+        self.bytes += 2 * (text.len() + size_of::<String>());
         place
     }
 }

@@ -20,6 +20,8 @@ pub enum Distribution {
     },
 }
 
+/// More buckets than this are not told apart; instrumentation has some hundred at most.
+const MOST_BUCKETS: usize = 10_000;
 /// Buckets outside this range of scales would be finer or coarser than any number needs.
 const SCALES: std::ops::RangeInclusive<i32> = -20..=20;
 
@@ -30,15 +32,14 @@ impl From<&HistogramDataPoint> for Distribution {
             .iter()
             .map(|count| *count as f64)
             .collect();
-        if counts.is_empty() {
+        let mut bounds = point.explicit_bounds.clone();
+        if counts.is_empty() || bounds.len() > MOST_BUCKETS {
             // A histogram without buckets knows its count only.
             counts = vec![point.count as f64];
+            bounds.truncate(0);
         }
-        counts.resize(point.explicit_bounds.len() + 1, 0.0);
-        Self::Explicit {
-            bounds: point.explicit_bounds.clone(),
-            counts,
-        }
+        counts.resize(bounds.len() + 1, 0.0);
+        Self::Explicit { bounds, counts }
     }
 }
 
@@ -52,6 +53,7 @@ impl From<&ExponentialHistogramDataPoint> for Distribution {
             let indexes = (0..).map(|place: i32| buckets.offset.saturating_add(place));
             indexes
                 .zip(&buckets.bucket_counts)
+                .take(MOST_BUCKETS)
                 .filter(|(_, count)| **count > 0)
                 .map(|(index, count)| (index, *count as f64))
                 .collect()
@@ -101,7 +103,10 @@ impl Distribution {
                 let common: Vec<f64> = bounds
                     .iter()
                     .copied()
-                    .filter(|bound| other_bounds.contains(bound))
+                    .filter(|bound| {
+                        let place = other_bounds.partition_point(|other| other < bound);
+                        other_bounds.get(place) == Some(bound)
+                    })
                     .collect();
                 let mut sum = regrouped(bounds, counts, &common);
                 let other = regrouped(other_bounds, other_counts, &common);
@@ -131,7 +136,7 @@ impl Distribution {
                 else {
                     return;
                 };
-                let shift = other_scale - *scale;
+                let shift = shift(other_scale - *scale);
                 *zero += other_zero * factor;
                 *zero_threshold = zero_threshold.max(*other_threshold);
                 for (into, from) in [(positive, p), (negative, n)] {
@@ -180,10 +185,11 @@ impl Distribution {
         if to >= *scale {
             return;
         }
+        let shift = shift(*scale - to);
         for buckets in [positive, negative] {
             let mut coarse = BTreeMap::new();
             for (index, count) in std::mem::take(buckets) {
-                *coarse.entry(index >> (*scale - to)).or_default() += count;
+                *coarse.entry(index >> shift).or_default() += count;
             }
             *buckets = coarse;
         }
@@ -227,11 +233,12 @@ impl Distribution {
                 positive,
                 negative,
             } => {
-                let bound = |index: i32| 2f64.powf(f64::from(index) * 2f64.powi(-scale));
+                let bound = |index: f64| 2f64.powf(index * 2f64.powi(-scale));
+                let bounds = |index: i32| (bound(f64::from(index)), bound(f64::from(index) + 1.0));
                 let mut below = 0.0;
                 for (index, bucket) in negative.iter().rev() {
                     if *bucket > 0.0 && below + bucket >= rank {
-                        let (near, far) = (bound(*index), bound(index + 1));
+                        let (near, far) = bounds(*index);
                         return Some(-far * (near / far).powf((rank - below) / bucket));
                     }
                     below += bucket;
@@ -252,15 +259,20 @@ impl Distribution {
                 below += zero;
                 for (index, bucket) in positive {
                     if *bucket > 0.0 && below + bucket >= rank {
-                        let (lower, upper) = (bound(*index), bound(index + 1));
+                        let (lower, upper) = bounds(*index);
                         return Some(lower * (upper / lower).powf((rank - below) / bucket));
                     }
                     below += bucket;
                 }
-                positive.keys().next_back().map(|index| bound(index + 1))
+                positive.keys().next_back().map(|index| bounds(*index).1)
             }
         }
     }
+}
+
+/// By how much an index is shifted between scales that far apart; beyond the width of an index nothing is left but its sign.
+fn shift(scales: i32) -> i32 {
+    scales.min(i32::BITS as i32 - 1)
 }
 
 /// Counts between fewer bounds.
@@ -268,10 +280,7 @@ fn regrouped(bounds: &[f64], counts: &[f64], fewer: &[f64]) -> Vec<f64> {
     let mut grouped = vec![0.0; fewer.len() + 1];
     for (place, count) in counts.iter().enumerate() {
         let upper = bounds.get(place).copied().unwrap_or(f64::INFINITY);
-        let group = fewer
-            .iter()
-            .position(|bound| upper <= *bound)
-            .unwrap_or(fewer.len());
+        let group = fewer.partition_point(|bound| *bound < upper);
         grouped[group] += count;
     }
     grouped
@@ -356,6 +365,22 @@ mod tests {
         let mut coarse = exponential(0, 0.0, &[(0, 10.0)], &[]);
         coarse.add(&exponential(1, 0.0, &[(1, 2.0)], &[]), 0.5);
         assert_eq!(coarse, exponential(0, 0.0, &[(0, 11.0)], &[]));
+    }
+
+    #[test]
+    fn scales_and_indexes_may_be_as_far_apart_as_they_can() {
+        let mut fine = exponential(20, 0.0, &[(i32::MIN, 1.0), (-1, 1.0), (i32::MAX, 2.0)], &[]);
+        fine.add(&exponential(-20, 0.0, &[(0, 4.0)], &[]), 1.0);
+        assert_eq!(fine, exponential(-20, 0.0, &[(-1, 2.0), (0, 6.0)], &[]));
+        let far = exponential(0, 0.0, &[(i32::MAX, 1.0)], &[]);
+        assert_eq!((far.count(), far.quantile(1.0).is_some()), (1.0, true));
+        let wide = HistogramDataPoint {
+            count: 7,
+            bucket_counts: vec![1; 20_001],
+            explicit_bounds: (0..20_000).map(f64::from).collect(),
+            ..HistogramDataPoint::default()
+        };
+        assert_eq!(Distribution::from(&wide), explicit(&[], &[7.0]));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn date_time(ns: i64) -> String {
 
 /// `3 s ago`
 pub fn ago(ns: i64, now_ns: i64) -> String {
-    let seconds = (now_ns - ns) / NS_PER_S;
+    let seconds = now_ns.saturating_sub(ns) / NS_PER_S;
     match seconds {
         ..=0 => "now".to_owned(),
         1..=89 => format!("{seconds} s ago"),
@@ -58,8 +58,9 @@ pub fn ago(ns: i64, now_ns: i64) -> String {
 
 /// `12.3 ms`
 pub fn duration(ns: f64) -> String {
-    let ns = ns.max(0.0);
     match ns {
+        _ if !ns.is_finite() => ns.to_string(),
+        ..0.0 => format!("-{}", duration(-ns)),
         ..1e3 => format!("{ns:.0} ns"),
         ..1e6 => format!("{} µs", three(ns / 1e3)),
         ..1e9 => format!("{} ms", three(ns / 1e6)),
@@ -108,6 +109,7 @@ pub fn count(number: i64) -> String {
 /// About three significant digits.
 pub fn three(value: f64) -> String {
     let text = match value.abs() {
+        _ if !value.is_finite() => return value.to_string(),
         0.0 => return "0".to_owned(),
         ..0.001 => return format!("{value:.1e}"),
         ..1.0 => format!("{value:.3}"),
@@ -161,5 +163,9 @@ mod tests {
         assert_eq!(value(0.012, "s"), "12 ms");
         assert_eq!(value(3.0, "{request}"), "3");
         assert_eq!(three(0.0), "0");
+        assert_eq!(value(-0.5, "s"), "-500 ms");
+        assert_eq!(value(f64::NAN, "s"), "NaN");
+        assert_eq!(value(f64::INFINITY, "{request}"), "inf");
+        assert_eq!(value(f64::NEG_INFINITY, "By"), "-inf TiB");
     }
 }

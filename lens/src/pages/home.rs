@@ -30,7 +30,7 @@ pub async fn page(
         },
     )
     .await?;
-    let errors = logs::list(
+    let (errors, _) = logs::list(
         &store.pool,
         &logs::Filter {
             severity: Some((17, 24)),

@@ -5,14 +5,16 @@ use maud::{Markup, html};
 
 use super::{
     PageProblem, Services, Shell, Tab, filters, format, heading, level, marked, nothing,
-    query_string, same, select, uri,
+    query_string, same, select, shown, uri,
 };
-use crate::attributes::{hex, text};
+use crate::attributes::{hex_id, text};
 use crate::query;
 use crate::store::logs::{self, Entry};
 use crate::store::{Store, origins, traces};
 
 const LISTED: u32 = 200;
+/// Longest name and value that are a link to their like.
+const LONGEST_FIELD: usize = 2000;
 const LEVELS: [&str; 6] = ["fatal", "error", "warn", "info", "debug", "trace"];
 
 pub async fn page(
@@ -20,7 +22,7 @@ pub async fn page(
     store: web::Data<Store>,
     query: web::Query<query::Logs>,
 ) -> Result<HttpResponse, PageProblem> {
-    let entries = logs::list(&store.pool, &query.filter(LISTED)?).await?;
+    let (entries, more) = logs::list(&store.pool, &query.filter(LISTED)?).await?;
     let (services, _) = traces::choices(&store.pool).await?;
     let fields = logs::fields(&store.pool).await?;
     let origins = origins::all(
@@ -73,7 +75,7 @@ pub async fn page(
                     (record(entry, &shell.services, &words, origins.get(&entry.origin)))
                 }
             }
-            @if entries.len() == LISTED as usize {
+            @if more {
                 @let before = entries.last().map_or(0, |entry| entry.id);
                 p.pager { a.button href={ "/logs?" (query_string(&[("q", &query.q), ("level", &query.level), ("service", &query.service), ("field", &query.field), ("trace_id", &query.trace_id), ("span_id", &query.span_id), ("before", &before.to_string())])) } { "Older" } }
             }
@@ -91,15 +93,15 @@ pub fn record(
 ) -> Markup {
     let record = &entry.record;
     let level = level(record.severity_number);
-    let (trace_id, span_id) = (hex(&record.trace_id), hex(&record.span_id));
+    let (trace_id, span_id) = (hex_id(&record.trace_id, 16), hex_id(&record.span_id, 8));
     html! {
         details.record id={ "log-" (entry.id) } data-testid="log-row" data-level=(level) data-trace-id=(trace_id) data-span-id=(span_id) {
             summary {
                 span.number.faint title=(format::date_time(entry.time_ns)) { (format::time_of_day(entry.time_ns)) }
                 span.level.(level) { (level) }
                 (services.tag(&entry.service))
-                span.message { (marked(&text(record.body.as_ref()), words)) }
-                span.fields { @for attribute in &record.attributes { span { (attribute.key) "=" (marked(&text(attribute.value.as_ref()), words)) } } }
+                span.message { (marked(&shown(record.body.as_ref()), words)) }
+                span.fields { @for attribute in &record.attributes { span { (attribute.key) "=" (marked(&shown(attribute.value.as_ref()), words)) } } }
             }
             div.detail {
                 p.actions {
@@ -116,7 +118,9 @@ pub fn record(
                         @let value = text(attribute.value.as_ref());
                         tr data-key=(attribute.key) {
                             th { (attribute.key) }
-                            td { a href={ "/logs?" (query_string(&[("field", &format!("{}={value}", attribute.key))])) } title="Only records with this value" { (marked(&value, words)) } }
+                            // What is longer than an address may be cannot be asked for.
+                            @if attribute.key.len() + value.len() > LONGEST_FIELD { td { (marked(&shown(attribute.value.as_ref()), words)) } }
+                            @else { td { a href={ "/logs?" (query_string(&[("field", &format!("{}={value}", attribute.key))])) } title="Only records with this value" { (marked(&value, words)) } } }
                         }
                     }
                     @if !trace_id.is_empty() { tr { th { "trace id" } td { code { (trace_id) } } } tr { th { "span id" } td { code { (span_id) } } } }

@@ -1,12 +1,14 @@
 //! `/metrics`: one metric at a time, as charts, with the latest point of each of its series.
 
+use std::collections::BTreeSet;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 use serde::Serialize;
 
 use super::{
     PageProblem, Services, Shell, Tab, filters, format, heading, nothing, query_string, same,
-    select, uri,
+    select, shown, uri,
 };
 use crate::attributes::{find, text};
 use crate::chart::{Chart, Grouped, Range};
@@ -14,10 +16,12 @@ use crate::problem::Problem;
 use crate::quantile::Distribution;
 use crate::query;
 use crate::store::metrics::{self, Kind, Listed, Point, Series};
-use crate::store::{Store, traces};
+use crate::store::{ANSWER_BYTES, Store, aside, traces};
 
 /// Rows of the table of series.
 const MOST_SERIES: usize = 100;
+/// Attributes, and values of them, that are suggested.
+const MOST_CHOICES: usize = 200;
 /// Shown when no metric is asked for, if it is there.
 const FIRST: &str = "http.server.request.duration";
 /// A point this long before the range says where its first increment begins.
@@ -42,18 +46,13 @@ pub async fn page(
     let chosen = all.iter().find(|metric| metric.name == query.name);
     let series = select_series(&store, &query).await?;
     let (services, _) = traces::choices(&store.pool).await?;
-    let mut attributes: Vec<String> = Vec::new();
-    for key in metrics::series(&store.pool, &query.name, "")
+    let attributes: BTreeSet<String> = metrics::series(&store.pool, &query.name, "")
         .await?
-        .iter()
-        .flat_map(|series| &series.attributes)
-        .map(|attribute| &attribute.key)
-    {
-        if !attributes.contains(key) {
-            attributes.push(key.clone());
-        }
-    }
-    attributes.sort_unstable();
+        .into_iter()
+        .flat_map(|series| series.attributes)
+        .map(|attribute| attribute.key)
+        .collect();
+    let attributes: Vec<String> = attributes.into_iter().take(MOST_CHOICES).collect();
     let mut latest = Vec::new();
     for series in series.iter().take(MOST_SERIES) {
         let point = metrics::latest(&store.pool, series).await?;
@@ -128,7 +127,7 @@ pub async fn data(
     let unit = series
         .first()
         .map_or_else(String::new, |series| series.metric.unit.clone());
-    let mut with_points = Vec::with_capacity(series.len());
+    let (mut with_points, mut bytes) = (Vec::with_capacity(series.len()), 0);
     for series in series.into_iter().filter(|series| series.kind == kind) {
         let points = metrics::points(
             &store.pool,
@@ -137,19 +136,34 @@ pub async fn data(
             format::now_ns(),
         )
         .await?;
+        bytes += points.iter().map(Vec::len).sum::<usize>();
+        if bytes > ANSWER_BYTES {
+            return Err(Problem::TooLarge(
+                "these are too many points: ask for fewer minutes, one service or one attribute"
+                    .to_owned(),
+            ));
+        }
         if !points.is_empty() {
             with_points.push((series, points));
         }
     }
-    let first = with_points
-        .iter()
-        .filter_map(|(_, points)| points.first())
-        .map(Point::time)
-        .min();
-    let range = first.map_or(range, |first| range.beginning_at(first - range.step_ns));
-    let charts = web::block(move || Grouped::new(kind, unit, with_points, &query.by).charts(range))
-        .await
-        .map_err(|_| Problem::Busy)?;
+    let (range, charts) = aside(move || {
+        let mut series = Vec::with_capacity(with_points.len());
+        for (of, bodies) in with_points {
+            let decoded = bodies.iter().filter_map(|body| Point::decode(kind, body));
+            let points: Vec<Point> = decoded.collect();
+            series.push((of, points));
+        }
+        let first = series
+            .iter()
+            .filter_map(|(_, points)| points.first())
+            .map(Point::time)
+            .min();
+        let range = first.map_or(range, |first| range.beginning_at(first - range.step_ns));
+        let charts = Grouped::new(kind, unit, series, &query.by).charts(range);
+        (range, charts)
+    })
+    .await?;
     let services = Services::load(&store).await?.0;
     Ok(HttpResponse::Ok().json(Data {
         charts,
@@ -186,7 +200,7 @@ fn values(series: &[Series]) -> Vec<String> {
         .collect();
     values.sort_unstable();
     values.dedup();
-    values.truncate(200);
+    values.truncate(MOST_CHOICES);
     values
 }
 
@@ -229,7 +243,7 @@ fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize
                         tr data-testid="series-row" {
                             td {
                                 (services.tag(&series.service))
-                                @for attribute in &series.attributes { span.label { span.faint { (attribute.key) "=" } (text(attribute.value.as_ref())) } }
+                                @for attribute in &series.attributes { span.label { span.faint { (attribute.key) "=" } (shown(attribute.value.as_ref())) } }
                             }
                             td.right.number data-testid="series-value" { (value(point, &series.metric.unit)) }
                             td.right.number.faint { (format::time_of_day(point.time())) }
@@ -251,7 +265,7 @@ fn value(point: &Point, unit: &str) -> String {
         };
         format!(
             "{} · p50 {} · p95 {}",
-            format::count(count as i64),
+            format::count(i64::try_from(count).unwrap_or(i64::MAX)),
             quantile(0.5),
             quantile(0.95)
         )
@@ -260,6 +274,6 @@ fn value(point: &Point, unit: &str) -> String {
         Point::Number(number) => format::value(crate::chart::number(number), unit),
         Point::Histogram(histogram) => distribution(histogram.count, histogram.into()),
         Point::Exponential(histogram) => distribution(histogram.count, histogram.into()),
-        Point::Summary(summary) => format::count(summary.count as i64),
+        Point::Summary(summary) => format::count(i64::try_from(summary.count).unwrap_or(i64::MAX)),
     }
 }

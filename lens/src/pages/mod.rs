@@ -14,8 +14,10 @@ mod traces;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use opentelemetry_proto::tonic::common::v1::AnyValue;
 use serde_json::json;
 
+use crate::attributes::text;
 use crate::problem::Problem;
 use crate::store::{Signal, Store};
 use same::Same;
@@ -152,6 +154,7 @@ struct Shell {
 }
 
 /// The services in the order in which they first came, which gives each its colour.
+#[derive(Clone)]
 struct Services(Vec<String>);
 
 impl Services {
@@ -353,18 +356,35 @@ fn level(severity: i32) -> &'static str {
     }
 }
 
+/// Text of a value that a page shows; what is longer is whole in the API.
+const SHOWN_BYTES: usize = 10_000;
+
+/// A value as text, without the end of a very long one.
+fn shown(value: Option<&AnyValue>) -> String {
+    let mut text = text(value);
+    if text.len() > SHOWN_BYTES {
+        let whole = text.len();
+        text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+        text.push_str(&format!("… ({} in all)", format::bytes(whole as f64)));
+    }
+    text
+}
+
 /// `text` with every occurrence of a searched word marked.
 fn marked(text: &str, words: &[String]) -> Markup {
     let lower = text.to_ascii_lowercase();
     let mut html = String::with_capacity(text.len() + 16);
     let mut rest = 0;
+    let mut found: Vec<_> = words
+        .iter()
+        .map(|word| lower.match_indices(word.as_str()).peekable())
+        .collect();
     while rest < text.len() {
-        let next = words
-            .iter()
-            .filter_map(|word| {
-                lower[rest..]
-                    .find(word.as_str())
-                    .map(|place| (rest + place, word.len()))
+        let next = found
+            .iter_mut()
+            .filter_map(|places| {
+                while places.next_if(|(place, _)| *place < rest).is_some() {}
+                places.peek().map(|(place, word)| (*place, word.len()))
             })
             .min_by_key(|(place, length)| (*place, std::cmp::Reverse(*length)));
         let Some((place, length)) = next else { break };

@@ -11,7 +11,7 @@ use crate::pprof::Merged;
 use crate::problem::Problem;
 use crate::query;
 use crate::store::profiles::{self, Pushed};
-use crate::store::{Store, traces};
+use crate::store::{Store, aside, traces};
 
 /// Shown when no time is asked for, in milliseconds.
 const RECENT_MS: i64 = 15 * 60 * 1000;
@@ -23,12 +23,14 @@ pub async fn page(
 ) -> Result<HttpResponse, PageProblem> {
     let query = query.into_inner();
     let kind = kind_of(&query);
-    let (pushed, merged) = merge(&store, &query).await?;
+    let (pushed, merged, left_out) = merge(&store, &query).await?;
     let own_only = query.frames == "own";
-    let (flame, functions) =
-        web::block(move || (Flame::of(&merged, own_only), flame::functions(&merged)))
-            .await
-            .map_err(|_| Problem::Busy)?;
+    let (flame, flame_json, functions) = aside(move || {
+        let flame = Flame::of(&merged, own_only);
+        let json = serde_json::to_string(&flame).unwrap_or_default();
+        (flame, json, flame::functions(&merged))
+    })
+    .await?;
     let kinds = profiles::kinds(&store.pool).await?;
     let mut services: Vec<String> = kinds.iter().map(|listed| listed.service.clone()).collect();
     services.dedup();
@@ -48,7 +50,12 @@ pub async fn page(
         tab: Tab::Profiles,
         title: format!("{kind} profile"),
         uri: uri(&request),
-        signals: "profiles",
+        // A span may arrive after its samples, and then leads back to its trace.
+        signals: if query.profile_id.is_empty() {
+            "profiles"
+        } else {
+            "profiles traces"
+        },
         services: super::Services::load(&store).await?,
         not: "Lens merges what was pushed; it compares no two profiles, and of a heap it shows the fullest moment, not an average.",
         same: vec![same::profile(kind, &query)],
@@ -89,20 +96,22 @@ pub async fn page(
                 } @else { "." }
             }
         }
-        @if pushed.is_empty() {
+        @if pushed.is_empty() && !query.profile_id.is_empty() {
+            (nothing("No samples of this span have arrived.", html! { "CPU profiles are pushed every few seconds: this page waits for the next ones. A span has samples if it was at work when one was taken." }))
+        } @else if pushed.is_empty() {
             (nothing("No profile passes these filters.", html! { "CPU profiles are pushed every few seconds; a span has samples if it was at work when one was taken." }))
         } @else {
             (timeline(&pushed, &query, kind, &flame.unit, &shell.services))
             dl.facts {
                 div { dt { (if kind == "heap" { "In use" } else { "Total" }) } dd.number data-testid="profile-total" { (format::value(flame.total as f64, &flame.unit)) } }
-                div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", at its fullest" } } }
+                div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", at its fullest" } @if left_out > 0 { ", the oldest " (left_out) " left out" } } }
                 div { dt { "From" } dd.number { (format::date_time(pushed.last().map_or(0, |push| push.time_ns))) } }
-                div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns + push.duration_ns))) } }
+                div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns.saturating_add(push.duration_ns)))) } }
                 div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &range(&query).0), ("to_ms", &range(&query).1)])) } { "pprof" } } }
             }
             // Drawn by flame.js out of the text beside it.
             div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) {}
-            div id="flame-data" hidden { (serde_json::to_string(&flame).unwrap_or_default()) }
+            div id="flame-data" hidden { (flame_json) }
             (top(&functions, &flame, &query.q))
         }
     };
@@ -136,7 +145,11 @@ fn range(query: &query::Profiles) -> (String, String) {
     (query.from_ms.clone(), query.to_ms.clone())
 }
 
-async fn merge(store: &Store, query: &query::Profiles) -> Result<(Vec<Pushed>, Merged), Problem> {
+/// The pushes that count, their sum, and how many of them are not in it because it became too large.
+async fn merge(
+    store: &Store,
+    query: &query::Profiles,
+) -> Result<(Vec<Pushed>, Merged, usize), Problem> {
     let kind = kind_of(query);
     let (from_ms, to_ms) = range(query);
     let filter = query::Profiles {
@@ -146,8 +159,10 @@ async fn merge(store: &Store, query: &query::Profiles) -> Result<(Vec<Pushed>, M
     }
     .filter(kind)?;
     let pushed = profiles::list(&store.pool, &filter).await?;
-    let merged = profiles::merge(&store.pool, &profiles::to_merge(&pushed, kind), &filter).await?;
-    Ok((pushed, merged))
+    let to_merge = profiles::to_merge(&pushed, kind);
+    let (merged, taken) = profiles::merge(&store.pool, &to_merge, &filter).await?;
+    let left_out = to_merge.len() - taken;
+    Ok((pushed, merged, left_out))
 }
 
 /// One bar a push; each leads to itself alone.
@@ -162,10 +177,11 @@ fn timeline(
     let to = pushed
         .first()
         .map_or(1, |push| {
-            push.time_ns + push.duration_ns.max(format::NS_PER_S)
+            push.time_ns
+                .saturating_add(push.duration_ns.max(format::NS_PER_S))
         })
-        .max(from + 1);
-    let whole = (to - from) as f64;
+        .max(from.saturating_add(1));
+    let whole = to.saturating_sub(from) as f64;
     let highest = pushed
         .iter()
         .map(|push| push.total)
@@ -186,7 +202,7 @@ fn timeline(
         figure.timeline aria-label="Pushes over time" {
             svg role="img" aria-label={ (pushed.len()) " profiles" } {
                 @for push in pushed {
-                    @let x = (100.0 - width) * (push.time_ns - from) as f64 / whole;
+                    @let x = (100.0 - width) * push.time_ns.saturating_sub(from) as f64 / whole;
                     @let height = 100.0 * push.total as f64 / highest;
                     @let ms = (push.time_ns / 1_000_000).to_string();
                     @let until = (push.time_ns / 1_000_000 + 1).to_string();

@@ -9,17 +9,23 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{
-    PageProblem, Services, Shell, Tab, format, heading, http_status, level, query_string, same, uri,
+    PageProblem, Services, Shell, Tab, format, heading, http_status, level, query_string, same,
+    shown, uri,
 };
-use crate::attributes::{find, hex, is_hex, text};
+use crate::attributes::{find, hex, is_hex};
 use crate::problem::Problem;
 use crate::store::logs::{self, Entry};
 use crate::store::origins::Origin;
-use crate::store::traces::{self, BackLink, is_error};
-use crate::store::{Store, origins, profiles};
+use crate::store::traces::{self, BackLink, Summary, is_error};
+use crate::store::{Store, aside, origins, profiles, time_ns};
 
 /// Spans drawn; the API gives all.
-const MOST_SPANS: usize = 2000;
+const MOST_SPANS: u32 = 2000;
+/// Links drawn above the waterfall, and events drawn of one span.
+const MOST_LINKS: usize = 100;
+const MOST_EVENTS: usize = 200;
+/// Attributes drawn of anything.
+const MOST_ATTRIBUTES: usize = 500;
 const MOST_LOGS: u32 = 1000;
 const DEEPEST_INDENT: usize = 20;
 
@@ -34,10 +40,15 @@ struct Row {
 }
 
 impl Row {
+    fn start(&self) -> i64 {
+        time_ns(self.span.start_time_unix_nano)
+    }
+
+    /// None lasts less than nothing.
     fn duration(&self) -> i64 {
-        self.span
-            .end_time_unix_nano
-            .saturating_sub(self.span.start_time_unix_nano) as i64
+        time_ns(self.span.end_time_unix_nano)
+            .saturating_sub(self.start())
+            .max(0)
     }
 
     fn attribute(&self, key: &str) -> String {
@@ -54,13 +65,14 @@ pub async fn page(
         return Err(Problem::BadRequest("A trace id has 32 hexadecimal digits.".to_owned()).into());
     }
     let trace_id = trace_id.to_ascii_lowercase();
-    let spans = traces::spans(&store.pool, &[&trace_id]).await?;
-    if spans.is_empty() {
+    let spans = traces::spans(&store.pool, &[&trace_id], MOST_SPANS).await?;
+    let whole = traces::one(&store.pool, &trace_id).await?;
+    let Some(whole) = whole.filter(|_| !spans.is_empty()) else {
         return Err(Problem::NotFound(format!(
             "No span of trace {trace_id} has arrived yet, or it was let go."
         ))
         .into());
-    }
+    };
     let origins = origins::all(
         &store.pool,
         spans.iter().map(|(origin, _)| *origin).collect(),
@@ -72,7 +84,7 @@ pub async fn page(
         limit: MOST_LOGS,
         ..logs::Filter::default()
     };
-    let mut entries = logs::list(&store.pool, &filter).await?;
+    let (mut entries, _) = logs::list(&store.pool, &filter).await?;
     entries.sort_by_key(|entry| entry.time_ns);
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let profiled: HashSet<String> = profiles::spans_with_samples(&store.pool, &ids)
@@ -82,7 +94,7 @@ pub async fn page(
     let back = traces::links_into(&store.pool, &trace_id).await?;
     let linked: Vec<String> = rows
         .iter()
-        .flat_map(|row| row.span.links.iter().map(|link| hex(&link.trace_id)))
+        .flat_map(|row| traces::links(&row.span).map(|link| hex(&link.trace_id)))
         .collect();
     let known = traces::names(&store.pool, &linked).await?;
 
@@ -97,16 +109,18 @@ pub async fn page(
         same: same::trace(&trace_id).into(),
     };
     let view = View {
-        rows: &rows,
-        origins: &origins,
-        entries: &entries,
-        profiled: &profiled,
-        back: &back,
-        known: &known,
-        services: &shell.services,
-        trace_id: &trace_id,
+        whole,
+        rows,
+        origins,
+        entries,
+        profiled,
+        back,
+        known,
+        services: shell.services.clone(),
+        trace_id,
     };
-    Ok(shell.page(&store, html! {}, view.markup()))
+    let markup = aside(move || view.markup()).await?;
+    Ok(shell.page(&store, html! {}, markup))
 }
 
 /// Spans under their parents, each level by start; those whose parent has not arrived stand at the top.
@@ -162,33 +176,24 @@ fn arrange(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> Vec<Row> 
     rows
 }
 
-struct View<'a> {
-    rows: &'a [Row],
-    origins: &'a HashMap<i64, Origin>,
-    entries: &'a [Entry],
-    profiled: &'a HashSet<String>,
-    back: &'a [BackLink],
-    known: &'a HashMap<String, (String, String)>,
-    services: &'a Services,
-    trace_id: &'a str,
+struct View {
+    whole: Summary,
+    rows: Vec<Row>,
+    origins: HashMap<i64, Origin>,
+    entries: Vec<Entry>,
+    profiled: HashSet<String>,
+    back: Vec<BackLink>,
+    known: HashMap<String, (String, String)>,
+    services: Services,
+    trace_id: String,
 }
 
-impl View<'_> {
+impl View {
     fn markup(&self) -> Markup {
-        let from = self
-            .rows
-            .iter()
-            .map(|row| row.span.start_time_unix_nano as i64)
-            .min()
-            .unwrap_or(0);
-        let to = self
-            .rows
-            .iter()
-            .map(|row| row.span.end_time_unix_nano as i64)
-            .max()
-            .unwrap_or(0)
-            .max(from + 1);
-        let errors = self.rows.iter().filter(|row| is_error(&row.span)).count();
+        let from = self.whole.start_ns;
+        let to = self.whole.end_ns.max(from.saturating_add(1));
+        let whole = to.saturating_sub(from) as f64;
+        let (spans, errors) = (self.whole.spans, self.whole.errors);
         let mut services: Vec<&str> = self.rows.iter().map(|row| row.service.as_str()).collect();
         services.sort_unstable();
         services.dedup();
@@ -196,15 +201,15 @@ impl View<'_> {
         let route = root.attribute("http.route");
         html! {
             (heading(html! { (root.span.name) " " (http_status(root.attribute("http.response.status_code").parse().unwrap_or(0))) }, html! {
-                a.button href={ "/logs?" (query_string(&[("trace_id", self.trace_id)])) } data-testid="trace-logs-link" { "Logs" }
+                a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id)])) } data-testid="trace-logs-link" { "Logs" }
                 a.button href={ "/metrics?" (query_string(&[("service", &root.service), ("name", "http.server.request.duration"), ("only", &if route.is_empty() { String::new() } else { format!("http.route={route}") })])) } data-testid="trace-metrics-link" { "Metrics" }
                 a.button href={ "/api/traces/" (self.trace_id) } { "JSON" }
             }))
             dl.facts {
                 div { dt { "Trace" } dd { code data-testid="trace-id" { (self.trace_id) } button.copy type="button" data-copy=(self.trace_id) aria-label="Copy the trace id" { "Copy" } } }
                 div { dt { "Started" } dd.number { (format::date_time(from)) } }
-                div { dt { "Duration" } dd.number data-testid="trace-duration" { (format::duration((to - from) as f64)) } }
-                div { dt { "Spans" } dd.number data-testid="trace-spans" { (self.rows.len()) } }
+                div { dt { "Duration" } dd.number data-testid="trace-duration" { (format::duration(whole)) } }
+                div { dt { "Spans" } dd.number data-testid="trace-spans" { (spans) } }
                 div { dt { "Errors" } dd.number.bad[errors > 0] data-testid="trace-errors" { (errors) } }
                 div { dt { "Services" } dd { @for service in services { (self.services.tag(service)) } } }
             }
@@ -214,17 +219,17 @@ impl View<'_> {
                     span { "Span" }
                     svg { @for quarter in 0..=4 {
                         text x={ (quarter * 25) "%" } y="15" text-anchor=(match quarter { 0 => "start", 4 => "end", _ => "middle" }) {
-                            (format::duration((to - from) as f64 * f64::from(quarter) / 4.0))
+                            (format::duration(whole * f64::from(quarter) / 4.0))
                         }
                     } }
                 }
-                @for row in self.rows.iter().take(MOST_SPANS) { (self.span(row, from, to)) }
-                @if self.rows.len() > MOST_SPANS { p.faint { "And " (self.rows.len() - MOST_SPANS) " more spans; the JSON has them all." } }
+                @for row in &self.rows { (self.span(row, from, to)) }
+                @if spans > self.rows.len() as i64 { p.faint { "And " (spans - self.rows.len() as i64) " more spans, which began later; the JSON has more of them." } }
             }
             section {
                 h2 { "Logs of this trace " span.faint.number { (self.entries.len()) } }
                 @if self.entries.is_empty() { p.faint { "No record carries this trace id." } }
-                @else { div.lines data-testid="trace-logs" { @for entry in self.entries { (self.log(entry)) } } }
+                @else { div.lines data-testid="trace-logs" { @for entry in &self.entries { (self.log(entry)) } } }
             }
         }
     }
@@ -234,7 +239,8 @@ impl View<'_> {
         let out: Vec<_> = self
             .rows
             .iter()
-            .flat_map(|row| row.span.links.iter().map(move |link| (row, link)))
+            .flat_map(|row| traces::links(&row.span).map(move |link| (row, link)))
+            .take(MOST_LINKS)
             .collect();
         html! {
             @if !out.is_empty() || !self.back.is_empty() {
@@ -244,12 +250,12 @@ impl View<'_> {
                         li {
                             span.faint { (row.span.name) " continues from " }
                             a href={ "/traces/" (trace_id) "#span-" (hex(&link.span_id)) } data-testid="link-out" {
-                                @match self.known.get(&trace_id) { Some((_, name)) => (name), None => { "trace " (trace_id[..8]) "…" } }
+                                @match self.known.get(&trace_id) { Some((_, name)) => (name), None => { "trace " (format!("{trace_id:.8}")) "…" } }
                             }
                             @if let Some((service, _)) = self.known.get(&trace_id) { " " (self.services.tag(service)) }
                         }
                     }
-                    @for link in self.back {
+                    @for link in &self.back {
                         li {
                             span.faint { "Continued by " }
                             a href={ "/traces/" (link.trace_id) "#span-" (link.span_id) } data-testid="link-back" { (link.name) } " "
@@ -262,9 +268,10 @@ impl View<'_> {
     }
 
     fn span(&self, row: &Row, from: i64, to: i64) -> Markup {
-        let whole = (to - from) as f64;
+        let whole = to.saturating_sub(from) as f64;
         let percent = |ns: i64| 100.0 * ns as f64 / whole;
-        let x = percent(row.span.start_time_unix_nano as i64 - from);
+        let after = row.start().saturating_sub(from);
+        let x = percent(after);
         let width = percent(row.duration()).min(100.0 - x);
         let failed = is_error(&row.span);
         // The duration stands right of the bar; where there is no room, inside a wide one or left of a narrow one.
@@ -282,10 +289,10 @@ impl View<'_> {
                         @if self.profiled.contains(&row.id) { span.hot title="Has a flame graph of its own" { "▲" } }
                         span.kind { (kind) @if row.children > 0 { " · " (row.children) } }
                     }
-                    svg.line role="img" aria-label={ (format::duration(row.duration() as f64)) " after " (format::duration((row.span.start_time_unix_nano as i64 - from) as f64)) } {
+                    svg.line role="img" aria-label={ (format::duration(row.duration() as f64)) " after " (format::duration(after as f64)) } {
                         rect.(self.services.colour(&row.service)) x={ (format!("{x:.3}")) "%" } width={ (format!("{width:.3}")) "%" } y="7" height="12" rx="2" {}
-                        @for event in &row.span.events {
-                            circle.event cx={ (format!("{:.3}", percent(event.time_unix_nano as i64 - from).clamp(0.0, 100.0))) "%" } cy="13" r="3" { title { (event.name) } }
+                        @for event in row.span.events.iter().take(MOST_EVENTS) {
+                            circle.event cx={ (format!("{:.3}", percent(time_ns(event.time_unix_nano).saturating_sub(from)).clamp(0.0, 100.0))) "%" } cy="13" r="3" { title { (event.name) } }
                         }
                         text.inside[inside] x={ (format!("{label_x:.3}")) "%" } dx=(if late { -6 } else { 6 }) y="17" text-anchor=[late.then_some("end")] {
                             (format::duration(row.duration() as f64))
@@ -305,14 +312,15 @@ impl View<'_> {
             .filter(|entry| entry.record.span_id == span.span_id)
             .collect();
         let profile = find(&span.attributes, "pyroscope.profile.id")
+            .filter(|id| is_hex(id, 8))
             .or_else(|| self.profiled.contains(&row.id).then(|| row.id.clone()));
         let origin = self.origins.get(&row.origin);
         html! {
             p.actions {
                 (self.services.tag(&row.service))
                 span.faint { (kind_name(span.kind())) " span " } code { (row.id) }
-                span.faint { "starts after " span.number { (format::duration((span.start_time_unix_nano as i64 - from) as f64)) } ", lasts " span.number { (format::duration(row.duration() as f64)) } }
-                a.button href={ "/logs?" (query_string(&[("trace_id", self.trace_id), ("span_id", &row.id)])) } data-testid="span-logs-link" { "Logs of this span" }
+                span.faint { "starts after " span.number { (format::duration(row.start().saturating_sub(from) as f64)) } ", lasts " span.number { (format::duration(row.duration() as f64)) } }
+                a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &row.id)])) } data-testid="span-logs-link" { "Logs of this span" }
                 @if let Some(profile) = profile {
                     a.button.primary href={ "/profiles?" (query_string(&[("type", "cpu"), ("service", &row.service), ("profile_id", &profile)])) } data-testid="span-profile-link" { "Flame graph of this span" }
                 }
@@ -321,16 +329,17 @@ impl View<'_> {
             @if !span.attributes.is_empty() { (attributes("Attributes", &span.attributes)) }
             @if !span.events.is_empty() {
                 h3 { "Events" }
-                @for event in &span.events {
+                @for event in span.events.iter().take(MOST_EVENTS) {
                     div.event-detail data-testid="event" {
-                        p { b { (event.name) } " " span.faint.number { "after " (format::duration((event.time_unix_nano as i64 - span.start_time_unix_nano as i64) as f64)) } }
+                        p { b { (event.name) } " " span.faint.number { "after " (format::duration(time_ns(event.time_unix_nano).saturating_sub(row.start()) as f64)) } }
                         @if !event.attributes.is_empty() { (table(&event.attributes)) }
                     }
                 }
+                @if span.events.len() > MOST_EVENTS { p.faint { "And " (span.events.len() - MOST_EVENTS) " more; the JSON has them." } }
             }
-            @if !span.links.is_empty() {
+            @if traces::links(span).next().is_some() {
                 h3 { "Links" }
-                ul { @for link in &span.links {
+                ul { @for link in traces::links(span) {
                     li {
                         a href={ "/traces/" (hex(&link.trace_id)) "#span-" (hex(&link.span_id)) } { code { (hex(&link.trace_id)) } }
                         @if !link.attributes.is_empty() { (table(&link.attributes)) }
@@ -353,11 +362,11 @@ impl View<'_> {
     fn log(&self, entry: &Entry) -> Markup {
         let level = level(entry.record.severity_number);
         html! {
-            a.line href={ "/logs?" (query_string(&[("trace_id", self.trace_id), ("span_id", &hex(&entry.record.span_id))])) "#log-" (entry.id) } data-testid="trace-log" {
+            a.line href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &hex(&entry.record.span_id))])) "#log-" (entry.id) } data-testid="trace-log" {
                 span.number.faint { (format::time_of_day(entry.time_ns)) }
                 span.level.(level) { (level) }
                 (self.services.tag(&entry.service))
-                span.message { (text(entry.record.body.as_ref())) }
+                span.message { (shown(entry.record.body.as_ref())) }
             }
         }
     }
@@ -370,9 +379,10 @@ fn attributes(title: &str, list: &[KeyValue]) -> Markup {
 /// Names and values.
 pub fn table(list: &[KeyValue]) -> Markup {
     html! {
-        table.attributes { tbody { @for attribute in list {
-            tr data-key=(attribute.key) { th { (attribute.key) } td { (text(attribute.value.as_ref())) } }
+        table.attributes { tbody { @for attribute in list.iter().take(MOST_ATTRIBUTES) {
+            tr data-key=(attribute.key) { th { (attribute.key) } td { (shown(attribute.value.as_ref())) } }
         } } }
+        @if list.len() > MOST_ATTRIBUTES { p.faint { "And " (list.len() - MOST_ATTRIBUTES) " more; the JSON has them." } }
     }
 }
 

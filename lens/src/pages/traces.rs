@@ -59,8 +59,8 @@ fn scatter(listed: &[Summary]) -> Markup {
         .map(|trace| trace.start_ns)
         .max()
         .unwrap_or(1)
-        .max(from + 1);
-    let length = |trace: &Summary| ((trace.end_ns - trace.start_ns) as f64).max(1e3).log10();
+        .max(from.saturating_add(1));
+    let length = |trace: &Summary| (trace.duration() as f64).max(1e3).log10();
     let lowest = listed
         .iter()
         .map(length)
@@ -72,7 +72,9 @@ fn scatter(listed: &[Summary]) -> Markup {
         .fold(f64::NEG_INFINITY, f64::max)
         .ceil()
         .max(lowest + 1.0);
-    let x = |trace: &Summary| 1.0 + 98.0 * (trace.start_ns - from) as f64 / (to - from) as f64;
+    let x = |trace: &Summary| {
+        1.0 + 98.0 * trace.start_ns.saturating_sub(from) as f64 / to.saturating_sub(from) as f64
+    };
     let y = |exponent: f64| 8.0 + 84.0 * (highest - exponent) / (highest - lowest);
     html! {
         figure.scatter aria-label="Duration over time" {
@@ -85,7 +87,7 @@ fn scatter(listed: &[Summary]) -> Markup {
                 @for trace in listed {
                     a href={ "/traces/" (trace.trace_id) } tabindex="-1" {
                         circle.dot.failed[trace.errors > 0] cx={ (format!("{:.2}", x(trace))) "%" } cy={ (format!("{:.1}", y(length(trace)))) "%" } r="4" {
-                            title { (trace.name) " · " (format::duration((trace.end_ns - trace.start_ns) as f64)) }
+                            title { (trace.name) " · " (format::duration(trace.duration() as f64)) }
                         }
                     }
                 }
@@ -100,7 +102,7 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
     let now = format::now_ns();
     let longest = listed
         .iter()
-        .map(|trace| trace.end_ns - trace.start_ns)
+        .map(|trace| trace.duration())
         .max()
         .unwrap_or(1)
         .max(1) as f64;
@@ -109,7 +111,7 @@ pub fn table(listed: &[Summary], services: &Services) -> Markup {
             thead { tr { th { "Trace" } th { "Status" } th.right { "Duration" } th.right.wide { "Spans" } th.right.wide { "Started" } } }
             tbody {
                 @for trace in listed {
-                    @let duration = (trace.end_ns - trace.start_ns) as f64;
+                    @let duration = trace.duration() as f64;
                     tr id={ "trace-" (trace.trace_id) } data-testid="trace-row" data-trace-id=(trace.trace_id) {
                         td {
                             a.row href={ "/traces/" (trace.trace_id) } { (trace.name) }

@@ -2,11 +2,12 @@
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::Amount;
 use super::traces::json_list;
-use crate::attributes::{flat_json, hex, text};
+use super::{Amount, aside, first_of, time_ns};
+use crate::attributes::{flat_json, hex_id, text};
+use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 200;
 const ROWS_A_STATEMENT: usize = 100;
@@ -42,10 +43,10 @@ impl LogRow {
         Self {
             origin,
             service: service.to_owned(),
-            time_ns: time.map_or(now_ns, |time| time as i64),
+            time_ns: time.map_or(now_ns, time_ns),
             severity: record.severity_number,
-            trace_id: hex(&record.trace_id),
-            span_id: hex(&record.span_id),
+            trace_id: hex_id(&record.trace_id, 16),
+            span_id: hex_id(&record.span_id, 8),
             attributes: flat_json(&record.attributes),
             text: searched,
             body: record.encode_to_vec(),
@@ -144,22 +145,21 @@ pub struct Entry {
     pub record: LogRecord,
 }
 
-impl FromRow<'_, sqlx::sqlite::SqliteRow> for Entry {
-    fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
-        let record = LogRecord::decode(row.try_get::<&[u8], _>("body")?)
-            .map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            origin: row.try_get("origin")?,
-            service: row.try_get("service")?,
-            time_ns: row.try_get("time_ns")?,
-            record,
-        })
-    }
+/// Id, origin, service, time and record.
+type Row = (i64, i64, String, i64, Vec<u8>);
+
+fn entry((id, origin, service, time_ns, body): Row) -> Option<Entry> {
+    Some(Entry {
+        id,
+        origin,
+        service,
+        time_ns,
+        record: LogRecord::decode(body.as_slice()).ok()?,
+    })
 }
 
-/// The last arrived records that pass the filter, newest first.
-pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Entry>> {
+/// The last arrived records that pass the filter, newest first, no more than one answer holds; and whether there may be older ones.
+pub async fn list(pool: &SqlitePool, filter: &Filter) -> Result<(Vec<Entry>, bool), Problem> {
     let expression = full_text(&filter.text);
     let searched = !expression.is_empty();
     let mut query: QueryBuilder<Sqlite> =
@@ -228,7 +228,11 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Entry>
             " ORDER BY l.id DESC LIMIT "
         })
         .push_bind(filter.limit);
-    query.build_query_as().fetch_all(pool).await
+    let rows = query.build_query_as().fetch(pool);
+    let (rows, cut) = first_of(rows, |row: &Row| row.4.len()).await?;
+    let more = cut || rows.len() == filter.limit as usize;
+    let entries = aside(move || rows.into_iter().filter_map(entry).collect()).await?;
+    Ok((entries, more))
 }
 
 /// Names of the attributes that the newest records have, for suggestions.
@@ -264,11 +268,11 @@ fn has_words(text: &str) -> bool {
 }
 
 fn quoted(phrase: &str) -> String {
-    format!("\"{}\"", phrase.replace('"', " "))
+    format!("\"{}\"", phrase.replace(['"', '\0'], " "))
 }
 
 fn json_path(key: &str) -> String {
-    format!("$.\"{}\"", key.replace(['"', '\\'], ""))
+    format!("$.\"{}\"", key.replace(['"', '\\', '\0'], ""))
 }
 
 #[cfg(test)]
@@ -283,5 +287,6 @@ mod tests {
             r#""card declined" AND "NEAR(a"*"#
         );
         assert_eq!(full_text("-- * \""), "");
+        assert_eq!(full_text("a\0b"), r#""a b"*"#);
     }
 }

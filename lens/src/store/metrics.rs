@@ -1,6 +1,7 @@
 //! Metric series and their data points.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -9,14 +10,20 @@ use opentelemetry_proto::tonic::metrics::v1::{
     NumberDataPoint, SummaryDataPoint,
 };
 use prost::Message;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::Amount;
 use super::traces::json_list;
-use crate::attributes::flat_json;
+use super::writer::REMEMBERED_BYTES;
+use super::{ANSWER_BYTES, Amount, aside, first_of, time_ns};
+use crate::attributes::{column, flat_json};
+use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 80;
 const ROWS_A_STATEMENT: usize = 200;
+/// Metadata of a metric is let go beyond this many bytes.
+const METADATA_BYTES: usize = 1024;
+/// Metrics listed.
+const MOST_METRICS: i64 = 5000;
 
 /// What a series measures, and so how it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,7 +125,7 @@ impl Point {
             Self::Exponential(point) => point.time_unix_nano,
             Self::Summary(point) => point.time_unix_nano,
         };
-        time as i64
+        time_ns(time)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -130,7 +137,7 @@ impl Point {
         }
     }
 
-    fn decode(kind: Kind, body: &[u8]) -> Option<Self> {
+    pub fn decode(kind: Kind, body: &[u8]) -> Option<Self> {
         Some(match kind {
             Kind::Gauge | Kind::Counter | Kind::UpDownCounter => {
                 Self::Number(NumberDataPoint::decode(body).ok()?)
@@ -141,6 +148,18 @@ impl Point {
             }
             Kind::Summary => Self::Summary(SummaryDataPoint::decode(body).ok()?),
         })
+    }
+}
+
+/// How many points a metric has.
+pub fn count_points(metric: &Metric) -> usize {
+    match &metric.data {
+        None => 0,
+        Some(Data::Gauge(data)) => data.data_points.len(),
+        Some(Data::Sum(data)) => data.data_points.len(),
+        Some(Data::Histogram(data)) => data.data_points.len(),
+        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
+        Some(Data::Summary(data)) => data.data_points.len(),
     }
 }
 
@@ -192,8 +211,9 @@ pub struct PointRow {
     name: String,
     kind: Kind,
     time_ns: i64,
-    /// The metric with the point's attributes and no point.
-    metric: Vec<u8>,
+    /// The metric without points, which its points share: a [`SeriesBody`] together with what follows.
+    metric: Arc<[u8]>,
+    series: Vec<u8>,
     attributes: String,
     body: Vec<u8>,
 }
@@ -205,31 +225,50 @@ impl PointRow {
         let Some(kind) = metric.data.as_ref().map(Kind::of) else {
             return Vec::new();
         };
+        // Every series has them.
+        for text in [&mut metric.name, &mut metric.description, &mut metric.unit] {
+            *text = column(std::mem::take(text));
+        }
+        if metric
+            .metadata
+            .iter()
+            .map(Message::encoded_len)
+            .sum::<usize>()
+            > METADATA_BYTES
+        {
+            metric.metadata.clear();
+        }
+        let name = metric.name.clone();
+        let shared: Arc<[u8]> = SeriesBody {
+            metric: Some(metric),
+            attributes: Vec::new(),
+        }
+        .encode_to_vec()
+        .into();
         points
             .into_iter()
             .map(|mut point| {
                 let mut attributes = std::mem::take(point.attributes());
                 attributes.sort_by(|a, b| a.key.cmp(&b.key));
-                let time_ns = point.time_ns();
-                if *time_ns == 0 {
-                    *time_ns = now_ns as u64;
+                let time = point.time_ns();
+                if *time == 0 {
+                    *time = now_ns as u64;
                 }
-                let time_ns = *time_ns as i64;
-                let body = point.encode();
                 let flat = flat_json(&attributes);
                 let series = SeriesBody {
-                    metric: Some(metric.clone()),
+                    metric: None,
                     attributes,
                 };
                 Self {
                     origin,
                     service: service.to_owned(),
-                    name: metric.name.clone(),
+                    name: name.clone(),
                     kind,
-                    time_ns,
-                    metric: series.encode_to_vec(),
+                    time_ns: point.time(),
+                    metric: shared.clone(),
+                    series: series.encode_to_vec(),
                     attributes: flat,
-                    body,
+                    body: point.encode(),
                 }
             })
             .collect()
@@ -256,8 +295,11 @@ pub async fn insert(
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
     let mut series = Vec::with_capacity(rows.len());
+    let mut of_series = 0;
     for row in rows {
-        series.push(series_id(connection, known, row, origins[row.origin]).await?);
+        let (id, bytes) = series_id(connection, known, row, origins[row.origin]).await?;
+        series.push(id);
+        of_series += bytes;
     }
     let mut sizes: Vec<i64> = Vec::with_capacity(rows.len());
     for (rows, series) in rows
@@ -282,35 +324,52 @@ pub async fn insert(
                 .await?,
         );
     }
-    Ok(Amount::of(&sizes))
+    let mut added = Amount::of(&sizes);
+    added.bytes += of_series;
+    Ok(added)
 }
 
+/// What a series counts against the bound besides its points: its key, which is also indexed, holds the metric once more.
+pub const SERIES_BYTES: &str = "3 * length(key) + length(CAST(attributes AS BLOB))";
+
+/// The series' id, and the bytes it takes if it is new.
 async fn series_id(
     connection: &mut SqliteConnection,
     known: &mut HashMap<Vec<u8>, i64>,
     row: &PointRow,
     origin: i64,
-) -> sqlx::Result<i64> {
-    let mut key = origin.to_be_bytes().to_vec();
-    key.extend_from_slice(&row.metric);
+) -> sqlx::Result<(i64, u64)> {
+    let key = [&origin.to_be_bytes(), &*row.metric, row.series.as_slice()].concat();
     if let Some(id) = known.get(&key) {
-        return Ok(*id);
+        return Ok((*id, 0));
     }
-    let id = sqlx::query_scalar(
-        "INSERT INTO series (key, origin, service, name, kind, attributes, metric) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET name = name RETURNING id",
-    )
+    let new: Option<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        "INSERT OR IGNORE INTO series (key, origin, service, name, kind, attributes, metric) VALUES (?, ?, ?, ?, ?, ?, ?)
+         RETURNING id, {SERIES_BYTES}",
+    )))
     .bind(&key)
     .bind(origin)
     .bind(&row.service)
     .bind(&row.name)
     .bind(row.kind as i64)
     .bind(&row.attributes)
-    .bind(&row.metric)
-    .fetch_one(connection)
+    .bind(&key[size_of_val(&origin)..])
+    .fetch_optional(&mut *connection)
     .await?;
-    known.insert(key, id);
-    Ok(id)
+    let (id, bytes) = match new {
+        Some(new) => new,
+        None => (
+            sqlx::query_scalar("SELECT id FROM series WHERE key = ?")
+                .bind(&key)
+                .fetch_one(connection)
+                .await?,
+            0,
+        ),
+    };
+    if key.len() <= REMEMBERED_BYTES {
+        known.insert(key, id);
+    }
+    Ok((id, bytes as u64))
 }
 
 /// Lets the oldest points go, and the series that have none left.
@@ -327,17 +386,19 @@ pub async fn evict(
     let (mut series, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
     series.sort_unstable();
     series.dedup();
-    let deleted = sqlx::query(
-        "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM points WHERE series = series.id)",
-    )
+    let deleted: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM points WHERE series = series.id)
+         RETURNING {SERIES_BYTES}",
+    )))
     .bind(json_list(&series))
-    .execute(connection)
-    .await?
-    .rows_affected();
-    if deleted > 0 {
+    .fetch_all(connection)
+    .await?;
+    if !deleted.is_empty() {
         known.clear();
     }
-    Ok(Amount::of(&sizes))
+    let mut gone = Amount::of(&sizes);
+    gone.bytes += Amount::of(&deleted).bytes;
+    Ok(gone)
 }
 
 /// A metric as it is listed.
@@ -362,19 +423,19 @@ pub struct Series {
     pub attributes: Vec<KeyValue>,
 }
 
-impl FromRow<'_, sqlx::sqlite::SqliteRow> for Series {
-    fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
-        let body = SeriesBody::decode(row.try_get::<&[u8], _>("metric")?)
-            .map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            origin: row.try_get("origin")?,
-            service: row.try_get("service")?,
-            kind: Kind::from_column(row.try_get("kind")?),
-            metric: body.metric.unwrap_or_default(),
-            attributes: body.attributes,
-        })
-    }
+/// Id, origin, service, kind and [`SeriesBody`].
+type SeriesRow = (i64, i64, String, i64, Vec<u8>);
+
+fn one_series((id, origin, service, kind, body): SeriesRow) -> Option<Series> {
+    let body = SeriesBody::decode(body.as_slice()).ok()?;
+    Some(Series {
+        id,
+        origin,
+        service,
+        kind: Kind::from_column(kind),
+        metric: body.metric.unwrap_or_default(),
+        attributes: body.attributes,
+    })
 }
 
 /// Every metric there is, by name.
@@ -382,9 +443,10 @@ pub async fn list(pool: &SqlitePool, service: &str) -> sqlx::Result<Vec<Listed>>
     // SQLite takes the bare `metric` from the row that has the max: the newest description counts.
     let rows: Vec<(String, i64, String, i64, i64, Vec<u8>)> = sqlx::query_as(
         "SELECT name, kind, service, count(*), max(id), metric FROM series WHERE ?1 = '' OR service = ?1
-         GROUP BY name, kind, service ORDER BY name, service",
+         GROUP BY name, kind, service ORDER BY name, kind, service LIMIT ?2",
     )
     .bind(service)
+    .bind(MOST_METRICS)
     .fetch_all(pool)
     .await?;
     let mut listed: Vec<Listed> = Vec::new();
@@ -413,34 +475,30 @@ pub async fn list(pool: &SqlitePool, service: &str) -> sqlx::Result<Vec<Listed>>
 }
 
 /// The series of a metric; empty texts do not filter.
-pub async fn series(pool: &SqlitePool, name: &str, service: &str) -> sqlx::Result<Vec<Series>> {
-    sqlx::query_as(
+pub async fn series(pool: &SqlitePool, name: &str, service: &str) -> Result<Vec<Series>, Problem> {
+    let rows = sqlx::query_as(
         "SELECT id, origin, service, kind, metric FROM series WHERE (?1 = '' OR name = ?1) AND (?2 = '' OR service = ?2) ORDER BY name, id LIMIT 5000",
     )
     .bind(name)
     .bind(service)
-    .fetch_all(pool)
-    .await
+    .fetch(pool);
+    let (rows, _) = first_of(rows, |row: &SeriesRow| row.4.len()).await?;
+    aside(move || rows.into_iter().filter_map(one_series).collect()).await
 }
 
-/// The points of one series since `from_ns`, oldest first.
+/// The points of one series since `from_ns`, oldest first, for [`Point::decode`].
 pub async fn points(
     pool: &SqlitePool,
     series: &Series,
     from_ns: i64,
     to_ns: i64,
-) -> sqlx::Result<Vec<Point>> {
-    let bodies: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT body FROM points WHERE series = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns LIMIT 20000")
-            .bind(series.id)
-            .bind(from_ns)
-            .bind(to_ns)
-            .fetch_all(pool)
-            .await?;
-    Ok(bodies
-        .iter()
-        .filter_map(|body| Point::decode(series.kind, body))
-        .collect())
+) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar("SELECT body FROM points WHERE series = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns LIMIT 20000")
+        .bind(series.id)
+        .bind(from_ns)
+        .bind(to_ns)
+        .fetch_all(pool)
+        .await
 }
 
 /// The newest point of a series, without its attributes.
@@ -454,17 +512,42 @@ pub async fn latest(pool: &SqlitePool, series: &Series) -> sqlx::Result<Option<P
     Ok(body.and_then(|body| Point::decode(series.kind, &body)))
 }
 
-/// The series as a metric with its newest points, oldest of them first.
-pub async fn newest(pool: &SqlitePool, series: &Series, limit: u32) -> sqlx::Result<Metric> {
-    let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT body FROM points WHERE series = ? ORDER BY time_ns DESC LIMIT ?",
-    )
-    .bind(series.id)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
+/// Each series with its newest points, newest first, as they are stored; no more than one answer holds.
+pub async fn newest(
+    pool: &SqlitePool,
+    series: Vec<Series>,
+    limit: u32,
+) -> sqlx::Result<Vec<(Series, Vec<Vec<u8>>)>> {
+    let (mut found, mut sum) = (Vec::new(), 0);
+    for series in series {
+        let rows = sqlx::query_scalar(
+            "SELECT body FROM points WHERE series = ? ORDER BY time_ns DESC LIMIT ?",
+        )
+        .bind(series.id)
+        .bind(limit)
+        .fetch(pool);
+        let (mut bodies, _) = first_of(rows, |body: &Vec<u8>| body.len()).await?;
+        // Every point is given with the attributes of its series.
+        let attributes: usize = series.attributes.iter().map(Message::encoded_len).sum();
+        let fit = bodies.iter().take_while(|body| {
+            sum += body.len() + attributes;
+            sum <= ANSWER_BYTES
+        });
+        let fit = fit.count();
+        if fit < bodies.len() {
+            bodies.truncate(fit);
+            found.push((series, bodies));
+            break;
+        }
+        found.push((series, bodies));
+    }
+    Ok(found)
+}
+
+/// The series as a metric with these points, which it gives oldest first.
+pub fn with_points(series: &Series, newest_first: &[Vec<u8>]) -> Metric {
     let mut metric = series.metric.clone();
-    for mut point in bodies
+    for mut point in newest_first
         .iter()
         .rev()
         .filter_map(|body| Point::decode(series.kind, body))
@@ -472,7 +555,7 @@ pub async fn newest(pool: &SqlitePool, series: &Series, limit: u32) -> sqlx::Res
         *point.attributes() = series.attributes.clone();
         put_point(&mut metric, point);
     }
-    Ok(metric)
+    metric
 }
 
 /// Puts one metric's points into another of the same name and type.

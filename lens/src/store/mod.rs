@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use actix_web::web;
+use futures_util::{Stream, StreamExt};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +28,40 @@ const FILE: &str = "lens-1.db";
 /// Batches that may wait for the writer; beyond that a sender waits, and after [`PATIENCE`] is told to come back.
 const QUEUE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of records that one answer is made of: no question brings the whole store into memory.
+pub const ANSWER_BYTES: usize = 32 * 1024 * 1024;
+/// The latest time there is, in the year 2116, and the longest duration: sums and differences of two of them fit.
+pub const LATEST_NS: i64 = i64::MAX / 2;
+
+/// A time of OTLP as lens counts with it; one that is later than [`LATEST_NS`] becomes that.
+pub fn time_ns(unix_nano: u64) -> i64 {
+    i64::try_from(unix_nano).map_or(LATEST_NS, |time| time.min(LATEST_NS))
+}
+
+/// Does what takes long on a thread of its own, so that those that serve requests go on serving.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    web::block(work).await.map_err(|_| Problem::Busy)
+}
+
+/// The first rows that are [`ANSWER_BYTES`] together, at least one, and whether that left any out.
+async fn first_of<T>(
+    rows: impl Stream<Item = sqlx::Result<T>>,
+    bytes: impl Fn(&T) -> usize,
+) -> sqlx::Result<(Vec<T>, bool)> {
+    let mut rows = std::pin::pin!(rows);
+    let (mut kept, mut sum) = (Vec::new(), 0);
+    while let Some(row) = rows.next().await.transpose()? {
+        sum += bytes(&row);
+        if sum > ANSWER_BYTES && !kept.is_empty() {
+            return Ok((kept, true));
+        }
+        kept.push(row);
+    }
+    Ok((kept, false))
+}
 
 /// The four signals, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

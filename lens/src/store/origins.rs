@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use sqlx::{SqliteConnection, SqlitePool};
 
+use super::writer::REMEMBERED_BYTES;
 use crate::attributes;
 
 /// Resource and scope as they arrived.
@@ -28,7 +29,7 @@ impl Origin {
         self.resource
             .as_ref()
             .and_then(|resource| attributes::find(&resource.attributes, "service.name"))
-            .unwrap_or_else(|| "unknown_service".to_owned())
+            .map_or_else(|| "unknown_service".to_owned(), attributes::column)
     }
 }
 
@@ -76,7 +77,9 @@ pub async fn intern(
         .bind(&row.body)
         .fetch_one(connection)
         .await?;
-    known.insert(row.body.clone(), id);
+    if row.body.len() <= REMEMBERED_BYTES {
+        known.insert(row.body.clone(), id);
+    }
     Ok((id, new))
 }
 
@@ -106,7 +109,7 @@ pub struct OfScope<T> {
 }
 
 /// Puts rows back under the resource and scope they came with, in OTLP's nesting.
-pub async fn nest<T>(pool: &SqlitePool, rows: Vec<(i64, T)>) -> sqlx::Result<Vec<OfResource<T>>> {
+pub fn nest<T>(rows: Vec<(i64, T)>, origins: &HashMap<i64, Origin>) -> Vec<OfResource<T>> {
     let mut by_origin: Vec<(i64, Vec<T>)> = Vec::new();
     let mut places: HashMap<i64, usize> = HashMap::new();
     for (origin, item) in rows {
@@ -118,14 +121,8 @@ pub async fn nest<T>(pool: &SqlitePool, rows: Vec<(i64, T)>) -> sqlx::Result<Vec
     }
     let mut nested: Vec<OfResource<T>> = Vec::new();
     for (id, items) in by_origin {
-        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM origins WHERE id = ?")
-            .bind(id)
-            .fetch_optional(pool)
-            .await?;
         // Rows evicted between two reads may take their origin along: they are shown without it.
-        let origin = body
-            .and_then(|body| Origin::decode(body.as_slice()).ok())
-            .unwrap_or_default();
+        let origin = origins.get(&id).cloned().unwrap_or_default();
         let scope = OfScope {
             scope: origin.scope,
             schema_url: origin.scope_schema_url,
@@ -142,7 +139,7 @@ pub async fn nest<T>(pool: &SqlitePool, rows: Vec<(i64, T)>) -> sqlx::Result<Vec
             }),
         }
     }
-    Ok(nested)
+    nested
 }
 
 /// The origins with these ids.

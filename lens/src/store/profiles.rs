@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::Amount;
 use super::traces::json_list;
+use super::{ANSWER_BYTES, Amount, LATEST_NS, aside};
+use crate::attributes::{column, is_hex};
 use crate::pprof::{Merged, Profile, RawProfileSeries, Unreadable};
+use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 300;
 /// Labels of one profile's samples that can be chosen from; all can be asked for.
@@ -45,7 +47,7 @@ impl ProfileRow {
                 .find(|label| label.name == name)
                 .map(|label| label.value.clone())
         };
-        let service = label("service_name").unwrap_or_else(|| "unknown_service".to_owned());
+        let service = label("service_name").map_or_else(|| "unknown_service".to_owned(), column);
         let labels: serde_json::Map<_, _> = series
             .labels
             .iter()
@@ -55,8 +57,15 @@ impl ProfileRow {
         let mut rows = Vec::with_capacity(series.samples.len());
         for sample in series.samples {
             let mut profile = Profile::read(&sample.raw_profile, *budget)?;
-            *budget = budget.saturating_sub(profile.encoded_len());
+            *budget = budget
+                .checked_sub(profile.encoded_len() + labels.len())
+                .ok_or(Unreadable::TooLarge(*budget))?;
             profile.shorten_names();
+            profile.time_nanos = match profile.time_nanos {
+                ..=0 => now_ns,
+                time => time.min(LATEST_NS),
+            };
+            profile.duration_nanos = profile.duration_nanos.clamp(0, LATEST_NS);
             let (position, kind) = profile.kind();
             let labels_of_samples: BTreeSet<(&str, &str)> = profile
                 .sample
@@ -69,24 +78,24 @@ impl ProfileRow {
             let sample_labels = others
                 .into_iter()
                 .take(MOST_SAMPLE_LABELS)
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| column(format!("{name}={value}")))
                 .collect();
             rows.push(Self {
                 service: service.clone(),
-                kind,
+                kind: column(kind),
                 labels: labels.clone(),
-                time_ns: if profile.time_nanos > 0 {
-                    profile.time_nanos
-                } else {
-                    now_ns
-                },
+                time_ns: profile.time_nanos,
                 duration_ns: profile.duration_nanos,
                 total: profile
                     .sample
                     .iter()
                     .filter_map(|sample| sample.value.get(position))
-                    .sum(),
-                spans: spans.into_iter().map(|(_, id)| id.to_owned()).collect(),
+                    .fold(0, |sum: i64, value| sum.saturating_add((*value).max(0))),
+                spans: spans
+                    .into_iter()
+                    .filter(|(_, id)| is_hex(id, 8))
+                    .map(|(_, id)| id.to_owned())
+                    .collect(),
                 sample_labels,
                 body: gzip(&profile.encode_to_vec())?,
             });
@@ -226,25 +235,38 @@ pub fn to_merge<'a>(pushed: &'a [Pushed], kind: &str) -> Vec<&'a Pushed> {
     peaks
 }
 
-/// Merges the samples of these pushes that pass the filter. Reads one at a time, so that memory holds one and the sum.
-pub async fn merge(pool: &SqlitePool, pushed: &[&Pushed], filter: &Filter) -> sqlx::Result<Merged> {
+/// Merges the samples of these pushes that pass the filter, the first ones first, until the sum is as much as one answer holds; says how many
+/// it took. Reads one at a time, so that memory holds one and the sum.
+pub async fn merge(
+    pool: &SqlitePool,
+    pushed: &[&Pushed],
+    filter: &Filter,
+) -> Result<(Merged, usize), Problem> {
     let mut wanted: Vec<(String, String)> = filter.label.iter().cloned().collect();
     if !filter.span_id.is_empty() {
         wanted.push(("span_id".to_owned(), filter.span_id.clone()));
     }
+    let wanted = std::sync::Arc::new(wanted);
     let mut merged = Merged::default();
-    for push in pushed {
+    for (taken, push) in pushed.iter().enumerate() {
+        if merged.bytes() > ANSWER_BYTES {
+            return Ok((merged, taken));
+        }
         let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM profiles WHERE id = ?")
             .bind(push.id)
             .fetch_optional(pool)
             .await?;
-        // Checked when it came in, so what cannot be read now was evicted in between.
-        let Some(profile) = body.and_then(|body| Profile::read(&body, usize::MAX - 1).ok()) else {
-            continue;
-        };
-        merged.add(&profile, &push.label_pairs(), &wanted);
+        let (labels, wanted) = (push.label_pairs(), wanted.clone());
+        merged = aside(move || {
+            // Checked when it came in, so what cannot be read now was evicted in between.
+            if let Some(profile) = body.and_then(|body| Profile::read(&body, usize::MAX - 1).ok()) {
+                merged.add(&profile, &labels, &wanted);
+            }
+            merged
+        })
+        .await?;
     }
-    Ok(merged)
+    Ok((merged, pushed.len()))
 }
 
 impl Pushed {

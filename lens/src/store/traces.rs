@@ -1,17 +1,20 @@
 //! Spans, the traces they make up, and the edges between services.
 
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::Amount;
-use crate::attributes::{find, hex};
+use super::{Amount, aside, first_of, time_ns};
+use crate::attributes::{column, find, hex, hex_id, valid_id};
+use crate::problem::Problem;
 
 /// What a row counts besides its body: the other columns and the indexes, roughly.
 const OVERHEAD_BYTES: usize = 300;
 /// Rows of one INSERT, so that a batch costs a few statements and not hundreds.
 const ROWS_A_STATEMENT: usize = 100;
+/// Links of one span that can be followed, as many as SDKs keep; the record has all.
+const MOST_LINKS: usize = 128;
 
 /// A span ready to be stored.
 pub struct SpanRow {
@@ -50,18 +53,16 @@ impl SpanRow {
             service: service.to_owned(),
             trace_id: hex(&span.trace_id),
             span_id: hex(&span.span_id),
-            parent_id: hex(&span.parent_span_id),
-            name: span.name.clone(),
+            parent_id: hex_id(&span.parent_span_id, 8),
+            name: column(span.name.clone()),
             kind: span.kind,
-            route: attribute("http.route"),
-            peer: peer.unwrap_or_default(),
+            route: column(attribute("http.route")),
+            peer: column(peer.unwrap_or_default()),
             http_status: attribute("http.response.status_code").parse().unwrap_or(0),
             error: is_error(span),
-            start_ns: span.start_time_unix_nano as i64,
-            end_ns: span.end_time_unix_nano.max(span.start_time_unix_nano) as i64,
-            links: span
-                .links
-                .iter()
+            start_ns: time_ns(span.start_time_unix_nano),
+            end_ns: time_ns(span.end_time_unix_nano.max(span.start_time_unix_nano)),
+            links: links(span)
                 .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
                 .collect(),
             body: span.encode_to_vec(),
@@ -73,9 +74,12 @@ impl SpanRow {
     }
 }
 
-/// Whether an id has its length and is not all zeros.
-pub fn valid_id(id: &[u8], length: usize) -> bool {
-    id.len() == length && id.iter().any(|byte| *byte != 0)
+/// The links that lead somewhere: senders write what they like into the ids.
+pub fn links(span: &Span) -> impl Iterator<Item = &Link> {
+    span.links
+        .iter()
+        .filter(|link| valid_id(&link.trace_id, 16) && valid_id(&link.span_id, 8))
+        .take(MOST_LINKS)
 }
 
 /// Whether the span says of itself that it failed.
@@ -212,16 +216,32 @@ pub struct Summary {
     pub end_ns: i64,
     pub spans: i64,
     pub errors: i64,
+    /// What its spans count against their bound.
+    pub bytes: i64,
     /// Whether that span has a parent which has not arrived.
     pub orphan: bool,
 }
 
+impl Summary {
+    pub fn duration(&self) -> i64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+}
+
+const SUMMARY: &str = "SELECT t.trace_id, root.service, root.name, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors, t.bytes,
+     root.parent_id <> '' AS orphan FROM traces t JOIN spans root ON root.id = t.root_id WHERE ";
+
+/// One trace, `None` if none of its spans is there.
+pub async fn one(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Option<Summary>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(SUMMARY);
+    query.push("t.trace_id = ").push_bind(trace_id);
+    query.build_query_as().fetch_optional(pool).await
+}
+
 /// The newest traces that pass the filter.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
-    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-        "SELECT t.trace_id, root.service, root.name, root.http_status, t.start_ns, t.end_ns, t.spans, t.errors, root.parent_id <> '' AS orphan
-         FROM traces t JOIN spans root ON root.id = t.root_id WHERE 1",
-    );
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(SUMMARY);
+    query.push("1");
     if !filter.service.is_empty() {
         query
             .push(
@@ -264,20 +284,25 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summar
     query.build_query_as().fetch_all(pool).await
 }
 
-/// All spans of some traces, each with its origin, in the order of their start.
+/// The first spans of some traces, each with its origin, in the order of their start: at most so many, and no more than one answer holds.
 pub async fn spans<T: serde::Serialize>(
     pool: &SqlitePool,
     trace_ids: &[T],
-) -> sqlx::Result<Vec<(i64, Span)>> {
-    let rows: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT origin, body FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY start_ns, id")
-            .bind(json_list(trace_ids))
-            .fetch_all(pool)
-            .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(origin, body)| Some((origin, Span::decode(body.as_slice()).ok()?)))
-        .collect())
+    most: u32,
+) -> Result<Vec<(i64, Span)>, Problem> {
+    let rows = sqlx::query_as(
+        "SELECT origin, body FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY start_ns, id LIMIT ?",
+    )
+    .bind(json_list(trace_ids))
+    .bind(most)
+    .fetch(pool);
+    let (rows, _) = first_of(rows, |(_, body): &(i64, Vec<u8>)| body.len()).await?;
+    aside(move || {
+        rows.into_iter()
+            .filter_map(|(origin, body)| Some((origin, Span::decode(body.as_slice()).ok()?)))
+            .collect()
+    })
+    .await
 }
 
 /// A span elsewhere that links into a trace.
@@ -421,6 +446,6 @@ pub async fn minutes_covered(pool: &SqlitePool, most: i64, now_ns: i64) -> sqlx:
     let first: Option<i64> = sqlx::query_scalar("SELECT min(start_ns) FROM spans")
         .fetch_one(pool)
         .await?;
-    let minutes = first.map_or(0.0, |first| (now_ns - first) as f64 / 60e9);
+    let minutes = first.map_or(0.0, |first| now_ns.saturating_sub(first) as f64 / 60e9);
     Ok(minutes.clamp(1.0, most as f64))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::origins::OriginRow;
@@ -17,6 +17,8 @@ const JOBS_A_TRANSACTION: usize = 16;
 const ORIGINS_A_SWEEP: usize = 256;
 /// Ids remembered per cache; beyond that it starts afresh.
 const REMEMBERED: usize = 10_000;
+/// And what is longer than this is not remembered, but looked up.
+pub const REMEMBERED_BYTES: usize = 4096;
 
 /// Rows of one request and whom to answer.
 pub struct Job {
@@ -96,6 +98,15 @@ impl Writer {
             meters[signal as usize].rows.store(rows as u64, Relaxed);
             meters[signal as usize].bytes.store(bytes as u64, Relaxed);
         }
+        let of_series: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT coalesce(sum({}), 0) FROM series",
+            metrics::SERIES_BYTES
+        )))
+        .fetch_one(&mut connection)
+        .await?;
+        meters[Signal::Metrics as usize]
+            .bytes
+            .fetch_add(of_series as u64, Relaxed);
         Ok(Self {
             connection,
             meters,

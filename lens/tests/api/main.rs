@@ -1,5 +1,6 @@
 //! The real server on a free port, spoken to as exporters, scripts and browsers do.
 
+mod hostile;
 mod limits;
 mod logs;
 mod metrics;

@@ -86,7 +86,7 @@ fn trace() -> String {
 }
 
 /// What stands between the tags.
-fn visible(html: &str) -> String {
+pub fn visible(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
     for character in html.chars() {
@@ -183,6 +183,39 @@ async fn a_span_with_samples_leads_to_its_flame_graph_and_back() {
     );
     assert!(page.contains(&format!("href=\"/traces/{}#span-{id}\"", trace())));
     assert!(visible(&lens.text("/profiles?type=cpu").await).contains("Total 100 ms"));
+}
+
+#[tokio::test]
+async fn the_flame_graph_of_a_span_is_waited_for() {
+    let lens = Lens::start().await;
+    let id = "01".repeat(8);
+    let path = format!("/profiles?type=cpu&service=shop-api&profile_id={id}");
+    let page = lens.text(&path).await;
+    assert!(
+        page.contains("<body data-signals=\"profiles traces\">")
+            && page.contains(&format!("hx-get=\"{}\"", path.replace('&', "&amp;"))),
+        "it asks for itself when samples or the span arrive"
+    );
+    let text = visible(&page);
+    assert!(
+        text.contains("Samples of one span only.") && text.contains("this page waits"),
+        "{text}"
+    );
+    // Another span's samples are no reason to show anything.
+    let of = |span: &str| profile(("cpu", "nanoseconds"), now_ns(), &[("app::burn", 7, span)]);
+    push(&lens, "shop-api", &of(&"02".repeat(8)), true).await;
+    assert!(visible(&lens.text(&path).await).contains("this page waits"));
+    push(&lens, "shop-api", &of(&id), true).await;
+    let page = lens.text(&path).await;
+    assert!(visible(&page).contains("Total 7 ns Profiles 1 From"));
+    assert!(!page.contains("profile-trace-link"));
+    lens.export_spans("shop-api", vec![span(1, 1, 0, "GET /demo/cpu", 40)])
+        .await;
+    let page = lens.text(&path).await;
+    assert!(page.contains(&format!(
+        "href=\"/traces/{}#span-{id}\" data-testid=\"profile-trace-link\"",
+        trace()
+    )));
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ pub async fn push(lens: &Lens, service: &str, profile: &Profile, compressed: boo
 }
 
 /// The stacks of an answer, root first, with their values.
-async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
+pub async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
     let response = lens.get(path).await;
     assert_eq!(response.status(), 200, "{path}");
     let body = response.bytes().await.expect("a body");

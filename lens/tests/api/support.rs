@@ -59,7 +59,11 @@ impl Lens {
             let _ = stopped.await;
         }));
         Self {
-            client: Client::new(),
+            // A connection for each request: one that is used again may be closed meanwhile, after 5 s or a refused body.
+            client: Client::builder()
+                .pool_max_idle_per_host(0)
+                .build()
+                .expect("a client"),
             url,
             directory: Some(directory),
             stop: Some(stop),

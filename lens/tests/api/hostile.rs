@@ -1,0 +1,507 @@
+//! What no exporter should send, and yet some will: it is taken or refused, and every page goes on answering.
+
+use lens::pprof::{Line, Profile};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, NumberDataPoint, exemplar,
+};
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use serde_json::Value as Json;
+
+use crate::metrics::{CUMULATIVE, DELTA, counter, metric, number, request_of as metrics_of};
+use crate::pages::visible;
+use crate::profiles::{profile, push, stacks};
+use crate::support::{Lens, PROTOBUF, names, now_ns, request_of, resource, scope, span, string};
+
+const S: u64 = 1_000_000_000;
+/// The first time that an `i64` does not hold, and the last that OTLP can tell.
+const BEYOND: [u64; 2] = [1 << 63, u64::MAX];
+
+fn logs_of(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(resource("api")),
+            scope_logs: vec![ScopeLogs {
+                scope: Some(scope()),
+                log_records,
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
+fn hex(byte: u8, length: usize) -> String {
+    format!("{byte:02x}").repeat(length)
+}
+
+/// Every page and every answer of the API there is, with what these tests send in it.
+async fn everything_answers(lens: &Lens) {
+    lens.export_spans("api", vec![span(1, 99, 0, "ordinary", 1)])
+        .await;
+    for path in [
+        "/",
+        "/traces",
+        "/traces?status=error&min_ms=1",
+        "/logs",
+        "/metrics?name=requests",
+        "/metrics?name=size",
+        "/metrics/data?name=requests",
+        "/metrics/data?name=size&minutes=1440",
+        "/profiles",
+        "/profiles?type=cpu&from_ms=0",
+        "/profiles?type=heap&from_ms=0&frames=own",
+        "/services",
+        "/live",
+        "/api/traces",
+        "/api/logs",
+        "/api/metrics?points=1000",
+        "/api/profiles",
+        &format!("/traces/{}", hex(1, 16)),
+        &format!("/api/traces/{}", hex(1, 16)),
+    ] {
+        assert_eq!(lens.get(path).await.status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn ids_that_are_none_lead_nowhere() {
+    let lens = Lens::start().await;
+    let link = |trace_id: &[u8], span_id: &[u8]| Link {
+        trace_id: trace_id.to_vec(),
+        span_id: span_id.to_vec(),
+        ..Link::default()
+    };
+    let mut linked = span(1, 1, 0, "linked", 5);
+    linked.links = vec![
+        link(&[], &[]),
+        link(&[9; 3], &[8; 8]),
+        link(&[0; 16], &[8; 8]),
+        link(&[9; 16], &[8; 7]),
+        link(&[9; 16], &[8; 8]),
+    ];
+    // Some senders write "no parent" as zeros.
+    linked.parent_span_id = vec![0; 8];
+    linked.attributes = vec![string("pyroscope.profile.id", "none")];
+    lens.export_spans("api", vec![linked]).await;
+    let page = lens.text(&format!("/traces/{}", hex(1, 16))).await;
+    assert_eq!(page.matches("data-testid=\"link-out\"").count(), 1);
+    assert!(visible(&page).contains("linked continues from trace 09090909…"));
+    assert!(page.contains(&format!(
+        "href=\"/traces/{}#span-{}\"",
+        hex(9, 16),
+        hex(8, 8)
+    )));
+    assert!(!page.contains("span-profile-link"));
+    assert!(!visible(&lens.text("/traces").await).contains("parent not here yet"));
+    lens.export_spans("worker", vec![span(9, 8, 0, "target", 1)])
+        .await;
+    let page = lens.text(&format!("/traces/{}", hex(9, 16))).await;
+    assert!(visible(&page).contains("Continued by linked api"));
+
+    let record = |trace_id: Vec<u8>| LogRecord {
+        time_unix_nano: now_ns(),
+        span_id: vec![1; 8],
+        trace_id,
+        ..LogRecord::default()
+    };
+    lens.export("/v1/logs", &logs_of(vec![record(vec![7; 3])]))
+        .await;
+    let page = lens.text("/logs").await;
+    assert!(visible(&page).contains("Not written inside a trace."));
+    assert!(!page.contains("log-trace-link"));
+    everything_answers(&lens).await;
+}
+
+#[tokio::test]
+async fn times_that_no_clock_shows_are_the_latest_there_is() {
+    let lens = Lens::start().await;
+    let mut spans = Vec::new();
+    for (number, (start, end)) in [
+        (BEYOND[0], BEYOND[1]),
+        (BEYOND[1], 0),
+        (0, BEYOND[0]),
+        (1, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for trace in [1, number as u8 + 2] {
+            spans.push(Span {
+                start_time_unix_nano: start,
+                end_time_unix_nano: end,
+                kind: 2,
+                events: BEYOND
+                    .map(|time_unix_nano| Event {
+                        time_unix_nano,
+                        ..Event::default()
+                    })
+                    .to_vec(),
+                ..span(trace, number as u8 + 1, 0, "late", 0)
+            });
+        }
+    }
+    let sent = request_of("api", spans);
+    lens.export("/v1/traces", &sent).await;
+    let record = |time_unix_nano| LogRecord {
+        time_unix_nano,
+        trace_id: vec![1; 16],
+        ..LogRecord::default()
+    };
+    lens.export("/v1/logs", &logs_of(BEYOND.map(record).to_vec()))
+        .await;
+    let now = now_ns();
+    let exemplar = |time_unix_nano| Exemplar {
+        time_unix_nano,
+        trace_id: vec![1; 16],
+        value: Some(exemplar::Value::AsDouble(1.0)),
+        ..Exemplar::default()
+    };
+    let sizes = ExponentialHistogramDataPoint {
+        start_time_unix_nano: now - 60 * S,
+        time_unix_nano: now - 20 * S,
+        count: 1,
+        zero_count: 1,
+        exemplars: vec![exemplar(BEYOND[0]), exemplar(BEYOND[1]), exemplar(now)],
+        ..ExponentialHistogramDataPoint::default()
+    };
+    let requests = [
+        (0, BEYOND[0]),
+        (BEYOND[0], BEYOND[1]),
+        (BEYOND[1], now - 20 * S),
+    ];
+    let metrics = vec![
+        counter(
+            "requests",
+            DELTA,
+            requests
+                .map(|(start, time)| number(start, time, 60, vec![]))
+                .to_vec(),
+        ),
+        metric(
+            "size",
+            "By",
+            Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: vec![sizes],
+                aggregation_temporality: DELTA,
+            }),
+        ),
+    ];
+    lens.export("/v1/metrics", &metrics_of("api", metrics))
+        .await;
+    for (time_nanos, duration_nanos) in [
+        (i64::MAX, i64::MAX),
+        (i64::MIN, i64::MIN),
+        (now as i64, i64::MAX),
+    ] {
+        for measure in [("cpu", "nanoseconds"), ("inuse_space", "bytes")] {
+            let pushed = Profile {
+                time_nanos,
+                duration_nanos,
+                ..profile(measure, 0, &[("main", 7, "")])
+            };
+            push(&lens, "api", &pushed, false).await;
+        }
+    }
+
+    everything_answers(&lens).await;
+    let got: ExportTraceServiceRequest = lens.json(&format!("/api/traces/{}", hex(5, 16))).await;
+    let got = &got.resource_spans[0].scope_spans[0].spans[0];
+    assert_eq!(
+        (got.start_time_unix_nano, got.end_time_unix_nano),
+        (1, 0),
+        "what came in goes out equal"
+    );
+    let page = lens.text(&format!("/traces/{}", hex(2, 16))).await;
+    assert!(visible(&page).contains("Started 2116-02-20 23:53:38.427 Duration 1 ns"));
+    assert!(visible(&lens.text("/logs").await).contains("23:53:38.427"));
+    // Two exemplars are of a time that is not drawn, and only one point is of now.
+    let data: Json = lens.json("/metrics/data?name=size").await;
+    assert_eq!(
+        data["charts"][0]["exemplars"].as_array().map(Vec::len),
+        Some(1)
+    );
+    let data: Json = lens.json("/metrics/data?name=requests").await;
+    let rates = data["charts"][0]["lines"][0]["values"]
+        .as_array()
+        .expect("values");
+    let rates: Vec<f64> = rates.iter().filter_map(Json::as_f64).collect();
+    assert_eq!(rates, [6.0], "60 in the one step of 10 s that they end in");
+    assert!(visible(&lens.text("/profiles?from_ms=0").await).contains("Total 21 ns"));
+}
+
+#[tokio::test]
+async fn numbers_that_are_none_are_called_so_and_drawn_as_gaps() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    let gauge = |name: &str, value: f64| {
+        let point = NumberDataPoint {
+            time_unix_nano: now - 20 * S,
+            value: Some(Number::AsDouble(value)),
+            ..NumberDataPoint::default()
+        };
+        metric(
+            name,
+            "s",
+            Data::Gauge(Gauge {
+                data_points: vec![point],
+            }),
+        )
+    };
+    let extreme = |scale, offset, ago: u64| ExponentialHistogramDataPoint {
+        start_time_unix_nano: now - 120 * S,
+        time_unix_nano: now - ago * S,
+        count: 3,
+        scale,
+        zero_threshold: f64::NAN,
+        positive: Some(Buckets {
+            offset,
+            bucket_counts: vec![1, 1],
+        }),
+        negative: Some(Buckets {
+            offset,
+            bucket_counts: vec![1],
+        }),
+        ..ExponentialHistogramDataPoint::default()
+    };
+    let sizes = [
+        (20, i32::MAX, 40),
+        (-20, i32::MIN, 30),
+        (i32::MAX, i32::MAX, 20),
+        (i32::MIN, -1, 10),
+    ];
+    let sizes = Data::ExponentialHistogram(ExponentialHistogram {
+        data_points: sizes
+            .map(|(scale, offset, ago)| extreme(scale, offset, ago))
+            .to_vec(),
+        aggregation_temporality: CUMULATIVE,
+    });
+    let metrics = vec![
+        gauge("nan", f64::NAN),
+        gauge("inf", f64::INFINITY),
+        gauge("behind", -0.25),
+        metric("size", "By", sizes),
+    ];
+    lens.export("/v1/metrics", &metrics_of("api", metrics))
+        .await;
+    for (name, shown) in [("nan", "NaN"), ("inf", "inf"), ("behind", "-250 ms")] {
+        let page = visible(&lens.text(&format!("/metrics?name={name}")).await);
+        assert!(
+            page.contains(&format!("Series Value At api {shown} ")),
+            "{name}: {page}"
+        );
+    }
+    let data: Json = lens.json("/metrics/data?name=nan").await;
+    let values = data["charts"][0]["lines"][0]["values"]
+        .as_array()
+        .expect("values");
+    assert!(values.iter().all(Json::is_null), "{values:?}");
+    everything_answers(&lens).await;
+}
+
+#[tokio::test]
+async fn a_profile_of_any_numbers_is_drawn() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    let pushed = profile(
+        ("cpu", "nanoseconds"),
+        now,
+        &[
+            ("main;a", i64::MAX, ""),
+            ("main;b", i64::MAX, ""),
+            ("main;c", i64::MIN, ""),
+            ("main;d", -5, "neither a span id"),
+        ],
+    );
+    push(&lens, "api", &pushed, true).await;
+    push(
+        &lens,
+        "api",
+        &profile(("cpu", "nanoseconds"), now, &[]),
+        true,
+    )
+    .await;
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu").await,
+        [
+            ("main;a".to_owned(), i64::MAX),
+            ("main;b".to_owned(), i64::MAX)
+        ]
+    );
+    // A location whose lines are read again for each of its mentions would be 25 million frames.
+    let mut bomb = profile(("cpu", "nanoseconds"), now, &[("leaf", 3, "")]);
+    bomb.location[0].line = vec![
+        Line {
+            function_id: 1,
+            line: 7
+        };
+        5000
+    ];
+    bomb.sample[0].location_id = vec![1; 5000];
+    push(&lens, "deep", &bomb, true).await;
+    let deep = stacks(&lens, "/api/profiles/cpu?service=deep").await;
+    assert_eq!(deep, [(vec!["leaf"; 2000].join(";"), 3)]);
+    everything_answers(&lens).await;
+}
+
+#[tokio::test]
+async fn profiles_are_merged_until_the_sum_is_as_much_as_an_answer_holds() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    let older = profile(
+        ("cpu", "nanoseconds"),
+        now - 20 * S,
+        &[("main;older", 5, "")],
+    );
+    let mut large = profile(("cpu", "nanoseconds"), now - 10 * S, &[("main", 3, "")]);
+    let texts = (0..130_000).map(|number| format!("{number:0>110}"));
+    large.string_table.extend(texts);
+    for pushed in [large, older] {
+        push(&lens, "api", &pushed, true).await;
+    }
+    let page = visible(&lens.text("/profiles?type=cpu").await);
+    assert!(
+        page.contains("Total 3 ns Profiles 2, the oldest 1 left out"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_holds_so_much_and_a_page_shows_so_much_of_a_text() {
+    let lens = Lens::start_with(|settings| settings.max_body_bytes = 16 << 20).await;
+    let mut large: Vec<Span> = (1..=5)
+        .map(|number| span(1, number, 0, &format!("large {number}"), 1))
+        .collect();
+    for span in &mut large {
+        span.attributes = vec![string("filler", &"x".repeat(8_000_000))];
+        let body = request_of("api", vec![span.clone()]).encode_to_vec();
+        assert_eq!(lens.post("/v1/traces", PROTOBUF, body).await.status(), 200);
+    }
+    lens.export_spans("worker", vec![span(2, 1, 0, "small", 1)])
+        .await;
+    assert_eq!(
+        names(&lens.spans("?limit=1000").await),
+        ["small"],
+        "whole traces, the newest first"
+    );
+    let page = lens.text(&format!("/traces/{}", hex(1, 16))).await;
+    assert!(page.len() < 200_000, "{} bytes", page.len());
+    let page = visible(&page);
+    assert!(
+        page.contains("Spans 5 Errors 0") && page.contains("And 1 more spans"),
+        "{page}"
+    );
+    assert_eq!(page.matches("x… (7.63 MiB in all)").count(), 4);
+}
+
+#[tokio::test]
+async fn a_request_that_would_become_much_more_than_it_is_is_413() {
+    let lens = Lens::start_with(|settings| settings.max_decoded_bytes = 1_000_000).await;
+    let repeated = |spans: Vec<Span>, scopes: usize, filler: usize| {
+        let mut resource = resource("api");
+        resource
+            .attributes
+            .push(string("filler", &"x".repeat(filler)));
+        let of_scope = ScopeSpans {
+            spans,
+            ..ScopeSpans::default()
+        };
+        ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(resource),
+                scope_spans: vec![of_scope; scopes],
+                schema_url: String::new(),
+            }],
+        }
+        .encode_to_vec()
+    };
+    for (body, status) in [
+        (repeated(vec![Span::default(); 100_001], 1, 0), 413),
+        (repeated(vec![Span::default(); 1000], 1, 0), 200),
+        (repeated(vec![Span::default()], 200, 10_000), 413),
+        (repeated(vec![Span::default()], 50, 10_000), 200),
+    ] {
+        assert_eq!(
+            lens.post("/v1/traces", PROTOBUF, body).await.status(),
+            status
+        );
+    }
+    let points = vec![NumberDataPoint::default(); 100_001];
+    let body = metrics_of("api", vec![counter("requests", DELTA, points)]).encode_to_vec();
+    assert_eq!(lens.post("/v1/metrics", PROTOBUF, body).await.status(), 413);
+    let body = logs_of(vec![LogRecord::default(); 100_001]).encode_to_vec();
+    assert_eq!(lens.post("/v1/logs", PROTOBUF, body).await.status(), 413);
+}
+
+#[tokio::test]
+async fn what_every_point_of_a_series_shares_counts_too() {
+    let lens = Lens::start_with(|settings| settings.bounds.points.bytes = 200_000).await;
+    let large =
+        |value: i64| -> Vec<KeyValue> { vec![string("filler", &value.to_string().repeat(20_000))] };
+    for value in 1..=5 {
+        let points = vec![number(0, now_ns(), value, large(value))];
+        let message = metrics_of(
+            "api",
+            vec![counter(&format!("c{value}"), CUMULATIVE, points)],
+        );
+        lens.export("/v1/metrics", &message).await;
+    }
+    let page = lens.text("/metrics").await;
+    let kept: Vec<&str> = ["c1", "c2", "c3", "c4", "c5"]
+        .into_iter()
+        .filter(|name| page.contains(&format!("data-name=\"{name}\"")))
+        .collect();
+    assert_eq!(
+        kept,
+        ["c4", "c5"],
+        "four times 20,000 bytes each: two fit, three do not"
+    );
+    // And is counted again after a restart.
+    let directory = lens.stop().await;
+    let lens = Lens::start_in(directory, |settings| {
+        settings.bounds.points.bytes = 200_000;
+    })
+    .await;
+    let points = vec![number(0, now_ns(), 6, large(6))];
+    lens.export(
+        "/v1/metrics",
+        &metrics_of("api", vec![counter("c6", CUMULATIVE, points)]),
+    )
+    .await;
+    let page = lens.text("/metrics").await;
+    assert!(page.contains("data-name=\"c5\"") && !page.contains("data-name=\"c4\""));
+}
+
+#[tokio::test]
+async fn what_is_asked_may_hold_any_character() {
+    let lens = Lens::start().await;
+    let record = LogRecord {
+        time_unix_nano: now_ns(),
+        attributes: vec![string("order", "4711 paid")],
+        ..LogRecord::default()
+    };
+    lens.export("/v1/logs", &logs_of(vec![record])).await;
+    for (query, found) in [
+        ("q=4711%00paid", 1),
+        ("q=%00", 1),
+        ("q=%22", 1),
+        ("field=order%00=4711+paid", 1),
+        ("field=%00=%00", 0),
+        ("field==x", 0),
+    ] {
+        let page = lens.text(&format!("/logs?{query}")).await;
+        assert_eq!(
+            page.matches("data-testid=\"log-row\"").count(),
+            found,
+            "{query}"
+        );
+    }
+}
