@@ -599,7 +599,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_request_is_a_span_a_record_and_a_point() {
-        // A route of its own: the exemplar of a series is its newest value, whichever test it is of.
+        // A route of its own: a bucket of a series has one exemplar, whichever test it is of.
         let request = test::TestRequest::get()
             .uri("/alone/7?full=1")
             .insert_header(("host", "shop.example:8443"))

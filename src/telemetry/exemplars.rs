@@ -1,8 +1,8 @@
 //! Exemplars: histograms that remember trace ids of some of their values.
 //!
-//! The SDK makes none. So each histogram keeps, beside the SDK's aggregate and for each of its series, the newest
-//! sampled value of each bucket: recent ones, and the rare slow ones too. They are put into the OTLP request on its way
-//! out (`export`) and into the OpenMetrics page (`openmetrics`).
+//! The SDK makes none. So each histogram keeps, beside the SDK's aggregate and for each of its series, the largest
+//! sampled value of each bucket since the last push: recent ones, and the slow ones among them, which are those that one
+//! looks for. They are put into the OTLP request on its way out (`export`) and into the OpenMetrics page (`openmetrics`).
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -20,6 +20,9 @@ use super::metrics::boundaries;
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.
 const MAX_SERIES: usize = 2000;
+
+/// How long a value keeps its place from smaller ones where nothing is pushed: 10 s, in nanoseconds.
+const RECENT: u64 = 10_000_000_000;
 
 /// One remembered value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +50,7 @@ struct Reservoirs {
     series: Mutex<HashMap<u64, Series, Identity>>,
 }
 
-/// Exemplars of one series: the newest of each bucket.
+/// Exemplars of one series: one of each bucket.
 #[derive(Debug)]
 struct Series {
     /// The attributes in a form that does not depend on their order.
@@ -156,7 +159,8 @@ impl Store {
 }
 
 impl Reservoirs {
-    fn offer(&self, hash: u64, attributes: &[KeyValue], exemplar: Exemplar) {
+    /// Keeps `exemplar` unless its bucket has a larger one that is recent and, since `pushed`, still to be sent.
+    fn offer(&self, hash: u64, attributes: &[KeyValue], exemplar: Exemplar, pushed: u64) {
         let mut series = locked(&self.series);
         if series.len() >= MAX_SERIES && !series.contains_key(&hash) {
             return;
@@ -169,7 +173,15 @@ impl Reservoirs {
         let bucket = self
             .boundaries
             .partition_point(|bound| *bound < exemplar.value);
-        series.buckets[bucket] = Some(exemplar);
+        let held = &mut series.buckets[bucket];
+        let stays = held.is_some_and(|held| {
+            held.value > exemplar.value
+                && held.time > pushed
+                && exemplar.time.saturating_sub(held.time) < RECENT
+        });
+        if !stays {
+            *held = Some(exemplar);
+        }
     }
 
     /// The exemplars of the series with these attributes recorded after `after`, oldest first.
@@ -331,7 +343,8 @@ impl Histogram {
             trace_id,
             span_id,
         };
-        self.reservoirs.offer(hash(), attributes, exemplar);
+        let pushed = self.store.pushed.load(Relaxed);
+        self.reservoirs.offer(hash(), attributes, exemplar, pushed);
     }
 }
 
@@ -431,6 +444,29 @@ mod tests {
             store.add_all_to(&mut later);
             assert_eq!(exemplars(&later).len(), 2);
         }
+    }
+
+    #[test]
+    fn a_bucket_keeps_its_largest_value_until_that_is_sent_or_old() {
+        let reservoirs = Reservoirs {
+            boundaries: vec![1.0],
+            series: Mutex::default(),
+        };
+        let kept_after = |value, time, pushed| {
+            let exemplar = Exemplar {
+                value,
+                time,
+                trace_id: 1.into(),
+                span_id: 1.into(),
+            };
+            reservoirs.offer(0, &[], exemplar, pushed);
+            reservoirs.newer("", 0)[0].value
+        };
+        assert_eq!(kept_after(0.5, 1, 0), 0.5);
+        assert_eq!(kept_after(0.4, 2, 0), 0.5, "smaller");
+        assert_eq!(kept_after(0.6, 3, 0), 0.6, "larger");
+        assert_eq!(kept_after(0.3, 4, 3), 0.3, "the larger was sent");
+        assert_eq!(kept_after(0.2, 4 + RECENT, 3), 0.2, "the larger is old");
     }
 
     #[test]
