@@ -18,6 +18,7 @@ HOST = f"http://{os.environ.get('BIND', '127.0.0.1')}"
 SERVICE = f"{HOST}:{os.environ.get('API_PORT', '18080')}"
 GRAFANA = f"{HOST}:{os.environ.get('GRAFANA_PORT', '13000')}"
 USER = f"{os.environ.get('GRAFANA_USER', 'admin')}:{os.environ.get('GRAFANA_PASSWORD', 'admin')}"
+AUTHORIZATION = {"Authorization": "Basic " + b64encode(USER.encode()).decode()}
 PATIENCE_MS = 60_000
 COUNTED = 1_000
 
@@ -25,9 +26,9 @@ COUNTED = 1_000
 class Seen:
     """One request, by the ids that its answer carried, and the service's own link templates filled in for it."""
 
-    def __init__(self, path):
+    def __init__(self, path, headers=None):
         sent = time.time()
-        with urlopen(Request(SERVICE + path), timeout=30) as answer:
+        with urlopen(Request(SERVICE + path, headers=headers or {}), timeout=30) as answer:
             self.trace_id = answer.headers["traceresponse"].split("-")[1]
             self.request_id = answer.headers["x-request-id"]
         with urlopen(f"{SERVICE}/links", timeout=30) as answer:
@@ -74,7 +75,7 @@ def page(browser):
     context = browser.new_context(
         viewport={"width": 1600, "height": 1000},
         locale="en-US",
-        extra_http_headers={"Authorization": "Basic " + b64encode(USER.encode()).decode()},
+        extra_http_headers=AUTHORIZATION,
     )
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
