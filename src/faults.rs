@@ -6,8 +6,9 @@
 //! nothing in any signal.
 //!
 //! Where to look: a fault is a WARN record, a child span (`injected latency`, `SELECT` with its `pg_sleep` or counting
-//! query, a long `UPDATE products`, `injected blocking`) and `signalbox.faults.injected` by kind. A leak stands in the heap
-//! profile as `leak_memory`, a blocked thread in the CPU profile as `block_thread`.
+//! query, a long `UPDATE products`, `injected leak`, `injected blocking`; an error is the request's own span) and
+//! `signalbox.faults.injected` by kind. A leak stands in the heap profile as `leak_memory`, a blocked thread in the CPU
+//! profile as `block_thread`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -286,7 +287,8 @@ pub async fn inject<B: MessageBody + 'static>(
 async fn apply(plan: &Plan, faults: &Faults, database: &Database) -> Result<(), Error> {
     if plan.leak_kb > 0 {
         report("leak");
-        faults.leak(plan.leak_kb);
+        tracing::info_span!("injected leak", signalbox.fault.kind = "leak")
+            .in_scope(|| faults.leak(plan.leak_kb));
     }
     if plan.latency_ms > 0 {
         report("latency");

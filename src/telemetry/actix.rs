@@ -791,13 +791,9 @@ mod tests {
     #[actix_web::test]
     async fn a_cancelled_request_is_recorded() {
         capture();
-        let app = App::new().wrap(Instrument::new()).route(
-            "/slow",
-            web::get().to(|| async {
-                std::future::pending::<()>().await;
-                HttpResponse::Ok().finish()
-            }),
-        );
+        let app = App::new()
+            .wrap(Instrument::new())
+            .route("/slow", web::get().to(std::future::pending::<HttpResponse>));
         let app = test::init_service(app).await;
         let trace = "2af7651916cd43dd8448eb211c80319c";
         let request = test::TestRequest::get()
@@ -849,10 +845,7 @@ mod tests {
         capture();
         let app = App::new().wrap(Instrument::new()).route(
             "/slow",
-            web::patch().to(|| async {
-                std::future::pending::<()>().await;
-                HttpResponse::Ok().finish()
-            }),
+            web::patch().to(std::future::pending::<HttpResponse>),
         );
         let app = test::init_service(app).await;
         let active = || {

@@ -38,7 +38,7 @@ fn each_fault_is_in_every_signal() {
             200,
             Some(("UPDATE products", 350.0)),
         ),
-        ("leak_kb=64", "leak", 200, None),
+        ("leak_kb=64", "leak", 200, Some(("injected leak", 0.0))),
         (
             "block_ms=150",
             "block",
@@ -65,7 +65,7 @@ fn each_fault_is_in_every_signal() {
                 .iter()
                 .filter(|span| span.name == name)
                 .map(|span| span.millis);
-            let longest = longest.fold(0.0, f64::max);
+            let longest = longest.fold(f64::NEG_INFINITY, f64::max);
             assert!(
                 longest >= millis,
                 "{plan}: {name} took {longest} ms: {spans:#?}"
