@@ -23,6 +23,12 @@ PATIENCE_MS = 60_000
 COUNTED = 1_000
 
 
+def ask(path):
+    """What Grafana's API answers."""
+    with urlopen(Request(GRAFANA + path, headers=AUTHORIZATION), timeout=30) as answer:
+        return json.load(answer)
+
+
 class Seen:
     """One request, by the ids that its answer carried, and the service's own link templates filled in for it."""
 

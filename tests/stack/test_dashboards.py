@@ -2,11 +2,9 @@
 
 import json
 import subprocess
-from base64 import b64encode
-from urllib.request import Request, urlopen
 
 import pytest
-from conftest import GRAFANA, PATIENCE_MS, USER
+from conftest import GRAFANA, PATIENCE_MS, ask
 from helpers import ROOT
 from playwright.sync_api import expect
 
@@ -22,9 +20,7 @@ PICTURED = "overview"
 @pytest.fixture(scope="session")
 def known():
     """What the Grafana that runs has: the base's dashboards, and those of the systems that run with it."""
-    asked = Request(f"{GRAFANA}/api/search?type=dash-db&limit=1000", headers={"Authorization": "Basic " + b64encode(USER.encode()).decode()})
-    with urlopen(asked, timeout=30) as answer:
-        return {found["uid"] for found in json.load(answer)}
+    return {found["uid"] for found in ask("/api/search?type=dash-db&limit=1000")}
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)

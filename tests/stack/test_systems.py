@@ -3,19 +3,13 @@
 import json
 from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 import pytest
-from conftest import AUTHORIZATION, GRAFANA, PATIENCE_MS, SERVICE, Seen
+from conftest import GRAFANA, PATIENCE_MS, SERVICE, Seen, ask
 from helpers import eventually, fetch
 from playwright.sync_api import expect
 
 EVENTUALLY = {"timeout": PATIENCE_MS}
-
-
-def ask(path):
-    with urlopen(Request(GRAFANA + path, headers=AUTHORIZATION), timeout=30) as answer:
-        return json.load(answer)
 
 
 def needs(system, there):
