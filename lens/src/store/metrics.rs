@@ -12,8 +12,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prost::Message;
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
+use super::known::REMEMBERED_BYTES;
 use super::traces::json_list;
-use super::writer::REMEMBERED_BYTES;
 use super::{ANSWER_BYTES, Amount, aside, first_of, time_ns};
 use crate::attributes::{column, flat_json};
 use crate::problem::Problem;

@@ -1,5 +1,6 @@
 //! The store: one SQLite file, one writer, a few readers, each signal bounded.
 
+mod known;
 pub mod logs;
 pub mod metrics;
 pub mod origins;

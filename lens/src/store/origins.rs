@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::writer::REMEMBERED_BYTES;
+use super::known::REMEMBERED_BYTES;
 use crate::attributes;
 
 /// Resource and scope as they arrived.

@@ -1,12 +1,12 @@
 //! The one writer: takes what waits, stores it in one transaction, lets the oldest go, answers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::known::Known;
 use super::origins::OriginRow;
 use super::{Amount, Meter, Signal, logs, metrics, origins, profiles, traces};
 use crate::settings::{Bound, Bounds};
@@ -15,10 +15,6 @@ use crate::settings::{Bound, Bounds};
 const JOBS_A_TRANSACTION: usize = 16;
 /// New origins after which those that no row uses any more are looked for.
 const ORIGINS_A_SWEEP: usize = 256;
-/// Ids remembered per cache; beyond that it starts afresh.
-const REMEMBERED: usize = 10_000;
-/// And what is longer than this is not remembered, but looked up.
-pub const REMEMBERED_BYTES: usize = 4096;
 
 /// Rows of one request and whom to answer.
 pub struct Job {
@@ -45,13 +41,6 @@ impl Rows {
             Self::Profiles(_) => Signal::Profiles,
         }
     }
-}
-
-/// Ids already known to be in the database; forgotten when a transaction fails or rows they name are deleted.
-#[derive(Default)]
-pub struct Known {
-    pub origins: HashMap<Vec<u8>, i64>,
-    pub series: HashMap<Vec<u8>, i64>,
 }
 
 pub struct Writer {
@@ -204,7 +193,7 @@ impl Writer {
         transaction.commit().await?;
 
         self.new_origins = new_origins;
-        if self.known.origins.len() > REMEMBERED || self.known.series.len() > REMEMBERED {
+        if self.known.is_full() {
             self.known = Known::default();
         }
         for (meter, change) in self.meters.iter().zip(changes) {
