@@ -40,11 +40,11 @@ CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 
 ##@ The stack: Docker with Compose, nothing else
 
-up: ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds systems
+up: readable ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds systems
 	@$(with-systems) $(COMPOSE) up --detach --remove-orphans
 	@$(MAKE) --no-print-directory wait
 
-up-light: ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
+up-light: readable ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
 	@$(COMPOSE) --profile full rm --stop --force mimir-2 mimir-3 minio minio-init
 	@$(with-systems) $(COMPOSE) --env-file .env --env-file .env.light up --detach --remove-orphans
 	@$(MAKE) --no-print-directory wait
@@ -114,10 +114,15 @@ k6: ## Run the k6 load test on the stack; RATE=10 DURATION=30s; its results go t
 	@$(COMPOSE) run --rm --no-deps $(foreach v,RATE DURATION,$(if $($(v)),--env $(v)=$($(v)))) k6
 
 alloy-convert: ## Turn a Prometheus configuration (FROM=file) into Alloy's, checked by Alloy, on standard output
-	@$(COMPOSE) run --rm --no-deps --volume "$(abspath $(FROM)):/tmp/from.yml:ro" --entrypoint bash alloy -euc ' \
+	@$(COMPOSE) run --rm --no-deps --no-TTY --entrypoint bash alloy -euc 'cat >/tmp/from.yml; \
 	  alloy convert --source-format=prometheus --output=/tmp/converted.alloy /tmp/from.yml; \
-	  alloy validate --stability.level=experimental /tmp/converted.alloy; cat /tmp/converted.alloy'
+	  alloy validate --stability.level=experimental /tmp/converted.alloy; cat /tmp/converted.alloy' <"$(FROM)"
 FROM ?= systems/prometheus/prometheus.yml
+
+# Containers run as other users than the one who cloned: what Compose mounts must be readable by them, also after a clone under umask 077.
+MOUNTED = alloy grafana/grafana.ini grafana/provisioning grafana/dashboards loki mimir minio nginx pyroscope systems tempo
+readable:
+	@find $(MOUNTED) ! -perm -004 -exec chmod o+rX {} +
 
 # A profile is a folder of systems/, whose compose.yml is laid over the base. Every command but `up` knows all of them.
 comma := ,
@@ -189,6 +194,6 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alloy-reload clean doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: alloy-reload clean readable doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack

@@ -89,6 +89,16 @@ var rules = map[string]func(*types.Project, types.ServiceConfig) bool{
 			return ours(project, mount) && err != nil
 		})
 	},
+	"asks its neighbours directly, whatever proxy Docker hands to it": func(project *types.Project, service types.ServiceConfig) bool {
+		return len(viaProxy(project, service)) == 0
+	},
+	// SELinux: `z` on what is ours. What belongs to the machine, such as Docker's socket, must not be relabelled.
+	"labels our files for SELinux, and no others": func(project *types.Project, service types.ServiceConfig) bool {
+		return !slices.ContainsFunc(service.Volumes, func(mount types.ServiceVolumeConfig) bool {
+			labelled := mount.Bind != nil && mount.Bind.SELinux != ""
+			return labelled != ours(project, mount)
+		})
+	},
 	"is given every variable that its configuration names": func(project *types.Project, service types.ServiceConfig) bool {
 		return len(missing(project, service)) == 0
 	},
@@ -113,7 +123,7 @@ func TestCompose(t *testing.T) {
 						if isExcused {
 							needed[rule+service.Name] = needed[rule+service.Name] || !holds(project, service)
 						} else if !holds(project, service) {
-							t.Errorf("not so: %s %s %v", service.Name, rule, missing(project, service))
+							t.Errorf("not so: %s %s %v %v", service.Name, rule, missing(project, service), viaProxy(project, service))
 						}
 					}
 				}
@@ -223,6 +233,37 @@ func askedByProbe(project *types.Project) []string {
 		}
 	}
 	return asked
+}
+
+// viaProxy lists the hosts that the service would ask through a proxy: those that NO_PROXY or no_proxy does not name. The Docker client puts its own
+// proxy variables below a service's environment, so that what is written here wins.
+func viaProxy(project *types.Project, service types.ServiceConfig) []string {
+	resolved, err := project.WithServicesEnvironmentResolved(false)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	environment := resolved.Services[service.Name].Environment
+	hosts := append(project.ServiceNames(), "localhost", "127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+	for _, neighbour := range project.Services {
+		for _, network := range neighbour.Networks {
+			if network != nil {
+				hosts = append(hosts, network.Aliases...)
+			}
+		}
+	}
+	var proxied []string
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		var direct []string
+		if value := environment[name]; value != nil {
+			direct = strings.Split(*value, ",")
+		}
+		for _, host := range hosts {
+			if !slices.Contains(direct, host) {
+				proxied = append(proxied, name+" "+host)
+			}
+		}
+	}
+	return proxied
 }
 
 func ours(project *types.Project, mount types.ServiceVolumeConfig) bool {

@@ -1,0 +1,63 @@
+package configuration
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// docs/images.md says of every image of .env where its tag was seen and what processors it is built for, and of no other.
+func TestEveryImageHasItsEvidence(t *testing.T) {
+	row := regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+_IMAGE)` \\| `([^`]+)` \\| ([^|]+) \\| ([^|]+) \\|$")
+	documented := map[string]string{}
+	for _, match := range row.FindAllStringSubmatch(read(t, "docs/images.md"), -1) {
+		documented[match[1]] = match[2]
+		if len(strings.TrimSpace(match[3])) < 10 || strings.TrimSpace(match[4]) == "" {
+			t.Errorf("docs/images.md does not say where %s was seen or what it is built for", match[1])
+		}
+	}
+	for name, image := range settings(t, ".env") {
+		// What is built here was seen nowhere else.
+		if !strings.HasSuffix(name, "_IMAGE") || name == "SIGNALBOX_IMAGE" {
+			continue
+		}
+		if documented[name] != image {
+			t.Errorf("%s is %s in .env and %q in docs/images.md", name, image, documented[name])
+		}
+		delete(documented, name)
+	}
+	for name := range documented {
+		t.Errorf("docs/images.md has %s, which .env does not", name)
+	}
+	if strings.Contains(read(t, ".env"), "@sha256:") {
+		t.Error(".env pins a digest; docs/images.md says that none is")
+	}
+}
+
+// An image without Compose is built from what .env names.
+func TestDockerfileDefaultsAreThoseOfEnv(t *testing.T) {
+	arguments := regexp.MustCompile(`(?m)^ARG (RUST_IMAGE|BASE_IMAGE)=(.+)$`).FindAllStringSubmatch(read(t, "Dockerfile"), -1)
+	if len(arguments) != 2 {
+		t.Fatalf("the Dockerfile has %d of the two arguments", len(arguments))
+	}
+	for _, argument := range arguments {
+		if want := settings(t, ".env")[argument[1]]; argument[2] != want {
+			t.Errorf("Dockerfile: %s is %s, in .env %s", argument[1], argument[2], want)
+		}
+	}
+}
+
+// The image is built from the whole workspace: no member is kept out of the build's context.
+func TestEveryCrateIsInTheBuildContext(t *testing.T) {
+	members := regexp.MustCompile(`(?m)^members = \[(.+)\]$`).FindStringSubmatch(read(t, "Cargo.toml"))
+	if members == nil {
+		t.Fatal("Cargo.toml names no members")
+	}
+	admitted := strings.Split(read(t, ".dockerignore"), "\n")
+	for member := range strings.SplitSeq(members[1], ", ") {
+		if name := "!" + strings.Trim(member, `"`); !slices.Contains(admitted, name) {
+			t.Errorf(".dockerignore does not have %s", name)
+		}
+	}
+}
