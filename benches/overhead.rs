@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use signalbox::telemetry::{self, Identity, Settings, actix::Instrument, profiles};
+use signalbox_telemetry::{self as telemetry, Identity, Settings, actix::Instrument, profiles};
 
 #[cfg(target_os = "linux")] // as in the service
 #[global_allocator]

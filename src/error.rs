@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::telemetry::actix::{RequestId, annotate};
-pub use crate::telemetry::causes;
-use crate::telemetry::context;
+use signalbox_telemetry::actix::{RequestId, annotate};
+pub use signalbox_telemetry::causes;
+use signalbox_telemetry::context;
 
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::deps::queue::{Job, QueueError};
 use crate::deps::within;
 use crate::instruments::{self, DESTINATION};
 use crate::settings::Settings;
-use crate::telemetry::context;
+use signalbox_telemetry::context;
 
 /// How long one read waits for new jobs; the stop waits for it at most.
 const READ_WAIT: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`settings`] | every setting: variable, unit, default, what absence means |
-//! | [`telemetry`] | traces, metrics, logs and profiles; lifts out whole |
+//! | [`signalbox_telemetry`] | traces, metrics, logs and profiles: a crate of its own, `telemetry/` |
 //! | [`instruments`] | the catalogue of the metrics the service records itself |
 //! | [`server`] | the process in its two roles, from listener to graceful stop |
 //! | [`signals`] | SIGTERM and SIGINT |
@@ -34,5 +34,4 @@ pub mod routes;
 pub mod server;
 pub mod settings;
 pub mod signals;
-pub mod telemetry;
 pub mod whole;

@@ -7,7 +7,8 @@ use clap::Parser;
 use signalbox::cli::{Cli, Command};
 use signalbox::server::{self, Server};
 use signalbox::settings::{Role, Settings};
-use signalbox::{check, signals, telemetry};
+use signalbox::{check, signals};
+use signalbox_telemetry as telemetry;
 use tokio::runtime::{Builder, Runtime};
 
 #[cfg(target_os = "linux")] // elsewhere the system's allocator, and no heap profiles

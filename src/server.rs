@@ -24,8 +24,8 @@ use crate::routes::console::faro::Faro;
 use crate::routes::health::Readiness;
 use crate::routes::{self, demo};
 use crate::settings::{Role, Settings};
-use crate::telemetry::actix::Instrument;
-use crate::telemetry::metrics::Pull;
+use signalbox_telemetry::actix::Instrument;
+use signalbox_telemetry::metrics::Pull;
 
 /// What kept the server from being built.
 #[derive(Debug, thiserror::Error)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::faults::Plan;
-use crate::telemetry;
-pub use crate::telemetry::SettingError;
+use signalbox_telemetry as telemetry;
+pub use signalbox_telemetry::SettingError;
 
 /// What this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

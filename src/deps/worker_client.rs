@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::deps::queue::Job;
 use crate::error::causes;
 use crate::settings::Settings;
-use crate::telemetry::client::send;
+use signalbox_telemetry::client::send;
 
 /// What shipping an order costs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

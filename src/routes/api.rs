@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
 use crate::settings::ClientIds;
-use crate::telemetry::actix::annotate;
+use signalbox_telemetry::actix::annotate;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -6,7 +6,7 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, web};
 
 use crate::error::{Error, Kind};
-use crate::telemetry::metrics::Pull;
+use signalbox_telemetry::metrics::Pull;
 
 /// All metrics in OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", tag = "operations",

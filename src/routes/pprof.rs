@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
-use crate::telemetry::profiles::{self, ProfileError};
+use signalbox_telemetry::profiles::{self, ProfileError};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -17,7 +17,7 @@ use crate::deps::now_ms;
 use crate::deps::worker_client::{WorkerClient, WorkerError};
 use crate::instruments::{self, DESTINATION};
 use crate::settings::Settings;
-use crate::telemetry::context;
+use signalbox_telemetry::context;
 use stream::Stream;
 
 /// One job: the invoice of an order.

@@ -11,10 +11,10 @@ use actix_web::web::{Data, Json, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::settings::Links;
-use crate::telemetry::actix::RequestId;
-use crate::telemetry::context;
 use faro::Faro;
 use page::Facts;
+use signalbox_telemetry::actix::RequestId;
+use signalbox_telemetry::context;
 
 /// The page and what it loads come from here alone.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
-use crate::telemetry::profiles;
+use signalbox_telemetry::profiles;
 
 /// Header of an answer whose work has a profile of its own.
 const PROFILE_ID: &str = "x-profile-id";

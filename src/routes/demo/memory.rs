@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::error::{Error, Kind};
 use crate::instruments;
 use crate::limits::{bounded, memory_exhausted};
-use crate::telemetry::profiles;
+use signalbox_telemetry::profiles;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 

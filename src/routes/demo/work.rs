@@ -15,7 +15,7 @@ use crate::deps::queue::{Job, Producer};
 use crate::deps::worker_client::{Quote, WorkerClient};
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
-use crate::telemetry::actix::RequestId;
+use signalbox_telemetry::actix::RequestId;
 
 /// What the shop sells: the products of migrations/*/0002_products.sql.
 const SKUS: [&str; 20] = [

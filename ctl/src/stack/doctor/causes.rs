@@ -70,7 +70,7 @@ pub fn of_loss(flow: &Flow, reason: &str, facts: Facts<'_>) -> String {
     }
 }
 
-/// The closed set of src/telemetry/health.rs.
+/// The closed set of telemetry/src/pipeline/health.rs.
 fn at_service(reason: &str) -> &'static str {
     match reason {
         "queue_full" => {

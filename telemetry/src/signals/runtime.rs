@@ -9,10 +9,10 @@ use opentelemetry::metrics::Meter;
 use tikv_jemalloc_ctl::{epoch, stats};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-use super::locked;
+use crate::locked;
 
 /// Declares all of them. `prefix` starts the names that OpenTelemetry has none for.
-pub(super) fn observe(meter: &Meter, prefix: &str) {
+pub(crate) fn observe(meter: &Meter, prefix: &str) {
     process(meter);
     tokio_runtimes(meter, prefix);
     jemalloc(meter, prefix);
@@ -163,7 +163,7 @@ fn amount(
 static RUNTIMES: Mutex<Vec<RuntimeMetrics>> = Mutex::new(Vec::new());
 
 /// Adds the runtime of this thread to the observed ones, once.
-pub(super) fn register_current() {
+pub(crate) fn register_current() {
     thread_local!(static REGISTERED: Cell<bool> = const { Cell::new(false) });
     if REGISTERED.get() {
         return;

@@ -21,15 +21,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context as LayerContext;
 
-use super::Error;
-use super::actix::Outcome;
-use super::context::RequestIdValue;
-use super::export::{Transport, over_http, rejected_logs};
-use super::health::{Admission, Counted, Health, Signal};
-use super::settings::{LogFormat, Logs, Otlp};
+use crate::Error;
+use crate::base::settings::{LogFormat, Logs, Otlp};
+use crate::http::actix::Outcome;
+use crate::pipeline::export::{Transport, over_http, rejected_logs};
+use crate::pipeline::health::{Admission, Counted, Health, Signal};
+use crate::signals::context::RequestIdValue;
 
 /// Exports by OTLP; `None` when the exporter is switched off.
-pub(super) fn provider(
+pub(crate) fn provider(
     settings: &Logs,
     resource: &Resource,
     health: &Health,
@@ -46,7 +46,7 @@ pub(super) fn provider(
 }
 
 /// A provider that exports to `exporter`.
-pub(super) fn provider_with(
+pub(crate) fn provider_with(
     settings: &Logs,
     resource: &Resource,
     health: &Health,
@@ -86,10 +86,10 @@ fn exporter(otlp: &Otlp, health: &Health) -> Result<LogExporter, Error> {
 
 /// Decides which events and spans exist at all. `RUST_LOG` rules events; spans of level INFO and above always exist,
 /// because a quieter log must not tear traces.
-pub(super) struct Filter(Targets);
+pub(crate) struct Filter(Targets);
 
 impl Filter {
-    pub(super) fn new(targets: &Targets) -> Self {
+    pub(crate) fn new(targets: &Targets) -> Self {
         // The SDK reports each failed export as an error without any limit; `health` does so once per 30 s and cause.
         let named = targets
             .iter()
@@ -169,7 +169,7 @@ struct OwnNames {
 static OWN: OnceLock<OwnNames> = OnceLock::new();
 
 /// Sets the prefix; until then, and so without `init`, nothing is written under names of ours.
-pub(super) fn set_prefix(prefix: &str) {
+pub(crate) fn set_prefix(prefix: &str) {
     // A second `init` in one process (tests) keeps the first one's.
     OWN.get_or_init(|| {
         let name = |rest| -> &'static str { format!("{prefix}.{rest}").leak() };
@@ -186,7 +186,7 @@ pub(super) fn set_prefix(prefix: &str) {
 const ACCESS: &str = "access";
 
 /// Writes the access-log record of a request. It has few attributes: the SDK's record holds five without an allocation.
-pub(super) fn access(
+pub(crate) fn access(
     outcome: &Outcome,
     method: &'static str,
     path: &Arc<str>,
@@ -219,7 +219,7 @@ pub(super) fn access(
 }
 
 /// Says that `lost` items of `signal` were not exported.
-pub(super) fn not_exported(signal: &'static str, lost: u64, cause: &'static str, message: &str) {
+pub(crate) fn not_exported(signal: &'static str, lost: u64, cause: &'static str, message: &str) {
     let Some(own) = OWN.get() else {
         return;
     };
@@ -252,7 +252,7 @@ fn is_exporter(target: &str) -> bool {
 }
 
 /// Makes OTLP log records of events.
-pub(super) struct Bridge {
+pub(crate) struct Bridge {
     logger: SdkLogger,
     request_id: Key,
     attribute_length: Option<usize>,
@@ -263,7 +263,7 @@ pub(super) struct Bridge {
 ///
 /// Not `opentelemetry-appender-tracing`: it names every record after its source line, and knows neither the request's
 /// id nor the limits.
-pub(super) fn otlp_layer(
+pub(crate) fn otlp_layer(
     provider: &SdkLoggerProvider,
     settings: &Logs,
     request_id: &'static str,
@@ -431,7 +431,7 @@ impl Visit for RecordVisitor<'_> {
 const WAITING_LINES: usize = 10_000;
 
 /// Writes records to stdout, one line each, on a thread of its own: a reader that stalls must not stop the service.
-pub(super) struct Stdout {
+pub(crate) struct Stdout {
     human: bool,
     request_id: &'static str,
     lines: mpsc::Sender<String>,
@@ -439,7 +439,7 @@ pub(super) struct Stdout {
 }
 
 /// The layer that writes records to stdout; `None` when that is switched off.
-pub(super) fn stdout_layer(
+pub(crate) fn stdout_layer(
     format: LogFormat,
     request_id: &'static str,
     health: &Health,
@@ -658,7 +658,7 @@ impl std::fmt::Display for Quoted<'_> {
 }
 
 /// RFC 3339 in UTC with microseconds.
-pub(super) struct Timestamp(pub(super) SystemTime);
+pub(crate) struct Timestamp(pub(crate) SystemTime);
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,8 +10,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Request, Response};
 use tracing::Instrument;
 
-use super::exemplars::Histogram;
-use super::{CANCELLED, causes, context, method, traces};
+use crate::pipeline::exemplars::Histogram;
+use crate::signals::{context, traces};
+use crate::{CANCELLED, causes, method};
 
 /// Sends `request` with a CLIENT span and the current trace context. `route_template` names the target with its
 /// variable parts left open (`/quotes/{id}`), so that span names and metric attributes stay few.

@@ -15,12 +15,12 @@ use opentelemetry_sdk::metrics::{
     SdkMeterProvider, Stream, Temporality as SdkTemporality,
 };
 
-use super::Error;
-use super::exemplars::Store;
-use super::export::{Transport, over_http, rejected_points};
-use super::health::{Counted, Health};
-use super::openmetrics;
-use super::settings::{Metrics, Otlp, Temporality};
+use crate::Error;
+use crate::base::settings::{Metrics, Otlp, Temporality};
+use crate::pipeline::exemplars::Store;
+use crate::pipeline::export::{Transport, over_http, rejected_points};
+use crate::pipeline::health::{Counted, Health};
+use crate::pipeline::openmetrics;
 
 /// Boundaries in seconds that the conventions ask for:
 /// <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>.
@@ -38,7 +38,7 @@ const DEFAULT: [f64; 15] = [
 ];
 
 /// Bucket boundaries of the histogram `name`.
-pub(super) fn boundaries(name: &str, unit: &str) -> &'static [f64] {
+pub(crate) fn boundaries(name: &str, unit: &str) -> &'static [f64] {
     match unit {
         "s" if name.starts_with("db.client.") => &DATABASE_SECONDS,
         "s" => &SECONDS,
@@ -47,7 +47,7 @@ pub(super) fn boundaries(name: &str, unit: &str) -> &'static [f64] {
 }
 
 /// How an instrument is aggregated, where that is not the SDK's default.
-pub(super) fn view(instrument: &Instrument, exponential: bool) -> Option<Stream> {
+pub(crate) fn view(instrument: &Instrument, exponential: bool) -> Option<Stream> {
     if instrument.kind() != InstrumentKind::Histogram {
         return None;
     }
@@ -68,7 +68,7 @@ pub(super) fn view(instrument: &Instrument, exponential: bool) -> Option<Stream>
 }
 
 /// Provider of the instruments and what reads them; both empty when metrics are switched off.
-pub(super) fn provider(
+pub(crate) fn provider(
     settings: &Metrics,
     resource: &Resource,
     health: &Health,
@@ -86,7 +86,7 @@ pub(super) fn provider(
 }
 
 /// A provider that pushes to `exporter`, and its reader.
-pub(super) fn provider_with(
+pub(crate) fn provider_with(
     settings: &Metrics,
     resource: &Resource,
     health: &Health,
@@ -151,9 +151,9 @@ fn exporter(
 }
 
 /// A reader that a provider owns and somebody else reads.
-pub(super) struct Shared<R>(Arc<R>);
+pub(crate) struct Shared<R>(Arc<R>);
 
-pub(super) fn shared<R: MetricReader>(reader: R) -> (Shared<R>, Shared<R>) {
+pub(crate) fn shared<R: MetricReader>(reader: R) -> (Shared<R>, Shared<R>) {
     let reader = Arc::new(reader);
     (Shared(Arc::clone(&reader)), Shared(reader))
 }
@@ -208,12 +208,12 @@ impl Pull {
         Ok(openmetrics::encode(&self.collect()?))
     }
 
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
     /// The metrics as an OTLP request, with exemplars.
-    pub(super) fn collect(&self) -> Result<ExportMetricsServiceRequest, PullError> {
+    pub(crate) fn collect(&self) -> Result<ExportMetricsServiceRequest, PullError> {
         let Some(reader) = &self.0 else {
             return Ok(ExportMetricsServiceRequest::default());
         };

@@ -15,8 +15,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar as ProtoExemplar, exemplar, metric::Data};
 
-use super::locked;
-use super::metrics::boundaries;
+use crate::locked;
+use crate::signals::metrics::boundaries;
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.
 const MAX_SERIES: usize = 2000;
@@ -26,17 +26,17 @@ const RECENT: u64 = 10_000_000_000;
 
 /// One remembered value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Exemplar {
-    pub(super) value: f64,
+pub(crate) struct Exemplar {
+    pub(crate) value: f64,
     /// Nanoseconds since 1970.
-    pub(super) time: u64,
-    pub(super) trace_id: TraceId,
-    pub(super) span_id: SpanId,
+    pub(crate) time: u64,
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
 }
 
 /// All histograms' exemplars.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(crate) struct Store {
     enabled: AtomicBool,
     metrics: Mutex<HashMap<String, Arc<Reservoirs>>>,
     /// Exemplars up to this time (ns) have been pushed.
@@ -88,12 +88,12 @@ impl BuildHasher for Identity {
 
 impl Store {
     /// The store of this process, as there is one meter provider.
-    pub(super) fn global() -> &'static Arc<Self> {
+    pub(crate) fn global() -> &'static Arc<Self> {
         static GLOBAL: OnceLock<Arc<Store>> = OnceLock::new();
         GLOBAL.get_or_init(Arc::default)
     }
 
-    pub(super) fn enable(&self, enabled: bool) {
+    pub(crate) fn enable(&self, enabled: bool) {
         self.enabled.store(enabled, Relaxed);
     }
 
@@ -110,17 +110,17 @@ impl Store {
 
     /// Adds what was recorded since the last push that arrived. Returns the time up to which that is, for
     /// [`Store::arrived`]; `None` if nothing was added.
-    pub(super) fn add_new_to(&self, request: &mut ExportMetricsServiceRequest) -> Option<u64> {
+    pub(crate) fn add_new_to(&self, request: &mut ExportMetricsServiceRequest) -> Option<u64> {
         self.add_to(request, self.pushed.load(Relaxed))
     }
 
     /// Adds all that is remembered.
-    pub(super) fn add_all_to(&self, request: &mut ExportMetricsServiceRequest) {
+    pub(crate) fn add_all_to(&self, request: &mut ExportMetricsServiceRequest) {
         self.add_to(request, 0);
     }
 
     /// Notes that the exemplars up to `time` have arrived.
-    pub(super) fn arrived(&self, time: u64) {
+    pub(crate) fn arrived(&self, time: u64) {
         self.pushed.fetch_max(time, Relaxed);
     }
 
@@ -243,13 +243,13 @@ fn join(parts: impl Iterator<Item = String>) -> String {
 
 /// A set of attributes with its hash, for those who record the same set again and again.
 #[derive(Debug, Clone)]
-pub(super) struct AttributeSet {
-    pub(super) attributes: Arc<[KeyValue]>,
+pub(crate) struct AttributeSet {
+    pub(crate) attributes: Arc<[KeyValue]>,
     hash: u64,
 }
 
 impl AttributeSet {
-    pub(super) fn new(attributes: &[KeyValue]) -> Self {
+    pub(crate) fn new(attributes: &[KeyValue]) -> Self {
         Self {
             hash: hash(attributes),
             attributes: attributes.into(),
@@ -316,7 +316,7 @@ impl Histogram {
     }
 
     /// As [`Histogram::record`], without hashing the attributes for the exemplar once more.
-    pub(super) fn record_set(&self, value: f64, set: &AttributeSet) {
+    pub(crate) fn record_set(&self, value: f64, set: &AttributeSet) {
         self.inner.record(value, &set.attributes);
         self.offer(value, || set.hash, &set.attributes);
     }
@@ -357,7 +357,7 @@ mod tests {
     use opentelemetry_sdk::metrics::reader::MetricReader;
     use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 
-    use crate::telemetry::metrics::{shared, view};
+    use crate::signals::metrics::{shared, view};
 
     fn in_span(trace: u128, sampled: bool, f: impl FnOnce()) {
         let flags = if sampled {

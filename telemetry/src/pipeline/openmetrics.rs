@@ -21,7 +21,7 @@ struct Family {
 }
 
 /// The whole page, families in the order of their names.
-pub(super) fn encode(request: &ExportMetricsServiceRequest) -> String {
+pub(crate) fn encode(request: &ExportMetricsServiceRequest) -> String {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for resource in &request.resource_metrics {
         let attributes = resource

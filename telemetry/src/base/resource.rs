@@ -8,11 +8,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 
-use super::logs::Timestamp;
-use super::settings::Settings;
+use crate::base::settings::Settings;
+use crate::signals::logs::Timestamp;
 
 /// What is detected, with what the environment says laid over it.
-pub(super) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
+pub(crate) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
     let identity = settings.identity;
     let mut found = BTreeMap::new();
     let mut put = |key: &str, value: Option<String>| {
@@ -71,7 +71,7 @@ pub(super) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
 }
 
 /// The attributes as the SDK wants them. `process.pid` is the one number among them.
-pub(super) fn resource(attributes: &BTreeMap<String, String>) -> Resource {
+pub(crate) fn resource(attributes: &BTreeMap<String, String>) -> Resource {
     let attributes = attributes.iter().map(|(key, value)| {
         let key = key.clone();
         match value.parse::<i64>() {
@@ -130,7 +130,7 @@ fn container_id(cgroup: &str, mounts: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::testing::settings;
+    use crate::testing::settings;
 
     #[test]
     fn detected_and_given_attributes_meet() {
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(attributes["service.instance.id"].len(), 36);
         assert_eq!(attributes["telemetry.sdk.name"], "opentelemetry");
         assert_eq!(attributes["telemetry.sdk.language"], "rust");
-        let lock = include_str!("../../Cargo.lock");
+        let lock = include_str!("../../../Cargo.lock");
         let version = &attributes["telemetry.sdk.version"];
         let locked = format!("name = \"opentelemetry_sdk\"\nversion = \"{version}\"");
         assert!(lock.contains(&locked), "{version}");

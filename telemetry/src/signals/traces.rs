@@ -22,14 +22,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Error;
-use super::export::{Transport, over_http, rejected_spans};
-use super::health::{Admission, Counted, Health};
-use super::settings::{Otlp, Propagators, Sampler, Traces};
+use crate::Error;
+use crate::base::settings::{Otlp, Propagators, Sampler, Traces};
+use crate::pipeline::export::{Transport, over_http, rejected_spans};
+use crate::pipeline::health::{Admission, Counted, Health};
 
 /// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
 /// exemplar or a header must not name a trace that nobody exported.
-pub(super) fn provider(
+pub(crate) fn provider(
     settings: &Traces,
     resource: &Resource,
     health: &Health,
@@ -47,7 +47,7 @@ pub(super) fn provider(
 }
 
 /// A provider that exports to `exporter`.
-pub(super) fn provider_with(
+pub(crate) fn provider_with(
     settings: &Traces,
     resource: &Resource,
     health: &Health,
@@ -111,7 +111,7 @@ fn sampler(settings: &Traces) -> SdkSampler {
     }
 }
 
-pub(super) fn propagator(settings: Propagators) -> TextMapCompositePropagator {
+pub(crate) fn propagator(settings: Propagators) -> TextMapCompositePropagator {
     let mut propagators: Vec<Box<dyn TextMapPropagator + Send + Sync>> = Vec::new();
     if settings.trace_context {
         propagators.push(Box::new(TraceContextPropagator::new()));
@@ -125,12 +125,12 @@ pub(super) fn propagator(settings: Propagators) -> TextMapCompositePropagator {
 /// The tracer of the process, set by `init`; absent when telemetry is disabled.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-pub(super) fn set_tracer(tracer: SdkTracer) {
+pub(crate) fn set_tracer(tracer: SdkTracer) {
     // A second `init` in one process (tests) keeps the first one's.
     let _ = TRACER.set(tracer);
 }
 
-pub(super) fn tracer() -> Option<&'static SdkTracer> {
+pub(crate) fn tracer() -> Option<&'static SdkTracer> {
     TRACER.get()
 }
 
@@ -142,7 +142,7 @@ thread_local! {
 }
 
 /// Makes the `tracing` span that `make` creates stand for the span of `context`.
-pub(super) fn adopt(context: Context, make: impl FnOnce() -> tracing::Span) -> tracing::Span {
+pub(crate) fn adopt(context: Context, make: impl FnOnce() -> tracing::Span) -> tracing::Span {
     PREPARED.set(Some(context));
     let span = make();
     PREPARED.take(); // still there if no layer was listening
@@ -150,7 +150,7 @@ pub(super) fn adopt(context: Context, make: impl FnOnce() -> tracing::Span) -> t
 }
 
 /// Runs `f` with the context of `span`, if the bridge knows it.
-pub(super) fn with_context<R>(span: &tracing::Span, f: impl FnOnce(&Context) -> R) -> Option<R> {
+pub(crate) fn with_context<R>(span: &tracing::Span, f: impl FnOnce(&Context) -> R) -> Option<R> {
     let mut f = Some(f);
     let mut result = None;
     span.with_subscriber(|(id, dispatch)| {
@@ -173,14 +173,14 @@ type With<'a> = &'a mut dyn FnMut(&Context);
 ///
 /// Not `tracing-opentelemetry`: a request then costs about 4 µs more, for what is switched off here (every event
 /// written a second time as a span event, busy and idle time, code locations, a start put off until the first use).
-pub(super) struct Bridge<S> {
+pub(crate) struct Bridge<S> {
     /// Absent when telemetry is disabled: contexts then carry the request's id and no span.
     tracer: Option<SdkTracer>,
     context_of: ContextOf,
     _subscriber: PhantomData<fn(S)>,
 }
 
-pub(super) fn bridge<S>(tracer: Option<SdkTracer>) -> Bridge<S>
+pub(crate) fn bridge<S>(tracer: Option<SdkTracer>) -> Bridge<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {

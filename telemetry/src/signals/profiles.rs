@@ -27,10 +27,10 @@ use pyroscope::encode::r#gen::push::{PushRequest, RawProfileSeries, RawSample};
 use pyroscope::encode::r#gen::types::LabelPair;
 use pyroscope::encode::pprof;
 
-use super::export;
-use super::health::{Cause, Health, Signal};
-use super::settings::{Otlp, Profiles};
-use super::{Error, locked};
+use crate::base::settings::{Otlp, Profiles};
+use crate::pipeline::export;
+use crate::pipeline::health::{Cause, Health, Signal};
+use crate::{Error, locked};
 
 /// Read by jemalloc before `main`, when it is the program's allocator: sample one allocation in 512 KiB on average.
 /// Has an effect only with `unprefixed_malloc_on_supported_platforms`, and so not on macOS.
@@ -346,7 +346,7 @@ fn thread_cpu_time() -> Duration {
 
 /// The threads that push.
 #[derive(Default)]
-pub(super) struct Agents(Vec<Agent>);
+pub(crate) struct Agents(Vec<Agent>);
 
 struct Agent {
     name: &'static str,
@@ -358,7 +358,7 @@ type Shutdown = (&'static str, Box<dyn FnOnce() -> Result<(), String> + Send>);
 
 impl Agents {
     /// One job an agent: push what is left, and end.
-    pub(super) fn into_shutdowns(self) -> Vec<Shutdown> {
+    pub(crate) fn into_shutdowns(self) -> Vec<Shutdown> {
         let jobs = self.0.into_iter().map(|agent| {
             let job = move || {
                 let _ = agent.stop.send(()); // an agent that has ended says so below
@@ -377,7 +377,7 @@ impl Agents {
 }
 
 /// Starts pushing what the settings ask for.
-pub(super) fn start(
+pub(crate) fn start(
     settings: &Profiles,
     resource: &BTreeMap<String, String>,
     health: &Health,

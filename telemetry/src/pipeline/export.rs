@@ -19,29 +19,29 @@ use opentelemetry_proto::tonic::collector::{
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
-use super::exemplars::Store;
-use super::health::{Cause, Signal};
-use super::settings::Otlp;
-use super::{Error, causes};
+use crate::base::settings::Otlp;
+use crate::pipeline::exemplars::Store;
+use crate::pipeline::health::{Cause, Signal};
+use crate::{Error, causes};
 
 /// Reads how many items an accepted request lost, and why.
 type PartialSuccess = fn(&[u8]) -> Option<(i64, String)>;
 
-pub(super) fn rejected_spans(body: &[u8]) -> Option<(i64, String)> {
+pub(crate) fn rejected_spans(body: &[u8]) -> Option<(i64, String)> {
     let partial = ExportTraceServiceResponse::decode(body)
         .ok()?
         .partial_success?;
     Some((partial.rejected_spans, partial.error_message))
 }
 
-pub(super) fn rejected_logs(body: &[u8]) -> Option<(i64, String)> {
+pub(crate) fn rejected_logs(body: &[u8]) -> Option<(i64, String)> {
     let partial = ExportLogsServiceResponse::decode(body)
         .ok()?
         .partial_success?;
     Some((partial.rejected_log_records, partial.error_message))
 }
 
-pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
+pub(crate) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
     let partial = ExportMetricsServiceResponse::decode(body)
         .ok()?
         .partial_success?;
@@ -53,7 +53,7 @@ pub(super) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
 ///
 /// The exporter reads headers and compression from the environment once more, and cannot be told not to. It finds what
 /// our settings found there.
-pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
+pub(crate) fn over_http<B: WithExportConfig + WithHttpConfig>(
     builder: B,
     otlp: &Otlp,
     transport: Transport,
@@ -76,7 +76,7 @@ pub(super) fn over_http<B: WithExportConfig + WithHttpConfig>(
 }
 
 /// Sends the exporter's requests and tells the signal's counts how each ended.
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: reqwest::blocking::Client,
     signal: Arc<Signal>,
     partial_success: PartialSuccess,
@@ -91,7 +91,7 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    pub(super) fn new(
+    pub(crate) fn new(
         otlp: &Otlp,
         signal: &Arc<Signal>,
         partial_success: PartialSuccess,
@@ -167,7 +167,7 @@ impl HttpClient for Transport {
 }
 
 /// Why a request of ours got no answer.
-pub(super) fn cause(error: &reqwest::Error) -> (Cause, String) {
+pub(crate) fn cause(error: &reqwest::Error) -> (Cause, String) {
     let cause = if error.is_timeout() {
         Cause::Timeout
     } else {
@@ -177,7 +177,7 @@ pub(super) fn cause(error: &reqwest::Error) -> (Cause, String) {
 }
 
 /// What an answer's status means when it is no success.
-pub(super) fn refusal(status: u16) -> Option<(Cause, String)> {
+pub(crate) fn refusal(status: u16) -> Option<(Cause, String)> {
     let cause = match status {
         200..=299 => return None,
         429 | 500.. => Cause::Unavailable,
@@ -187,7 +187,7 @@ pub(super) fn refusal(status: u16) -> Option<(Cause, String)> {
 }
 
 /// Builds the client on a thread of its own: a blocking client must not be built inside an async runtime.
-pub(super) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
+pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
     let otlp = otlp.clone();
     std::thread::spawn(move || {
         let mut builder = reqwest::blocking::Client::builder()

@@ -7,23 +7,24 @@ use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
-use super::{causes, traces};
+use crate::causes;
+use crate::signals::traces;
 
 /// The propagators of `OTEL_PROPAGATORS`, set by `init`. Without them nothing is read or written.
 static PROPAGATOR: std::sync::OnceLock<TextMapCompositePropagator> = std::sync::OnceLock::new();
 
-pub(super) fn set_propagator(propagator: TextMapCompositePropagator) {
+pub(crate) fn set_propagator(propagator: TextMapCompositePropagator) {
     // A second `init` in one process (tests) finds the first one's, which is the same.
     let _ = PROPAGATOR.set(propagator);
 }
 
-pub(super) fn propagator() -> Option<&'static TextMapCompositePropagator> {
+pub(crate) fn propagator() -> Option<&'static TextMapCompositePropagator> {
     PROPAGATOR.get()
 }
 
 /// The request's id in the context, from which log records take it.
 #[derive(Debug, Clone)]
-pub(super) struct RequestIdValue(pub(super) Arc<str>);
+pub(crate) struct RequestIdValue(pub(crate) Arc<str>);
 
 /// Ids of the current span.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub fn current() -> Option<Ids> {
 
 /// `ids` as the value of a `traceparent` or `traceresponse` header. By hand: formatting costs a microsecond, and every
 /// answer carries one.
-pub(super) fn traceparent(ids: &SpanContext) -> [u8; 55] {
+pub(crate) fn traceparent(ids: &SpanContext) -> [u8; 55] {
     let mut text = *b"00-................................-................-00";
     hex(&ids.trace_id().to_bytes(), &mut text[3..35]);
     hex(&ids.span_id().to_bytes(), &mut text[36..52]);

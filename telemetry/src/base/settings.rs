@@ -672,7 +672,7 @@ fn fit_header(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::testing::IDENTITY;
+    use crate::testing::IDENTITY;
 
     fn read(vars: &[(&str, &str)]) -> Result<Settings, SettingError> {
         Settings::from_lookup(IDENTITY, |name| {

@@ -9,8 +9,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLogRecord};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-use super::settings::{Identity, Settings};
-use super::{Guard, locked, start};
+use crate::base::settings::{Identity, Settings};
+use crate::{Guard, locked, start};
 
 /// An identity for tests.
 pub const IDENTITY: Identity = Identity {
@@ -137,7 +137,7 @@ fn any_text(value: &AnyValue) -> String {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Spans(Arc<Mutex<Vec<SpanData>>>);
+pub(crate) struct Spans(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Spans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
@@ -147,7 +147,7 @@ impl SpanExporter for Spans {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Records(Arc<Mutex<Vec<SdkLogRecord>>>);
+pub(crate) struct Records(Arc<Mutex<Vec<SdkLogRecord>>>);
 
 impl LogExporter for Records {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {

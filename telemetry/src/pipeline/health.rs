@@ -18,11 +18,12 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMe
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
-use super::{locked, logs};
+use crate::locked;
+use crate::signals::logs;
 
 /// Why an export failed: the closed set of `error.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// No connection, or it broke.
     Connection,
     /// No answer in time.
@@ -48,7 +49,7 @@ const CAUSES: [(Cause, &str); 6] = [
 
 /// Counts of one signal.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     /// Items admitted to the queue and not yet on their way out.
     queued: AtomicUsize,
     /// Items that left the queue towards the exporter.
@@ -65,18 +66,18 @@ pub(super) struct Signal {
 
 /// Counts of all signals.
 #[derive(Debug, Default)]
-pub(super) struct Health {
-    pub(super) spans: Arc<Signal>,
-    pub(super) logs: Arc<Signal>,
-    pub(super) points: Arc<Signal>,
-    pub(super) profiles: Arc<Signal>,
+pub(crate) struct Health {
+    pub(crate) spans: Arc<Signal>,
+    pub(crate) logs: Arc<Signal>,
+    pub(crate) points: Arc<Signal>,
+    pub(crate) profiles: Arc<Signal>,
     /// Lines for stdout: only what waits and what is dropped.
-    pub(super) stdout: Arc<Signal>,
+    pub(crate) stdout: Arc<Signal>,
 }
 
 impl Health {
     /// Items of each signal that will never arrive.
-    pub(super) fn lost(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn lost(&self) -> [(&'static str, u64); 4] {
         [
             ("traces", self.spans.lost()),
             ("logs", self.logs.lost()),
@@ -88,7 +89,7 @@ impl Health {
 
 impl Signal {
     /// Takes a place in the queue, or counts the item as dropped.
-    pub(super) fn admit(&self, capacity: usize) -> bool {
+    pub(crate) fn admit(&self, capacity: usize) -> bool {
         let admitted = self
             .queued
             .fetch_update(Relaxed, Relaxed, |queued| {
@@ -101,13 +102,13 @@ impl Signal {
         admitted
     }
 
-    pub(super) fn leave(&self, count: usize) {
+    pub(crate) fn leave(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
         self.processed.fetch_add(count as u64, Relaxed);
     }
 
     /// Waits until the queue is empty, `deadline` at most; whether it is.
-    pub(super) fn drained(&self, deadline: Instant) -> bool {
+    pub(crate) fn drained(&self, deadline: Instant) -> bool {
         while self.queued.load(Relaxed) > 0 {
             if Instant::now() >= deadline {
                 return false;
@@ -118,24 +119,24 @@ impl Signal {
     }
 
     /// Items that will never arrive.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let failed: u64 = self.failed.iter().map(|count| count.load(Relaxed)).sum();
         failed + self.dropped.load(Relaxed)
     }
 
     /// Notes how an attempt ended; `None` for success.
-    pub(super) fn attempt(&self, failure: Option<(Cause, String)>) {
+    pub(crate) fn attempt(&self, failure: Option<(Cause, String)>) {
         *locked(&self.last) = failure;
     }
 
     /// Notes that of an accepted request `count` items were not accepted.
-    pub(super) fn reject(&self, count: u64, message: String) {
+    pub(crate) fn reject(&self, count: u64, message: String) {
         self.rejected.store(count, Relaxed);
         self.attempt(Some((Cause::Rejected, message)));
     }
 
     /// Counts a finished export of `count` items and logs its failure, if any, at most once per 30 s and cause.
-    pub(super) fn settle(&self, signal: &'static str, count: u64, success: bool) {
+    pub(crate) fn settle(&self, signal: &'static str, count: u64, success: bool) {
         let failure = locked(&self.last).take();
         let rejected = self.rejected.swap(0, Relaxed).min(count);
         let lost = if success { rejected } else { count };
@@ -150,7 +151,7 @@ impl Signal {
     }
 
     /// As [`Signal::settle`] for one item whose failure is known, because several are exported side by side.
-    pub(super) fn settle_one(&self, signal: &'static str, failure: Option<(Cause, String)>) {
+    pub(crate) fn settle_one(&self, signal: &'static str, failure: Option<(Cause, String)>) {
         self.count(signal, 1, u64::from(failure.is_some()), failure);
     }
 
@@ -183,11 +184,11 @@ fn may_log(signal: &'static str, cause: Cause) -> bool {
 
 /// A processor behind a counted, bounded queue.
 #[derive(Debug)]
-pub(super) struct Admission<P> {
-    pub(super) inner: P,
-    pub(super) signal: Arc<Signal>,
+pub(crate) struct Admission<P> {
+    pub(crate) inner: P,
+    pub(crate) signal: Arc<Signal>,
     /// The queue of `inner` holds at least as many, so that it never drops by itself.
-    pub(super) capacity: usize,
+    pub(crate) capacity: usize,
 }
 
 impl<P: SpanProcessor> SpanProcessor for Admission<P> {
@@ -236,11 +237,11 @@ impl<P: LogProcessor> LogProcessor for Admission<P> {
 
 /// An exporter whose batches are counted.
 #[derive(Debug)]
-pub(super) struct Counted<E> {
-    pub(super) inner: E,
-    pub(super) signal: Arc<Signal>,
+pub(crate) struct Counted<E> {
+    pub(crate) inner: E,
+    pub(crate) signal: Arc<Signal>,
     /// Longest string an attribute of a span may hold, in characters.
-    pub(super) attribute_length: Option<usize>,
+    pub(crate) attribute_length: Option<usize>,
 }
 
 impl<E: SpanExporter> SpanExporter for Counted<E> {
@@ -360,7 +361,7 @@ fn shorten(span: &mut SpanData, limit: usize) {
 }
 
 /// Declares the metrics over `health`. Every series exists from the start, so that its first rise is seen as one.
-pub(super) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usize; 2]) {
+pub(crate) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usize; 2]) {
     let signals = [
         (&health.spans, "span", "{span}", queues[0]),
         (&health.logs, "log", "{log_record}", queues[1]),

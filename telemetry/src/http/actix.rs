@@ -25,9 +25,10 @@ use opentelemetry::{Context, KeyValue, StringValue};
 use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
-use super::context::RequestIdValue;
-use super::exemplars::{AttributeSet, Histogram};
-use super::{CANCELLED, METHODS, context, locked, logs, method_index, runtime, traces};
+use crate::pipeline::exemplars::{AttributeSet, Histogram};
+use crate::signals::context::RequestIdValue;
+use crate::signals::{context, logs, runtime, traces};
+use crate::{CANCELLED, METHODS, locked, method_index};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// <https://w3c.github.io/trace-context/#traceresponse-header>
@@ -382,15 +383,15 @@ fn address(ip: IpAddr) -> StringValue {
 
 /// How a request ended.
 #[derive(Debug, Clone)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Name of the span; `None` leaves it at the method.
     name: Option<&'static str>,
     /// Message of the access-log record; `None` where no route matched, as paths are without number.
-    pub(super) message: Option<&'static str>,
+    pub(crate) message: Option<&'static str>,
     /// 0 when there was no answer.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Attributes of metric, span and log record; the first two are method and scheme.
-    pub(super) set: AttributeSet,
+    pub(crate) set: AttributeSet,
     /// Whether the error has been described.
     described: bool,
 }
@@ -500,7 +501,7 @@ static ACTIVE: [[AtomicI64; 2]; METHODS.len()] =
 static OBSERVED: [[AtomicBool; 2]; METHODS.len()] =
     [const { [const { AtomicBool::new(false) }; 2] }; METHODS.len()];
 
-pub(super) fn observe(meter: &Meter) {
+pub(crate) fn observe(meter: &Meter) {
     OBSERVED[method_index("GET")][0].store(true, Relaxed);
     meter
         .i64_observable_up_down_counter("http.server.active_requests")
@@ -541,7 +542,7 @@ fn duration() -> &'static Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::testing::{self, capture, message, record_attribute, span_attribute};
+    use crate::testing::{self, capture, message, record_attribute, span_attribute};
     use actix_web::{App, HttpResponse, test, web};
     use futures_util::FutureExt as _;
     use opentelemetry_sdk::trace::SpanData;
@@ -890,7 +891,7 @@ mod tests {
         let span = context::new_trace(|| tracing::info_span!("caller"));
         let trace = span.in_scope(|| context::current().unwrap().trace_id);
         let response = tracing::Instrument::instrument(
-            crate::telemetry::client::send(&client, request, "/items/{id}"),
+            crate::http::client::send(&client, request, "/items/{id}"),
             span,
         );
         assert_eq!(response.await.unwrap().status(), 200);
@@ -926,7 +927,7 @@ mod tests {
             .unwrap();
         let span = context::new_trace(|| tracing::info_span!("caller"));
         let trace = span.in_scope(|| context::current().unwrap().trace_id);
-        let call = crate::telemetry::client::send(&client, gone, "/items/{id}");
+        let call = crate::http::client::send(&client, gone, "/items/{id}");
         assert!(tracing::Instrument::instrument(call, span).await.is_err());
         let spans = capture().spans(&trace);
         let call = spans
@@ -957,7 +958,7 @@ mod tests {
         let span = context::new_trace(|| tracing::info_span!("caller"));
         let trace = span.in_scope(|| context::current().unwrap().trace_id);
         {
-            let call = crate::telemetry::client::send(&client, request, "/items/{id}");
+            let call = crate::http::client::send(&client, request, "/items/{id}");
             let mut call = std::pin::pin!(tracing::Instrument::instrument(call, span));
             assert!(futures_util::poll!(call.as_mut()).is_pending());
         }
