@@ -21,6 +21,12 @@ from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
 NO_UNIT = {"row", "text", "logs", "traces", "flamegraph", "nodeGraph", "alertlist", "table", "heatmap", "state-timeline"}
+#: Questions for every service that sends a signal.
+EVERY_SERVICE = {
+    "label_values(service_name)",
+    "label_values(traces_spanmetrics_calls_total, service)",
+    "labelValue service_name of process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+}
 PROFILES = {"process_cpu:cpu:nanoseconds:cpu:nanoseconds", "memory:inuse_space:bytes:space:bytes"}
 
 
@@ -94,7 +100,7 @@ def parse_elsewhere(asked: list[Query]) -> Iterator[str]:
 
 
 def check_logql(query: Query, attributes: set[str]) -> Iterator[str]:
-    exist = known.LOKI_OWN | {known.underscored(name) for name in attributes}
+    exist = known.LOKI_OWN | known.FOREIGN | set(re.findall(r"label_format (\w+)=", query.text)) | {known.underscored(name) for name in attributes}
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|`[^`]*`', '""', query.text)
     asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"\"", bare))
     for group in re.findall(r"by \(([^)]*)\)", bare):
@@ -133,6 +139,24 @@ def check_board(name: str, board: dict, uids: dict[str, set[str]]) -> Iterator[s
             yield f"{where}: no unit"
 
 
+def check_any_service(boards: dict[str, dict]) -> Iterator[str]:
+    """Another service appears everywhere: no link and no panel names a service or a namespace, and the variable `service` offers all that there are.
+
+    Excepted are what was promised for one service and what compares one service's push with its pull.
+    """
+    of_one_service = ("slo / ", "prometheus / ")
+    asked = [query for name, board in boards.items() for query in queries.of_dashboard(name, board | {"templating": {}})] + queries.links()
+    for query in asked:
+        fixed = re.search(r'\b(service_namespace|service_name|service|resource\.service\.\w+)\s*=\s*"(?!x"|\$)([^"]*)"', query.text)
+        if fixed and not query.where.startswith(of_one_service):
+            yield f"{query.where}: is about {fixed[0]} alone"
+    for name, board in boards.items():
+        for variable in board["templating"].get("list", []):
+            everyone = variable.get("definition", "") in EVERY_SERVICE
+            if variable["name"] == "service" and not everyone:
+                yield f"{name}: the variable service does not offer every service: {variable.get('definition') or variable['query']}"
+
+
 def check_alert(rule: dict, query: Query, uids: dict[str, set[str]]) -> Iterator[str]:
     """Grafana links an alert by `__dashboardUid__` alone, the incident receiver by `dashboard`, which may say more."""
     said = rule["annotations"]
@@ -150,6 +174,7 @@ def check() -> int:
     asked = queries.everything()
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
     problems += [problem for rule, query in rules if "alert" in rule for problem in check_alert(rule, query, uids)]
+    problems += check_any_service(boards)
     problems += counting.problems()
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
     for query in asked:

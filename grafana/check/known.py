@@ -17,6 +17,8 @@ BACKENDS = ROOT / "grafana/backend-metrics.txt"
 EVERYWHERE = {"job", "instance", "service_name", "service_namespace", "service_version", "service_instance_id", "deployment_environment_name"}
 #: How Mimir spells a unit at the end of a name; counts in braces leave no trace.
 UNITS = {"s": "_seconds", "ms": "_milliseconds", "By": "_bytes", "1": "_ratio"}
+#: What records of other people's services have and a link of ours follows (docs/your-service.md).
+FOREIGN = {"request_id"}
 #: What Loki itself adds to a record that comes by OTLP.
 LOKI_OWN = {"trace_id", "span_id", "detected_level", "severity_text", "severity_number", "flags", "scope_name"}
 

@@ -5,12 +5,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__auto": "15s", "__range": "15m"}
 LANGUAGE = {"prometheus": "promql", "loki": "logql", "tempo": "traceql", "grafana-pyroscope-datasource": "profile"}
+#: What Grafana, Compose or the service puts into a link when it is followed.
+LINK_NAME = re.compile(r"\$\{[^{}]+\}|(?<![{%])\{[a-z_]+\}")
 VARIABLE = re.compile(r"\$(?:\{([a-z_]+)(?::[a-z]+)?\}|([a-z_]+))")
 
 
@@ -73,8 +76,48 @@ def of_rules(folder: str, language: str) -> Iterator[tuple[dict, Query]]:
                 yield rule, Query(f"{path.relative_to(ROOT)} / {rule.get('alert') or rule['record']}", language, rule["expr"])
 
 
+def of_panes(where: str, url: str) -> Iterator[Query]:
+    """What the page *Explore* asks for when a link opens it."""
+    panes = parse_qs(urlsplit(url).query)["panes"][0]
+    for pane in json.loads(LINK_NAME.sub("x", panes)).values():
+        for query in pane["queries"]:
+            language = LANGUAGE[query["datasource"]["type"]]
+            if language == "profile":
+                yield Query(where, "profile", query["profileTypeId"])
+            elif query.get("expr") or len(query["query"]) > 1:  # a bare id is looked up
+                yield Query(where, language, query.get("expr") or query["query"])
+
+
+def of_data_sources() -> Iterator[Query]:
+    """The links between the signals, as provisioned."""
+    for path in [*sorted(ROOT.glob("grafana/provisioning/datasources/*.yaml")), *sorted(ROOT.glob("systems/*/datasources.yaml"))]:
+        for source in yaml.safe_load(path.read_text(encoding="utf-8").replace("$$", "$"))["datasources"]:
+            settings = source.get("jsonData", {})
+            where = f"{path.relative_to(ROOT)} / {source['name']}"
+            for field in settings.get("derivedFields", []):
+                if field["url"].startswith("/explore"):
+                    yield from of_panes(f"{where} / {field['matcherRegex']}", LINK_NAME.sub("x", field["url"]))
+            if "query" in (logs := settings.get("tracesToLogsV2", {})):
+                yield Query(f"{where} / trace to logs", "logql", LINK_NAME.sub("x", logs["query"]))
+            for asked in settings.get("tracesToMetrics", {}).get("queries", []):
+                tags = asked["query"].replace("$__tags", 'service_name="x",http_route="x"')
+                yield Query(f"{where} / {asked['name']}", "promql", LINK_NAME.sub("x", tags))
+
+
+def of_compose() -> Iterator[Query]:
+    """Where the console and the load generator lead: the templates that the service is given."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    for name, template in compose["services"]["signalbox-api"]["environment"].items():
+        if name.startswith("SIGNALBOX_LINK_"):
+            yield from of_panes(f"docker-compose.yml / {name}", LINK_NAME.sub("x", template))
+
+
+def links() -> list[Query]:
+    return [*of_data_sources(), *of_compose()]
+
+
 def everything() -> list[Query]:
     found = [query for name, board in dashboards().items() for query in of_dashboard(name, board)]
     found += [query for _, query in of_rules("mimir/rules", "promql")]
     found += [query for _, query in of_rules("loki/rules", "logql")]
-    return found
+    return found + links()

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import common, dashboard as model
 
 from . import names as n
-from .panels import LOKI, MIMIR
+from .panels import LOKI, MIMIR, PYROSCOPE
 
 TAG = "signalbox"
 COLUMNS = 24
@@ -31,6 +31,28 @@ def query_variable(name: str, label: str, query: str, *, source=MIMIR, default: 
         .all_value(".+" if source is LOKI else ".*")  # Loki refuses a stream selector that could match everything
     )
     return variable.current(model.VariableOption(selected=True, text=list(default) or ["All"], value=list(default) or ["$__all"]))
+
+
+def service_variable(source: common.DataSourceRef = MIMIR, default: Sequence[str] = ()):
+    """Every service that sends the signal, of whatever name and namespace; `default` are those shown at first."""
+    return query_variable("service", "Service", f"label_values({n.SERVICE})", source=source, default=default)
+
+
+def profiled_service_variable(default: str):
+    """One of the services that send CPU profiles: a flame graph of two would add up what has nothing in common."""
+    query = {"type": "labelValue", "profileTypeId": n.CPU_PROFILE, "labelName": n.SERVICE, "refId": "variable-service"}
+    return (
+        builders.QueryVariable("service")
+        .label("Service")
+        .datasource(PYROSCOPE)
+        .query(query)
+        .definition(f"labelValue {n.SERVICE} of {n.CPU_PROFILE}")
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(False)
+        .include_all(False)
+        .current(model.VariableOption(selected=True, text=default, value=default))
+    )
 
 
 def choice(name: str, label: str, values: Sequence[str], *, all_value: str | None = None, description: str = ""):

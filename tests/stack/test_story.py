@@ -44,7 +44,7 @@ def test_one_request_from_its_dot_through_all_signals(page, printed):
     # 3. its logs
     open_span(page, "burn cpu")
     page.get_by_text(re.compile("^(Logs for this span|Related logs)$")).first.click()
-    alone(page, "service_namespace")
+    alone(page, "this_span")
     expect(page.get_by_text(RECORD).first).to_be_visible(**EVENTUALLY)
     assert page.get_by_text(RECORD).count() == 1
 

@@ -1,7 +1,7 @@
 """Load test: what did the load do, and how far is the limit?"""
 
 from .. import names as n, style
-from ..board import board, query_variable
+from ..board import board, query_variable, service_variable
 from ..panels import graph, now, prom, read_me, row, stat
 from ..promql import counted, quantile, rate, selector, zero_while
 
@@ -20,7 +20,7 @@ def dashboard():
         "Signalbox · Load test",
         f"{question} Choose the range of a run: exact counts, latency under load, and what filled up.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=[n.API]),
+            service_variable(default=[n.API]),
             query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
         ),
         next_board=("slo", "SLO"),

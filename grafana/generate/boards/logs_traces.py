@@ -1,7 +1,7 @@
 """Logs & traces: what happened, and in which request?"""
 
 from .. import names as n, style
-from ..board import board, choice, query_variable, text_variable
+from ..board import board, choice, service_variable, text_variable
 from ..panels import LOKI, graph, log_lines, logql, one_trace, read_me, row, stat, trace_table
 
 STREAM = f'{{{n.SERVICE}=~"$service"}}'
@@ -23,7 +23,7 @@ def dashboard():
         "Signalbox · Logs & traces",
         f"{question} Records and traces side by side, narrowed by service, level, request or words.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.SERVICE})", source=LOKI, default=[n.API, n.WORKER]),
+            service_variable(LOKI, default=[n.API, n.WORKER]),
             choice("level", "Level", ("trace", "debug", "info", "warn", "error"), all_value=".+", description="Severity as Loki understood it."),
             text_variable("request_id", "Request id", "The x-request-id of a response: all its records."),
             text_variable("trace_id", "Trace id", "32 hex digits, or the first few: all records of that trace."),

@@ -1,7 +1,7 @@
 """Overview: is the service healthy right now? The four golden signals, by route."""
 
 from .. import names as n, style
-from ..board import board, faults_annotation, query_variable
+from ..board import board, faults_annotation, query_variable, service_variable
 from ..panels import bars, buckets, graph, heatmap, link, now, prom, read_me, row, stat, table
 from ..promql import counted, quantile, rate, selector, zero_while
 
@@ -28,7 +28,7 @@ def dashboard():
         "Signalbox · Overview",
         f"{question} The four golden signals: traffic, errors, latency, saturation.",
         variables=(
-            query_variable("service", "Service", f"label_values({n.HTTP_SERVER_COUNT}, {n.SERVICE})", default=[n.API]),
+            service_variable(default=[n.API]),
             query_variable("route", "Route", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service",{n.NOT_PROBES}}}, {n.ROUTE})'),
             query_variable("method", "Method", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.METHOD})'),
             query_variable("status", "Status", f'label_values({n.HTTP_SERVER_COUNT}{{{n.SERVICE}=~"$service"}}, {n.STATUS})'),

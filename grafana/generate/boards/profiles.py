@@ -1,7 +1,7 @@
 """Profiles: which code burns the CPU and which holds the memory?"""
 
 from .. import names as n, style
-from ..board import board, choice, query_variable
+from ..board import board, profiled_service_variable, query_variable
 from ..panels import PYROSCOPE, TEMPO, explore, flame, graph, profile, prom, read_me, row, stat, trace_table
 from ..promql import rate, selector
 
@@ -24,7 +24,7 @@ def dashboard():
         "Signalbox · Profiles",
         f"{question} Continuous profiles of the chosen service, sampled all the time.",
         variables=(
-            choice("service", "Service", (n.API, n.WORKER)),
+            profiled_service_variable(n.API),
             query_variable("route", "Route", f'label_values({selector(n.HTTP_SERVER_COUNT, SERVICE)}, {n.ROUTE})', description="Whose CPU profile to show; heap samples carry no route."),
         ),
         next_board=("runtime", "Rust runtime"),

@@ -1,7 +1,7 @@
 """Rust runtime: is the process itself at ease? Threads, tasks, memory, as the runtime and the allocator see them."""
 
 from .. import names as n, style
-from ..board import board, query_variable
+from ..board import board, service_variable
 from ..panels import graph, prom, read_me, row, stat
 from ..promql import rate, selector
 
@@ -22,7 +22,7 @@ def dashboard():
         "runtime",
         "Signalbox · Rust runtime",
         f"{question} The process, tokio's workers and jemalloc, as they count themselves.",
-        variables=(query_variable("service", "Service", f"label_values({n.UPTIME}, {n.SERVICE})"),),
+        variables=(service_variable(),),
         next_board=("infrastructure", "Infrastructure"),
         content=[
             read_me(

@@ -179,7 +179,7 @@ async fn own(reader: &Reader, marked: &Marked, signal: &str) -> Result<String, S
     match signal {
         "logs" => {
             let query = format!(
-                r#"{{service_namespace="signalbox"}} | trace_id="{}""#,
+                r#"{{service_name=~".+"}} | trace_id="{}""#,
                 marked.trace_id
             );
             let minute = Duration::from_secs(60);
