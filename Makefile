@@ -41,12 +41,12 @@ CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 ##@ The stack: Docker with Compose, nothing else
 
 up: readable ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds systems
-	@$(with-systems) $(COMPOSE) up --detach --remove-orphans
+	@$(with-systems) $(COMPOSE) up --detach --remove-orphans $(no-build)
 	@$(MAKE) --no-print-directory wait
 
 up-light: readable ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
 	@$(COMPOSE) --profile full rm --stop --force mimir-2 mimir-3 minio minio-init
-	@$(with-systems) $(COMPOSE) --env-file .env --env-file .env.light up --detach --remove-orphans
+	@$(with-systems) $(COMPOSE) --env-file .env --env-file .env.light up --detach --remove-orphans $(no-build)
 	@$(MAKE) --no-print-directory wait
 
 down: ## Stop and remove the containers; the data stays
@@ -82,6 +82,21 @@ alloy-reload: ## Let Alloy read its configuration again; prints why, if it does 
 clean: ## Remove the stack with its data and our image: nothing is left
 	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
 	@docker image rm --force signalbox:local 2>/dev/null || true
+
+reset: ## Begin anew, as between two groups of learners: remove all data, keep the images, start again in the same shape. PROFILE= as with up
+	@shape=up; if test -n "$$($(COMPOSE) ps --quiet --all mimir-1)" && test -z "$$($(COMPOSE) ps --quiet --all mimir-2)"; then shape=up-light; fi; \
+	  $(COMPOSE) --profile '*' down --remove-orphans --volumes && $(MAKE) --no-print-directory $$shape BUILD=no
+
+save-images: ## Write every image of the stack and of the systems, ours too, to one file (FILE=signalbox-images.tar): for a room without internet
+	@$(COMPOSE) --profile '*' pull --ignore-buildable --policy missing
+	@$(COMPOSE) build
+	@docker image save --output $(FILE) $$($(COMPOSE) --profile '*' config --images | sort -u)
+
+load-images: ## Read them back; afterwards `make up BUILD=no` starts without internet
+	@docker image load --input $(FILE)
+
+FILE ?= signalbox-images.tar
+no-build = $(if $(filter no,$(BUILD)),--no-build)
 
 verify: ## Follow one marked request through every hop and every link; name what is broken. PROFILE="a b" proves those systems too
 	@$(CTL-IN-STACK) verify $(if $(PROFILE),--profiles $(subst $(space),$(comma),$(strip $(PROFILE)))) $(ARGS)
@@ -124,6 +139,12 @@ MOUNTED = alloy grafana/grafana.ini grafana/provisioning grafana/dashboards loki
 readable:
 	@find $(MOUNTED) ! -perm -004 -exec chmod o+rX {} +
 
+# A second copy of the stack on this machine: `export COMPOSE_PROJECT_NAME=second PORT_OFFSET=300` in its terminal. Every port of .env moves by the offset;
+# copies at multiples of 300 share none. What make exports wins over .env.
+ifdef PORT_OFFSET
+$(foreach port,$(shell awk -F= -v by=$(PORT_OFFSET) '/^[A-Z_]+_PORT=[0-9]+$$/ { print $$1 "=" $$2 + by }' .env),$(eval export $(port)))
+endif
+
 # A profile is a folder of systems/, whose compose.yml is laid over the base. Every command but `up` knows all of them.
 comma := ,
 space := $(subst x,,x x)
@@ -165,6 +186,14 @@ test-grafana: ## Dashboards are as generated, every query asks for what exists, 
 	  npm ci --prefix grafana/check --prefer-offline --fetch-retries=5 --silent --no-audit --no-fund && cd grafana && ../.venv/bin/python -m check
 	@$(call need,promtool,tests of the alerts); promtool check rules mimir/rules/anonymous/*.yaml && promtool test rules mimir/tests/*.yaml
 
+verify-docs: ## Run every query of the pages against the stack that runs: each must return data
+	@$(call need,.venv/bin/python,the queries of the pages); cd grafana && ../.venv/bin/python -m check --docs $(STORES)
+
+# Mimir, Loki, Tempo and Pyroscope, as this machine reaches them.
+port = $(or $($(1)),$(shell sed -n 's/^$(1)=//p' .env))
+host = http://$(or $(BIND),127.0.0.1):
+STORES = $(host)$(call port,QUERY_MIMIR_PORT)/prometheus $(host)$(call port,QUERY_LOKI_PORT) $(host)$(call port,QUERY_TEMPO_PORT) $(host)$(call port,QUERY_PYROSCOPE_PORT)
+
 dashboards: ## Generate grafana/dashboards and the burn-rate rules anew
 	cd grafana && ../.venv/bin/python -m generate
 
@@ -194,6 +223,6 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alloy-reload clean readable doctor down logs restart test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: alloy-reload clean readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack verify-docs

@@ -1,8 +1,9 @@
 """Every query must parse, and must ask only for what somebody emits; every panel must explain itself and know its unit.
 
-`python -m check` checks the files. Two more ask a running stack, after a load:
-`--collect MIMIR` adds what the backends emit to grafana/backend-metrics.txt, `--live MIMIR LOKI TEMPO` names panels without data.
-In the compose stack MIMIR is http://127.0.0.1:19009/prometheus, LOKI http://127.0.0.1:13100, TEMPO http://127.0.0.1:13200.
+`python -m check` checks the files. Three more ask a running stack, after a load:
+`--collect MIMIR` adds what the backends emit to grafana/backend-metrics.txt, `--live MIMIR LOKI TEMPO` names panels without data, and
+`--docs MIMIR LOKI TEMPO PYROSCOPE` names queries of the pages without data (`make verify-docs`).
+In the compose stack MIMIR is http://127.0.0.1:19009/prometheus, LOKI http://127.0.0.1:13100, TEMPO http://127.0.0.1:13200, PYROSCOPE http://127.0.0.1:14040.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import promql_parser
 
-from . import counting, known, live, queries
+from . import counting, known, live, pages, queries
 from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
@@ -171,7 +172,8 @@ def check() -> int:
     own, imported, attributes = known.declared()
     rules = [*queries.of_rules("mimir/rules", "promql"), *queries.of_rules("loki/rules", "logql")]
     series = own | known.seen(imported) | known.recorded(rules)
-    asked = queries.everything()
+    on_pages = [query for query, _ in pages.fences()]
+    asked = queries.everything() + on_pages
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
     problems += [problem for rule, query in rules if "alert" in rule for problem in check_alert(rule, query, uids)]
     problems += check_any_service(boards)
@@ -185,11 +187,11 @@ def check() -> int:
                 problems += check_logql(query, attributes)
             case "traceql":
                 problems += check_traceql(query, attributes)
-            case "profile" if query.text not in PROFILES:
+            case "profile" if query.text.partition("{")[0] not in PROFILES:
                 problems.append(f"{query.where}: nobody sends profiles of type {query.text}")
     for problem in sorted(set(problems)):
         print(problem)
-    print(f"{len(asked)} queries of {len(boards)} dashboards and {len(rules)} rules: {len(set(problems))} problems")
+    print(f"{len(asked)} queries of {len(boards)} dashboards, {len(rules)} rules and {len(on_pages)} places of the pages: {len(set(problems))} problems")
     return 1 if problems else 0
 
 
@@ -231,5 +233,9 @@ match sys.argv[1:]:
         found = list(live.empty({"mimir": mimir, "loki": loki, "tempo": tempo}))
         print("\n".join(found + [f"{len(found)} queries without an answer"]))
         sys.exit(1 if found else 0)
+    case ["--docs", mimir, loki, tempo, pyroscope]:
+        found = list(pages.unanswered({"mimir": mimir, "loki": loki, "tempo": tempo, "pyroscope": pyroscope}))
+        print("\n".join(found + [f"{len(found)} of {len(list(pages.fences()))} queries of the pages without an answer"]))
+        sys.exit(1 if found else 0)
     case _:
-        sys.exit("usage: python -m check [--collect MIMIR | --live MIMIR LOKI TEMPO]")
+        sys.exit("usage: python -m check [--collect MIMIR | --live MIMIR LOKI TEMPO | --docs MIMIR LOKI TEMPO PYROSCOPE]")

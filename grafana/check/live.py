@@ -30,6 +30,9 @@ def answered(query: Query, bases: dict[str, str]) -> bool | None:
         case "traceql":
             start, stop = str(int(end - SPAN_SECONDS)), str(int(end) + 1)
             return bool(get(f"{bases['tempo']}/api/search", q=query.text, start=start, end=stop).get("traces"))
+        case "profile" if "pyroscope" in bases:
+            answer = get(f"{bases['pyroscope']}/pyroscope/render", query=query.text, **{"from": f"now-{SPAN_SECONDS}s", "until": "now", "format": "json"})
+            return answer["flamebearer"]["numTicks"] > 0
     return None
 
 

@@ -1,0 +1,65 @@
+"""Queries of the documentation: fences of the languages promql, logql, traceql and profile in README.md and docs/.
+
+A blank line parts the queries of a fence; lines that begin with `#` are for the reader. In CI each is parsed and held to the names that exist, as those of the
+dashboards are; on a running stack each must return data. A fence with the word `none` after its language is one that returns nothing on a healthy
+stack, such as a search for what is broken: it must be answered, with or without data. So must those of docs/systems/, which have data while their
+system runs. An ellipsis in a query stands for what the reader fills in; it is
+parsed and not run.
+"""
+
+import re
+import time
+import urllib.error
+from collections.abc import Iterator
+
+from . import live
+from .queries import ROOT, Query, filled
+
+FENCE = re.compile(r"^( *)```(promql|logql|traceql|profile)( none)?\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+#: What Grafana fills in; on a page the range is written out.
+VARIABLES = {"__rate_interval": "1m", "__auto": "1m", "__range": "15m"}
+
+
+def pages() -> list:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def fences() -> Iterator[tuple[Query, bool]]:
+    """Each query, and whether it must return data."""
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        for fence in FENCE.finditer(text):
+            line = text.count("\n", 0, fence.start()) + 1
+            must_return = not fence[3] and "systems" not in path.parts
+            for text_of_one in fence[4].split("\n\n"):
+                lines = [part for part in text_of_one.splitlines() if not part.lstrip().startswith("#")]
+                query = filled("\n".join(lines).strip(), VARIABLES)
+                if query:
+                    yield Query(f"{path.relative_to(ROOT)}:{line}", fence[2], query), must_return
+
+
+def unanswered(bases: dict[str, str]) -> Iterator[str]:
+    """Those that a running stack does not answer, or answers with nothing. A scrape or an export may be due: each is asked for a while."""
+    asked = 0
+    for query, must_return in fences():
+        if "…" in query.text:
+            continue
+        asked += 1
+        deadline = time.monotonic() + 30
+        while True:
+            wrong = ask(query, bases, must_return)
+            if not wrong or time.monotonic() > deadline:
+                break
+            time.sleep(3)
+        if wrong:
+            yield f"{query.where}: {wrong}\n    {query.text}"
+    if asked == 0:
+        yield "no page has a query"
+
+
+def ask(query: Query, bases: dict[str, str], must_return: bool) -> str | None:
+    try:
+        answered = live.answered(query, bases)
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()[:300]}"
+    return "no data" if must_return and not answered else None
