@@ -1,18 +1,29 @@
 # The image of everything that is ours: service and worker, viewer, and the program that operates them.
-# Needs BuildKit, which Docker has by default since version 23; Podman's build understands the same.
+# Dependencies are a layer of their own: an edit of our sources compiles our sources. Layers and no cache mounts, so that an engine without BuildKit
+# (Debian's docker.io has no buildx) builds it too.
 ARG RUST_IMAGE=rust:1.98-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
-COPY . .
-# What cargo downloaded and compiled lies in two caches that outlive the layer, so an edit of our sources compiles our sources. The caches belong to the
-# builder, not to this checkout: every source is touched, lest an older checkout is taken for what was compiled last, and programs of an earlier build
-# are removed. Those of this one leave the cache by `cp`.
+
+# The manifests alone, with empty programs in the place of ours. A line for each crate of the workspace.
+COPY Cargo.toml Cargo.lock ./
+COPY telemetry/Cargo.toml telemetry/
+COPY lens/Cargo.toml lens/
+COPY ctl/Cargo.toml ctl/
+# Not built here, but named by the manifest.
+COPY benches benches/
+RUN for crate in . */Cargo.toml; do \
+      crate="${crate%/Cargo.toml}"; mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; \
+    done \
+ && cargo build --release --locked --workspace --bins \
+ && rm -rf src */src target/release/signalbox*
+
 # The release profile keeps symbol names (flame graphs) and drops the rest of the debug information (200 MB of resident memory).
-RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
-    find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
- && mkdir -p target/release && find target/release -maxdepth 1 -type f -delete \
+COPY . .
+# Newer than the empty programs, whatever time the checkout gave them.
+RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --workspace --bins \
  && mkdir /programs \
  && find target/release -maxdepth 1 -type f -perm -100 -exec cp {} /programs/ ';'

@@ -74,13 +74,16 @@ def check_promql(query: Query, series: dict[str, set[str]]) -> Iterator[str]:
         yield f"{query.where}: vector(0) hides a broken pipeline"
     available: set[str] = set()
     for metric, labels in selectors(expression):
+        if metric is None:  # every series of a service
+            available |= known.EVERYWHERE
+            continue
         if metric not in series:
             yield f"{query.where}: nobody emits {metric}"
             continue
         available |= series[metric]
         for label in sorted(labels - series[metric]):
             yield f"{query.where}: {metric} has no label {label}"
-    for label in sorted(grouped(expression) - available):
+    for label in sorted(grouped(expression) - available - {"__name__"}):
         yield f"{query.where}: no series here has the label {label}"
 
 

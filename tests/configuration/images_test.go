@@ -1,6 +1,7 @@
 package configuration
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,16 +49,33 @@ func TestDockerfileDefaultsAreThoseOfEnv(t *testing.T) {
 	}
 }
 
-// The image is built from the whole workspace: no member is kept out of the build's context.
-func TestEveryCrateIsInTheBuildContext(t *testing.T) {
+// The image is built from the whole workspace: no member is kept out of the build's context, and the layer of the dependencies has its manifest.
+func TestEveryCrateIsInTheImage(t *testing.T) {
 	members := regexp.MustCompile(`(?m)^members = \[(.+)\]$`).FindStringSubmatch(read(t, "Cargo.toml"))
 	if members == nil {
 		t.Fatal("Cargo.toml names no members")
 	}
-	admitted := strings.Split(read(t, ".dockerignore"), "\n")
+	admitted, dockerfile := strings.Split(read(t, ".dockerignore"), "\n"), read(t, "Dockerfile")
+	requireTargets(t, dockerfile, "")
 	for member := range strings.SplitSeq(members[1], ", ") {
-		if name := "!" + strings.Trim(member, `"`); !slices.Contains(admitted, name) {
-			t.Errorf(".dockerignore does not have %s", name)
+		name := strings.Trim(member, `"`)
+		if !slices.Contains(admitted, "!"+name) {
+			t.Errorf(".dockerignore does not have !%s", name)
+		}
+		if copied := fmt.Sprintf("\nCOPY %s/Cargo.toml %s/\n", name, name); !strings.Contains(dockerfile, copied) {
+			t.Errorf("the Dockerfile does not have %s", strings.TrimSpace(copied))
+		}
+		requireTargets(t, dockerfile, name+"/")
+	}
+}
+
+// requireTargets: what a manifest names as an example, bench or test must be there before cargo reads it.
+func requireTargets(t *testing.T, dockerfile, crate string) {
+	t.Helper()
+	for kind, folder := range map[string]string{"example": "examples/", "bench": "benches/", "test": "tests/"} {
+		copied := fmt.Sprintf("\nCOPY %s%s %s%s\n", crate, strings.TrimSuffix(folder, "/"), crate, folder)
+		if strings.Contains(read(t, crate+"Cargo.toml"), "[["+kind+"]]") && !strings.Contains(dockerfile, copied) {
+			t.Errorf("%sCargo.toml has a [[%s]], and the Dockerfile does not have %s", crate, kind, strings.TrimSpace(copied))
 		}
 	}
 }
