@@ -10,65 +10,17 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use tokio::time::{Instant, sleep};
 
-use super::super::addresses::Addresses;
 use super::super::send::sample::Sample;
 use super::super::send::{Kind, search};
 use super::marked::{COUNTED, Marked};
 use super::read::{Reader, Span};
 use super::report::Row;
+use super::way::Way;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 /// CPU profile type of the service, as Pyroscope names it.
 pub const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
-
-/// The doors that lead in, from the innermost outwards: name, base URL for each signal, what a failure there means.
-const DOORS: [(&str, [&str; 4], &str); 3] = [
-    (
-        "store",
-        [
-            "http://loki:3100/otlp",
-            "http://mimir:9009/otlp",
-            "http://tempo:4318",
-            "http://pyroscope:4040",
-        ],
-        "the store does not take it or does not give it back: `make logs-<store>`; is MinIO up?",
-    ),
-    (
-        "nginx-push",
-        [
-            "http://nginx-push:13100/otlp",
-            "http://nginx-push:19009/otlp",
-            "http://nginx-push:14318",
-            "http://nginx-push:14040",
-        ],
-        "the store works, the way to it does not: `make logs-nginx-push`, nginx/push.conf",
-    ),
-    (
-        "alloy",
-        [
-            "http://alloy:4318",
-            "http://alloy:4318",
-            "http://alloy:4318",
-            "http://alloy:4040",
-        ],
-        "the balancer works, Alloy does not get there: `make logs-alloy`, its page on port 12345, alloy/config.alloy",
-    ),
-];
-
-const SERVICE: &str = "Alloy delivers a sample, but not what the service sends: its OTEL_* and PYROSCOPE_* variables, `make logs-signalbox-api`";
-
-/// What a failure at a reading door means.
-fn reading(door: &str) -> &'static str {
-    match door {
-        "nginx-query" => {
-            "the store has it, the query balancer does not answer with it: `make logs-nginx-query`, nginx/query.conf"
-        }
-        _ => {
-            "the query balancer has it, Grafana does not: grafana/provisioning/datasources, `make logs-grafana`"
-        }
-    }
-}
 
 /// A signal, with the kind of sample that stands for it.
 const SIGNALS: [(&str, Kind); 4] = [
@@ -78,12 +30,17 @@ const SIGNALS: [(&str, Kind); 4] = [
     ("profiles", Kind::Profiles),
 ];
 
-/// Every hop of every signal. The four signals go side by side. `inward` writes samples, `outward` reads them at the stores.
+/// Reads the marked request at one door: the hop that this proves, its reader, what a failure means.
+pub type Outlet<'a> = (&'a str, Reader, &'a str);
+
+/// Every hop of every signal. The four signals go side by side. `inward` writes samples, `outward` reads them at the stores; the marked
+/// request is read at each of `outlets`.
 pub async fn prove(
     inward: &Client,
     outward: &Client,
     marked: &Marked,
-    readers: &[(&str, Reader); 3],
+    way: &Way,
+    outlets: &[Outlet<'_>],
     deadline: Duration,
 ) -> Vec<Row> {
     let ways = SIGNALS
@@ -91,22 +48,18 @@ pub async fn prove(
         .enumerate()
         .map(|(index, (signal, kind))| async move {
             let mut rows = Vec::new();
-            for (door, addresses, cause) in DOORS {
+            for door in &way.inward {
                 // The value of a point is the second: wait for one that the door before has not used.
                 sleep(Duration::from_millis(1_010)).await;
                 let started = Instant::now();
-                let outcome =
-                    through(inward, outward, *kind, (door, addresses[index]), deadline).await;
-                rows.push(row(signal, door, started, outcome, cause));
+                let entry = (door.name.as_str(), door.all()[index]);
+                let outcome = through(inward, outward, *kind, way, entry, deadline).await;
+                rows.push(row(signal, &door.name, started, outcome, &door.advice));
             }
-            for (door, reader) in readers {
+            for (hop, reader, advice) in outlets {
                 let started = Instant::now();
                 let outcome = until(deadline, || own(reader, marked, signal)).await;
-                let (hop, cause) = match *door {
-                    "store" => ("service", SERVICE),
-                    other => (other, reading(other)),
-                };
-                let row = row(signal, hop, started, outcome, cause);
+                let row = row(signal, hop, started, outcome, advice);
                 // The span whose profile is asked for stands in the trace.
                 rows.push(match *kind {
                     Kind::Profiles => row.needs("traces"),
@@ -151,19 +104,12 @@ pub async fn through(
     inward: &Client,
     outward: &Client,
     kind: Kind,
+    way: &Way,
     (door, address): (&str, &str),
     deadline: Duration,
 ) -> Result<String, String> {
     let sample = Sample::new(kind);
-    let addresses = Addresses {
-        otlp: address.into(),
-        profiles: address.into(),
-        loki: "http://loki:3100".into(),
-        mimir: "http://mimir:9009".into(),
-        tempo: "http://tempo:3200".into(),
-        pyroscope: "http://pyroscope:4040".into(),
-        alloy: String::new(),
-    };
+    let addresses = way.entry(address);
     let (addresses, sample) = (&addresses, &sample);
     sample.send(inward, addresses, door).await?;
     until(deadline, || async move {

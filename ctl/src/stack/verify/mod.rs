@@ -13,17 +13,21 @@ mod marked;
 mod read;
 mod report;
 mod systems;
+mod way;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
 use crate::output::say;
 use crate::{duration, http};
+use hops::Outlet;
 use marked::Marked;
 use read::Reader;
 use report::{Report, Row};
 use systems::{System, World};
+use way::Way;
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -50,18 +54,25 @@ pub struct Args {
     /// Also the systems that are on, as in `make up PROFILE=…`
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SYSTEM,…")]
     profiles: Vec<System>,
+    /// Other doors than compose's, such as those of Kubernetes: a JSON file in the shape of ctl/src/stack/verify/way.json
+    #[arg(long, env = "SIGNALBOX_WAY", value_name = "FILE")]
+    way: Option<PathBuf>,
 }
 
 /// Whoever may see all tenants, in each store's words, and the one that is written to. Without tenants nobody asks.
 const OPERATOR: &str = "anonymous|fake|11111|22222|33333";
 const WRITER: &str = "anonymous";
 
+/// What a failure at Grafana's proxy means, when the door before it answers.
+const GRAFANA: &str = "what Grafana reads through has it, Grafana does not: grafana/provisioning/datasources, `make logs-grafana`";
+
 /// Ends well if every hop and every link was proven.
 pub async fn run(args: Args) -> Result<(), String> {
+    let way = Way::read(args.way.as_deref())?;
     let client = http::client(Duration::from_secs(15), 8).map_err(|error| error.to_string())?;
     let operator = http::client_as(OPERATOR).map_err(|error| error.to_string())?;
     let writer = http::client_as(WRITER).map_err(|error| error.to_string())?;
-    let store = Reader::stores(operator.clone());
+    let store = Reader::at(operator.clone(), &way.outward[0]);
     let grafana = grafana::Grafana::new(client.clone(), &args);
     let mut report = Report::default();
 
@@ -78,12 +89,14 @@ pub async fn run(args: Args) -> Result<(), String> {
         marked.request_id
     );
 
-    let readers = [
-        ("store", store),
-        ("nginx-query", Reader::query_balancer(client.clone())),
-        ("grafana", grafana.reader()),
-    ];
-    for row in hops::prove(&writer, &operator, &marked, &readers, args.deadline).await {
+    // What the store has of the request came from the service: that is the hop it proves. Only the store is asked as the operator.
+    let mut outlets: Vec<Outlet> = vec![("service", store, &way.outward[0].advice)];
+    for door in &way.outward[1..] {
+        outlets.push((&door.name, Reader::at(client.clone(), door), &door.advice));
+    }
+    outlets.push(("grafana", grafana.reader(), GRAFANA));
+    let deadline = args.deadline;
+    for row in hops::prove(&writer, &operator, &marked, &way, &outlets, deadline).await {
         report.add(row);
     }
     if let Err(reason) = Marked::follow_up(&client, &args.api).await {
@@ -98,7 +111,8 @@ pub async fn run(args: Args) -> Result<(), String> {
         client: &client,
         api: &args.api,
         marked: &marked,
-        store: &readers[0].1,
+        store: &outlets[0].1,
+        way: &way,
         deadline: args.deadline,
     };
     for row in systems::prove(&args.profiles, &world).await {

@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
+use super::way::Door;
 use crate::http;
 
 /// How far around a moment is looked.
@@ -46,29 +47,16 @@ pub struct Span {
 }
 
 impl Reader {
-    /// The stores themselves.
-    pub fn stores(client: Client) -> Self {
-        Self::at(
+    /// The four stores behind one door.
+    pub fn at(client: Client, door: &Door) -> Self {
+        Self {
             client,
-            [
-                "http://loki:3100",
-                "http://mimir:9009/prometheus",
-                "http://tempo:3200",
-                "http://pyroscope:4040",
-            ],
-        )
-    }
-
-    pub fn query_balancer(client: Client) -> Self {
-        Self::at(
-            client,
-            [
-                "http://nginx-query:13100",
-                "http://nginx-query:19009/prometheus",
-                "http://nginx-query:13200",
-                "http://nginx-query:14040",
-            ],
-        )
+            loki: door.logs.clone(),
+            prometheus: format!("{}/prometheus", door.metrics),
+            tempo: door.traces.clone(),
+            pyroscope: door.profiles.clone(),
+            login: None,
+        }
     }
 
     /// Grafana's own proxy to its data sources.
@@ -81,17 +69,6 @@ impl Reader {
             tempo: proxy("tempo"),
             pyroscope: proxy("pyroscope"),
             login: Some(login),
-        }
-    }
-
-    fn at(client: Client, [loki, prometheus, tempo, pyroscope]: [&str; 4]) -> Self {
-        Self {
-            client,
-            loki: loki.into(),
-            prometheus: prometheus.into(),
-            tempo: tempo.into(),
-            pyroscope: pyroscope.into(),
-            login: None,
         }
     }
 

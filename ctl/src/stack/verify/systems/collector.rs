@@ -10,6 +10,7 @@ pub async fn delivers(world: &World<'_>) -> Result<String, String> {
         world.client,
         world.client,
         Kind::Traces,
+        world.way,
         ("otel-collector", "http://otel-collector:4318"),
         world.deadline,
     )

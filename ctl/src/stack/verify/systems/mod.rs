@@ -22,6 +22,7 @@ use super::hops::until;
 use super::marked::Marked;
 use super::read::Reader;
 use super::report::Row;
+use super::way::Way;
 use crate::http;
 use crate::output::say;
 
@@ -46,6 +47,7 @@ pub struct World<'a> {
     pub marked: &'a Marked,
     /// Reads the stores as whoever may see everything.
     pub store: &'a Reader,
+    pub way: &'a Way,
     pub deadline: Duration,
 }
 
@@ -115,8 +117,12 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
             }
             System::Tenants => {
                 let sent = tenants::Sent::send(world).await;
-                row!("tenants", "metrics, each its own", tenants::metrics(&sent));
-                row!("tenants", "logs, each its own", tenants::logs(&sent));
+                row!(
+                    "tenants",
+                    "metrics, each its own",
+                    tenants::metrics(world, &sent)
+                );
+                row!("tenants", "logs, each its own", tenants::logs(world, &sent));
             }
         }
     }

@@ -36,7 +36,7 @@ impl Sent {
         let status = 430 + u32::from_str_radix(&run[..4], 16).unwrap_or_default() % 70;
         let mut before = [0.0; 3];
         for (before, (_, _, tenant, _, label)) in before.iter_mut().zip(CLIENTS) {
-            *before = count(tenant, status, label).await?;
+            *before = count(world, tenant, status, label).await?;
         }
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -65,25 +65,30 @@ impl Sent {
 }
 
 /// Reads the stores as one tenant.
-fn reader(tenant: &'static str) -> Result<Reader, String> {
+fn reader(world: &World<'_>, tenant: &'static str) -> Result<Reader, String> {
     let client = http::client_as(tenant).map_err(|error| error.to_string())?;
-    Ok(Reader::stores(client))
+    Ok(Reader::at(client, &world.way.outward[0]))
 }
 
 /// Requests with `status` of the client `label` that `tenant` can see.
-async fn count(tenant: &'static str, status: u32, label: &str) -> Result<f64, String> {
+async fn count(
+    world: &World<'_>,
+    tenant: &'static str,
+    status: u32,
+    label: &str,
+) -> Result<f64, String> {
     let query = format!(
         r#"sum(http_server_request_duration_seconds_count{{http_route="/api",http_response_status_code="{status}",signalbox_client_id="{label}"}})"#
     );
-    let values = reader(tenant)?.instant(&query, None).await?;
+    let values = reader(world, tenant)?.instant(&query, None).await?;
     Ok(values.first().copied().unwrap_or_default())
 }
 
-pub async fn metrics(sent: &Result<Sent, String>) -> Result<String, String> {
+pub async fn metrics(world: &World<'_>, sent: &Result<Sent, String>) -> Result<String, String> {
     let sent = sent.as_ref().map_err(Clone::clone)?;
     for (_, _, tenant, ..) in CLIENTS {
         for (index, (client, requests, owner, _, label)) in CLIENTS.into_iter().enumerate() {
-            let seen = count(tenant, sent.status, label).await?;
+            let seen = count(world, tenant, sent.status, label).await?;
             let (seen, expected) = if tenant == owner {
                 (seen - sent.before[index], f64::from(requests))
             } else {
@@ -99,11 +104,11 @@ pub async fn metrics(sent: &Result<Sent, String>) -> Result<String, String> {
     Ok("11111 has its 3 requests, 22222 its 2, the default tenant the unknown one; none sees another's".into())
 }
 
-pub async fn logs(sent: &Result<Sent, String>) -> Result<String, String> {
+pub async fn logs(world: &World<'_>, sent: &Result<Sent, String>) -> Result<String, String> {
     let sent = sent.as_ref().map_err(Clone::clone)?;
     let mut seen = Vec::new();
     for (_, _, _, tenant, _) in CLIENTS {
-        let reader = reader(tenant)?;
+        let reader = reader(world, tenant)?;
         for (client, requests, _, owner, _) in CLIENTS {
             let query = format!(
                 r#"{{service_name="signalbox-api"}} | signalbox_request_id="{}" |= "/api""#,
