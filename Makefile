@@ -136,7 +136,7 @@ alloy-convert: ## Turn a Prometheus configuration (FROM=file) into Alloy's, chec
 FROM ?= systems/prometheus/prometheus.yml
 
 # Containers run as other users than the one who cloned: what Compose mounts must be readable by them, also after a clone under umask 077.
-MOUNTED = alloy grafana/grafana.ini grafana/provisioning grafana/dashboards loki mimir minio nginx pyroscope systems tempo
+MOUNTED = alloy grafana/grafana.ini grafana/provisioning grafana/dashboards loki mimir minio nginx postgres pyroscope systems tempo
 readable:
 	@find $(MOUNTED) ! -perm -004 -exec chmod o+rX {} +
 

@@ -104,8 +104,9 @@ def parse_elsewhere(asked: list[Query]) -> Iterator[str]:
 
 
 def check_logql(query: Query, attributes: set[str]) -> Iterator[str]:
-    exist = known.LOKI_OWN | known.FOREIGN | set(re.findall(r"label_format (\w+)=", query.text)) | {known.underscored(name) for name in attributes}
+    exist = known.LOKI_OWN | known.FOREIGN | known.DATABASE | set(re.findall(r"label_format (\w+)=", query.text)) | {known.underscored(name) for name in attributes}
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|`[^`]*`', '""', query.text)
+    bare = re.split(r"\|\s*(?:logfmt|json)", bare)[0]  # behind a parser the line says which fields there are
     asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"\"", bare))
     for group in re.findall(r"by \(([^)]*)\)", bare):
         asked |= {name.strip() for name in group.split(",")}
@@ -180,6 +181,7 @@ def check() -> int:
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
     problems += [problem for rule, query in rules if "alert" in rule for problem in check_alert(rule, query, uids)]
     problems += check_any_service(boards)
+    problems += pages.broken_links()
     problems += counting.problems()
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
     for query in asked:

@@ -19,6 +19,8 @@ EVERYWHERE = {"job", "instance", "service_name", "service_namespace", "service_v
 UNITS = {"s": "_seconds", "ms": "_milliseconds", "By": "_bytes", "1": "_ratio"}
 #: What records of other people's services have and a link of ours follows (docs/your-service.md).
 FOREIGN = {"request_id"}
+#: Labels of the records that Alloy makes of PostgreSQL's own view (alloy/database.alloy), and words of their lines that a query looks for.
+DATABASE = {"job", "op", "pid", "blocked_by_pids", "queryid", "digest"}
 #: What Loki itself adds to a record that comes by OTLP.
 LOKI_OWN = {"trace_id", "span_id", "detected_level", "severity_text", "severity_number", "flags", "scope_name"}
 

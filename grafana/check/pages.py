@@ -38,6 +38,28 @@ def fences() -> Iterator[tuple[Query, bool]]:
                     yield Query(f"{path.relative_to(ROOT)}:{line}", fence[2], query), must_return
 
 
+def broken_links() -> Iterator[str]:
+    """Links from one page to a file of the repository, or to a heading, that is not there."""
+    everywhere = [*pages(), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+    for path in dict.fromkeys(everywhere):
+        text = re.sub(r"```.*?^ *```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text):
+            file, _, heading = next(part for part in target if part).partition("#")
+            if re.match(r"[a-z]+:", file):
+                continue
+            other = (path.parent / file).resolve() if file else path
+            if not other.exists():
+                yield f"{path.relative_to(ROOT)}: link to {file}, which does not exist"
+            elif heading and heading not in headings(other):
+                yield f"{path.relative_to(ROOT)}: {file or 'this page'} has no heading #{heading}"
+
+
+def headings(path) -> set[str]:
+    """As the forge makes anchors of them: small letters, hyphens for spaces, no punctuation."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
 def unanswered(bases: dict[str, str]) -> Iterator[str]:
     """Those that a running stack does not answer, or answers with nothing. A scrape or an export may be due: each is asked for a while."""
     asked = 0

@@ -1,6 +1,6 @@
 """The dashboards in the order in which they lead to one another."""
 
-from . import infrastructure, k6, load_test, logs_traces, overview, pipeline, profiles, push_and_pull, runtime, slo, traces
+from . import database, infrastructure, k6, load_test, logs_traces, overview, pipeline, profiles, push_and_pull, runtime, slo, traces
 
 ALL = {
     "overview": overview,
@@ -9,6 +9,7 @@ ALL = {
     "profiles": profiles,
     "runtime": runtime,
     "infrastructure": infrastructure,
+    "database": database,
     "pipeline": pipeline,
     "load-test": load_test,
     "slo": slo,

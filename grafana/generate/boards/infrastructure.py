@@ -39,12 +39,12 @@ def dashboard():
             query_variable("database", "Database", f"label_values({n.DATABASE_UP}, instance)"),
             query_variable("cache", "Cache instance", f"label_values({n.REDIS_UP}, instance)"),
         ),
-        next_board=("pipeline", "Pipeline"),
+        next_board=("database", "Database"),
         content=[
             read_me(
                 question,
                 "Compare the two views of each dependency: its own counters, and the time the service waits for it. Slow for us but idle there means the way between, or our pool.",
-                "is what you see complete? *Pipeline*.",
+                "what the database itself says: *Database*.",
             ),
             stat("Machine CPU", "Share of all processors that is not idle.", scraped(CPU_BUSY), unit="percentunit", decimals=0, thresholds=style.SATURATION),
             stat("Machine memory", "Share in use; what the kernel could free at once does not count.", scraped(MEMORY_USED), unit="percentunit", decimals=0, thresholds=style.SATURATION),

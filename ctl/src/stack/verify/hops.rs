@@ -124,10 +124,7 @@ pub async fn through(
 async fn own(reader: &Reader, marked: &Marked, signal: &str) -> Result<String, String> {
     match signal {
         "logs" => {
-            let query = format!(
-                r#"{{service_name=~".+"}} | trace_id="{}""#,
-                marked.trace_id
-            );
+            let query = format!(r#"{{service_name=~".+"}} | trace_id="{}""#, marked.trace_id);
             let minute = Duration::from_secs(60);
             let records = reader
                 .logs(&query, marked.time - minute, marked.time + 10 * minute)
