@@ -89,7 +89,7 @@ reset: ## Begin anew, as between two groups of learners: remove all data, keep t
 	  $(COMPOSE) --profile '*' down --remove-orphans --volumes && $(MAKE) --no-print-directory $$shape BUILD=no
 
 save-images: ## Write every image of the stack and of the systems, ours too, to one file (FILE=signalbox-images.tar): for a room without internet
-	@$(COMPOSE) --profile '*' pull --ignore-buildable --policy missing
+	@$(COMPOSE) --profile '*' pull --ignore-buildable --quiet || true
 	@$(COMPOSE) build
 	@docker image save --output $(FILE) $$($(COMPOSE) --profile '*' config --images | sort -u)
 
