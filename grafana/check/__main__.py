@@ -181,7 +181,7 @@ def check() -> int:
     problems = [problem for name, board in boards.items() for problem in check_board(name, board, uids)]
     problems += [problem for rule, query in rules if "alert" in rule for problem in check_alert(rule, query, uids)]
     problems += check_any_service(boards)
-    problems += pages.broken_links()
+    problems += [*pages.broken_links(), *pages.unknown_targets(), *pages.unknown_variables()]
     problems += counting.problems()
     problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
     for query in asked:

@@ -54,6 +54,29 @@ def broken_links() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}: {file or 'this page'} has no heading #{heading}"
 
 
+def unknown_targets() -> Iterator[str]:
+    """Targets of make that a page names, in code, and the Makefile does not have."""
+    rules = re.findall(r"^([\w%-]+(?: [\w%-]+)*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = [re.compile(name.replace("%", "[\\w<>.…-]+") + "$") for rule in rules for name in rule.split()]
+    for path in [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        text = path.read_text(encoding="utf-8")
+        code = [*re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
+        for name in re.findall(r"(?:^|[\s;&|`])make +(?:[A-Z_]+=\S+ +)*([a-z][\w<>.…-]*)", "\n".join(code)):
+            if not any(target.match(name.rstrip(".")) for target in targets):
+                yield f"{path.relative_to(ROOT)}: there is no target {name}"
+
+
+def unknown_variables() -> Iterator[str]:
+    """Variables of ours that a page names and no program, nor .env, reads."""
+    sources = [path for folder in ("src", "telemetry", "lens", "ctl", "shop") for path in (ROOT / folder).rglob("*.rs")]
+    sources += [*ROOT.glob("docker-compose.yml"), *ROOT.glob("systems/*/compose.yml"), *ROOT.glob(".env*"), ROOT / "Makefile"]
+    known = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    for path in pages():
+        for name in sorted(set(re.findall(r"\b(?:SIGNALBOX|LENS|INCIDENTS)_[A-Z0-9_]+[A-Z0-9]\b", path.read_text(encoding="utf-8")))):
+            if not re.search(rf"\b{name}(?![A-Z0-9])", known):
+                yield f"{path.relative_to(ROOT)}: nobody reads {name}"
+
+
 def headings(path) -> set[str]:
     """As the forge makes anchors of them: small letters, hyphens for spaces, no punctuation."""
     titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
