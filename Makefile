@@ -181,9 +181,9 @@ test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
 
 # The browser first: it counts requests, and the other sends thousands to the same demo.
-test-python: ## The API against its own description, and the click path in a real browser
+test-python: ## The API against its own description, the click path in a real browser, and a service of another language
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
-	  .venv/bin/pytest tests/browser tests/schemathesis $(ARGS)
+	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service $(ARGS)
 
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
 	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
