@@ -70,6 +70,8 @@ capabilities: { drop: [ALL] }
 - maxSkew: 1
   topologyKey: {{ $key }}
   whenUnsatisfiable: {{ $when }}
+  # A node that is drained is none where a copy could go.
+  nodeTaintsPolicy: Honor
   # Of the copies of one revision: those that a rolling update replaces don't count.
   matchLabelKeys: [pod-template-hash]
   labelSelector:
