@@ -7,7 +7,7 @@ mod pipeline;
 mod signals;
 pub mod testing;
 
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::global;
@@ -18,7 +18,9 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
+pub use base::proxy::goes_direct;
 use base::resource;
+pub use base::secret_url::SecretUrl;
 pub use base::settings::{Identity, SettingError, Settings, from_environment};
 pub use http::{actix, client};
 pub use pipeline::exemplars;
@@ -110,7 +112,10 @@ fn start(
     if guard.metrics.is_some() {
         let meter = global::meter("telemetry");
         let prefix = settings.identity.metric_prefix;
-        let queues = [settings.traces.batch.queue, settings.logs.batch.queue];
+        let queues = [
+            settings.traces.batch.queue_items,
+            settings.logs.batch.queue_items,
+        ];
         health::observe(&meter, prefix, &health, queues);
         runtime::observe(&meter, prefix);
         actix::observe(&meter);
@@ -238,11 +243,6 @@ impl Guard {
 
 fn text(result: opentelemetry_sdk::error::OTelSdkResult) -> Result<(), String> {
     result.map_err(|error| error.to_string())
-}
-
-/// A poisoned lock is as good as any here: nothing that is locked is ever half done.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An error and its causes as one text. Some libraries repeat the next cause in their own message, some do not: what has

@@ -9,8 +9,9 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLogRecord};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
+use crate::base::locked;
 use crate::base::settings::{Identity, Settings};
-use crate::{Guard, locked, start};
+use crate::{Guard, start};
 
 /// An identity for tests.
 pub const IDENTITY: Identity = Identity {

@@ -9,7 +9,7 @@ use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 
 use crate::base::settings::Settings;
-use crate::signals::logs::Timestamp;
+use crate::base::time::Timestamp;
 
 /// What is detected, with what the environment says laid over it.
 pub(crate) fn attributes(settings: &Settings) -> BTreeMap<String, String> {

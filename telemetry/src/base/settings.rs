@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
+use super::secret_url::SecretUrl;
+
 /// Who emits: what the program says of itself when the environment says nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
@@ -68,12 +70,15 @@ pub struct Traces {
     /// Absent with `OTEL_TRACES_EXPORTER=none` (default `otlp`): spans still get ids, so that logs carry them,
     /// and none is sampled.
     pub otlp: Option<Otlp>,
+    /// `TELEMETRY_EXPORTER` (`direct`, the default, or `stock`).
+    pub exporter: Exporter,
     /// `OTEL_TRACES_SAMPLER` (default `parentbased_always_on`).
     pub sampler: Sampler,
     /// `OTEL_TRACES_SAMPLER_ARG` (0 to 1, default 1): share of the traces that the `traceidratio` samplers keep.
     pub sampler_ratio: f64,
-    /// `OTEL_BSP_SCHEDULE_DELAY` (ms, default 5000), `OTEL_BSP_MAX_QUEUE_SIZE` (spans, default 2048),
-    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` (spans, default 512), `OTEL_BSP_EXPORT_TIMEOUT` (ms, default 30000).
+    /// `OTEL_BSP_SCHEDULE_DELAY` (ms, default 5000), `TELEMETRY_SPAN_QUEUE_BYTES` (default 33554432, which is 32 MiB),
+    /// `OTEL_BSP_MAX_QUEUE_SIZE` (spans, no limit by default), `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` (spans, default 2048),
+    /// `OTEL_BSP_EXPORT_TIMEOUT` (ms, default 30000).
     pub batch: Batch,
     /// `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT` (characters, no limit by default), or
     /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
@@ -88,6 +93,15 @@ pub struct Traces {
     pub event_attribute_count: u32,
     /// `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` (default 128).
     pub link_attribute_count: u32,
+}
+
+/// `TELEMETRY_EXPORTER`: how spans and records become requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exporter {
+    /// `direct`: encoded by the thread that makes them, a third of the cost.
+    Direct,
+    /// `stock`: by the SDK's batch processors and the exporters of `opentelemetry-otlp`, to compare with.
+    Stock,
 }
 
 /// `OTEL_TRACES_SAMPLER`.
@@ -143,7 +157,10 @@ pub enum Temporality {
 pub struct Logs {
     /// Absent with `OTEL_LOGS_EXPORTER=none` (default `otlp`).
     pub otlp: Option<Otlp>,
-    /// `OTEL_BLRP_SCHEDULE_DELAY` (ms, default 1000) and its siblings, as for spans.
+    /// `TELEMETRY_EXPORTER`, as for spans.
+    pub exporter: Exporter,
+    /// `OTEL_BLRP_SCHEDULE_DELAY` (ms, default 1000), `TELEMETRY_LOG_QUEUE_BYTES` (default 16777216, which is 16 MiB) and
+    /// their siblings, as for spans.
     pub batch: Batch,
     /// `OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT` (characters, no limit by default), or
     /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
@@ -171,8 +188,8 @@ pub enum LogFormat {
 /// Profiles.
 #[derive(Debug, Clone)]
 pub struct Profiles {
-    /// `PYROSCOPE_SERVER_ADDRESS` (an http or https URL). Absent: no profile is pushed.
-    pub url: Option<String>,
+    /// `PYROSCOPE_SERVER_ADDRESS` (an http or https URL without fragment). Absent: no profile is pushed.
+    pub url: Option<SecretUrl>,
     /// `PYROSCOPE_PROFILES` (a list of `cpu`, `heap`, `none`; default `cpu,heap`).
     pub cpu: bool,
     pub heap: bool,
@@ -186,13 +203,13 @@ pub struct Profiles {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Otlp {
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_ENDPOINT` as it is, or `OTEL_EXPORTER_OTLP_ENDPOINT` (default
-    /// `http://localhost:4318`) with `/v1/{signal}` added.
-    pub endpoint: String,
+    /// `http://localhost:4318`) with `/v1/{signal}` added to its path. A fragment is refused, as none is ever sent.
+    pub endpoint: SecretUrl,
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_HEADERS` or `OTEL_EXPORTER_OTLP_HEADERS` (`name=value,…`, percent-encoded).
     pub headers: Vec<(String, String)>,
-    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of each attempt, and
-    /// the time after which no other is begun; so an export lasts less than twice as long. The batch's own export timeout
-    /// and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it.
+    /// `OTEL_EXPORTER_OTLP_{SIGNAL}_TIMEOUT` or `OTEL_EXPORTER_OTLP_TIMEOUT` (ms, default 10000): of each attempt. The
+    /// batch's own export timeout and `OTEL_METRIC_EXPORT_TIMEOUT` shorten it. For metrics it is also the time after which
+    /// no other attempt is begun; spans and records are tried again until there is no room for newer ones.
     pub timeout: Duration,
     /// `OTEL_EXPORTER_OTLP_{SIGNAL}_COMPRESSION` or `OTEL_EXPORTER_OTLP_COMPRESSION` (`gzip`, `none`; default `none`, as
     /// the specification has it: compressing costs as much as all other exporting).
@@ -218,17 +235,29 @@ impl std::fmt::Debug for Otlp {
     }
 }
 
+const MIB: usize = 1024 * 1024;
+
 /// A queue and how it is emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
     /// Longest wait before an export.
     pub delay: Duration,
-    /// Items that wait at most; more are dropped and counted.
-    pub queue: usize,
+    /// Bytes that wait at most, encoded as they will be sent. When there are more, the oldest are dropped and counted.
+    pub queue_bytes: usize,
+    /// Items that wait at most. The specification's default of 2,048 is a fifth of a second of a busy service, so it
+    /// limits only where it is asked for.
+    pub queue_items: usize,
     /// Items in one export; reaching it exports at once.
     pub size: usize,
-    /// Longest export.
+    /// Longest attempt to export.
     pub timeout: Duration,
+}
+
+impl Batch {
+    /// Items that the stock batch processors hold at most: they count no bytes and take memory for all at their start.
+    pub(crate) fn stock_queue(&self) -> usize {
+        self.queue_items.min(8 * self.size)
+    }
 }
 
 impl Settings {
@@ -249,8 +278,8 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingError> {
         let vars = Vars { lookup: &lookup };
-        let logs_batch = vars.batch("BLRP", 1000)?;
-        let traces_batch = vars.batch("BSP", 5000)?;
+        let logs_batch = vars.batch("BLRP", 1000, "TELEMETRY_LOG_QUEUE_BYTES", 16 * MIB)?;
+        let traces_batch = vars.batch("BSP", 5000, "TELEMETRY_SPAN_QUEUE_BYTES", 32 * MIB)?;
         let metric_timeout = vars.millis("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)?;
         let metrics = vars.list(
             "OTEL_METRICS_EXPORTER",
@@ -269,17 +298,26 @@ impl Settings {
         let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         let aggregation = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
         let has = |list: &[String], value: &str| list.iter().any(|item| item == value);
+        let disabled = vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?;
+        // A destination that is not used is not read: nobody is stopped by a protocol or a file of no consequence.
+        let destination = |signal, path, longest| match disabled {
+            true => Ok(None),
+            false => vars.exporter(signal, path, longest),
+        };
+        let exporters = [("direct", Exporter::Direct), ("stock", Exporter::Stock)];
+        let exporter = vars.choice("TELEMETRY_EXPORTER", &exporters)?;
 
         Ok(Self {
             identity,
-            disabled: vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?,
+            disabled,
             resource: vars.resource()?,
             propagators: Propagators {
                 trace_context: has(&propagators, "tracecontext"),
                 baggage: has(&propagators, "baggage"),
             },
             traces: Traces {
-                otlp: vars.exporter("TRACES", "traces", traces_batch.timeout)?,
+                otlp: destination("TRACES", "traces", traces_batch.timeout)?,
+                exporter,
                 sampler: vars.choice(
                     "OTEL_TRACES_SAMPLER",
                     &[
@@ -307,7 +345,7 @@ impl Settings {
                 link_attribute_count: limit("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT")?,
             },
             metrics: Metrics {
-                otlp: if has(&metrics, "otlp") {
+                otlp: if has(&metrics, "otlp") && !disabled {
                     Some(vars.otlp("METRICS", "metrics", metric_timeout)?)
                 } else {
                     None
@@ -335,7 +373,8 @@ impl Settings {
                 )?,
             },
             logs: Logs {
-                otlp: vars.exporter("LOGS", "logs", logs_batch.timeout)?,
+                otlp: destination("LOGS", "logs", logs_batch.timeout)?,
+                exporter,
                 batch: logs_batch,
                 attribute_length: vars
                     .optional_number("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT")?
@@ -491,13 +530,26 @@ impl Vars<'_> {
             .map(Duration::from_millis)
     }
 
-    fn batch(&self, kind: &str, delay: u64) -> Result<Batch, SettingError> {
-        let queue = self.number(&format!("OTEL_{kind}_MAX_QUEUE_SIZE"), 1..=1_048_576, 2048)?;
+    /// The batch of a processor: `BSP` for spans, `BLRP` for records.
+    fn batch(
+        &self,
+        kind: &str,
+        delay: u64,
+        bytes: &str,
+        default: usize,
+    ) -> Result<Batch, SettingError> {
+        let items = format!("OTEL_{kind}_MAX_QUEUE_SIZE");
         let size = format!("OTEL_{kind}_MAX_EXPORT_BATCH_SIZE");
+        let queue_items = match self.get(&items) {
+            Some(_) => self.number(&items, 1..=1_048_576, 0)?,
+            None => usize::MAX,
+        };
         Ok(Batch {
             delay: self.millis(&format!("OTEL_{kind}_SCHEDULE_DELAY"), delay)?,
-            queue,
-            size: self.number(&size, 1..=queue, queue.min(512))?,
+            // A few spans with many attributes must fit.
+            queue_bytes: self.number(bytes, 64 * 1024..=16 * MIB * 1024, default)?,
+            queue_items,
+            size: self.number(&size, 1..=queue_items.min(1_048_576), queue_items.min(2048))?,
             timeout: self.millis(&format!("OTEL_{kind}_EXPORT_TIMEOUT"), 30_000)?,
         })
     }
@@ -516,20 +568,16 @@ impl Vars<'_> {
     }
 
     fn otlp(&self, signal: &str, path: &str, longest: Duration) -> Result<Otlp, SettingError> {
-        if let Some((name, value)) = self.of_signal(signal, "PROTOCOL")
-            && value != "http/protobuf"
-        {
-            return Err(wrong(&name, &value, "http/protobuf"));
+        if let Some((name, _)) = self.of_signal(signal, "PROTOCOL") {
+            self.choice(&name, &[("http/protobuf", ())])?;
         }
         let own_endpoint = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
         let endpoint = match self.url(&own_endpoint)? {
             Some(own) => own,
-            None => {
-                let base = self
-                    .url("OTEL_EXPORTER_OTLP_ENDPOINT")?
-                    .unwrap_or_else(|| "http://localhost:4318".to_owned());
-                format!("{}/v1/{path}", base.trim_end_matches('/'))
-            }
+            None => self
+                .url("OTEL_EXPORTER_OTLP_ENDPOINT")?
+                .unwrap_or_else(|| SecretUrl::new("http://localhost:4318"))
+                .with_path(&format!("/v1/{path}")),
         };
         let headers = match self.of_signal(signal, "HEADERS") {
             // The value may be a credential: the error names the variable alone.
@@ -581,15 +629,23 @@ impl Vars<'_> {
         Err(wrong(&name, &value, "the path of a PEM file"))
     }
 
-    fn url(&self, name: &str) -> Result<Option<String>, SettingError> {
-        let Some(value) = self.get(name) else {
+    fn url(&self, name: &str) -> Result<Option<SecretUrl>, SettingError> {
+        let Some(value) = self.get(name).map(SecretUrl::from) else {
             return Ok(None);
         };
-        match reqwest::Url::parse(&value) {
-            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => {
+        match reqwest::Url::parse(value.expose()) {
+            Ok(url)
+                if ["http", "https"].contains(&url.scheme())
+                    && url.has_host()
+                    && url.fragment().is_none() =>
+            {
                 Ok(Some(value))
             }
-            _ => Err(wrong(name, &value, "an http:// or https:// URL")),
+            _ => Err(wrong(
+                name,
+                &value.to_string(),
+                "an http:// or https:// URL without fragment",
+            )),
         }
     }
 
@@ -597,11 +653,17 @@ impl Vars<'_> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let mut resource: BTreeMap<_, _> = match self.get(name) {
             Some(value) => pairs(&value)
-                .ok_or_else(|| wrong(name, &value, "key=value,… (percent-encoded)"))?
-                .into_iter()
-                .collect(),
+                .and_then(|pairs| {
+                    let decoded = pairs.into_iter();
+                    decoded
+                        .map(|(key, value)| Some((percent_decode(&key)?, value)))
+                        .collect()
+                })
+                .ok_or_else(|| wrong(name, &value, "key=value,… (percent-encoded)"))?,
             None => BTreeMap::new(),
         };
+        // An empty name is no name: the program's own stands in.
+        resource.retain(|key, value| key != "service.name" || !value.trim().is_empty());
         if let Some(service) = self.get("OTEL_SERVICE_NAME") {
             resource.insert("service.name".to_owned(), service);
         }
@@ -686,13 +748,15 @@ mod tests {
     fn defaults_are_those_of_the_specification() {
         let settings = read(&[]).unwrap();
         let traces = settings.traces.otlp.unwrap();
-        assert_eq!(traces.endpoint, "http://localhost:4318/v1/traces");
+        assert_eq!(traces.endpoint.expose(), "http://localhost:4318/v1/traces");
         assert_eq!(traces.timeout, Duration::from_secs(10));
         assert_eq!(settings.traces.sampler, Sampler::ParentBasedAlwaysOn);
         assert_eq!(settings.traces.batch.delay, Duration::from_secs(5));
         assert_eq!(settings.logs.batch.delay, Duration::from_secs(1));
-        assert_eq!(settings.traces.batch.queue, 2048);
-        assert_eq!(settings.traces.batch.size, 512);
+        assert_eq!(settings.traces.batch.queue_bytes, 32 * MIB);
+        assert_eq!(settings.logs.batch.queue_bytes, 16 * MIB);
+        assert_eq!(settings.traces.batch.queue_items, usize::MAX);
+        assert_eq!(settings.traces.batch.size, 2048);
         assert_eq!(settings.metrics.interval, Duration::from_secs(60));
         assert_eq!(settings.metrics.temporality, Temporality::Cumulative);
         assert!(settings.propagators.trace_context && settings.propagators.baggage);
@@ -726,8 +790,11 @@ mod tests {
             settings.metrics.otlp.unwrap(),
             settings.logs.otlp.unwrap(),
         );
-        assert_eq!(traces.endpoint, "https://collector:4318/base/v1/traces");
-        assert_eq!(logs.endpoint, "http://logs:1/in");
+        assert_eq!(
+            traces.endpoint.expose(),
+            "https://collector:4318/base/v1/traces"
+        );
+        assert_eq!(logs.endpoint.expose(), "http://logs:1/in");
         assert_eq!(
             traces.headers,
             [
@@ -799,6 +866,120 @@ mod tests {
         }
         let secret = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "secret")]).unwrap_err();
         assert!(!secret.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_path_is_added_before_the_query_of_an_endpoint() {
+        for (base, traces) in [
+            (
+                "http://c:4318/?tenant=a",
+                "http://c:4318/v1/traces?tenant=a",
+            ),
+            (
+                "http://c:4318/base/?t=a/b",
+                "http://c:4318/base/v1/traces?t=a/b",
+            ),
+            ("http://c?t=a", "http://c/v1/traces?t=a"),
+            ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
+        ] {
+            let settings = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", base)]).unwrap();
+            assert_eq!(settings.traces.otlp.unwrap().endpoint.expose(), traces);
+        }
+        // A signal's own endpoint stays as it is, but for what could never arrive.
+        let own = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        let settings = read(&[(own, "http://c/in?t=a")]).unwrap();
+        let endpoint = settings.traces.otlp.unwrap().endpoint;
+        assert_eq!(endpoint.expose(), "http://c/in?t=a");
+        for name in [
+            own,
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "PYROSCOPE_SERVER_ADDRESS",
+        ] {
+            let error = read(&[(name, "http://c:4318/#a")]).unwrap_err();
+            assert!(error.allowed.contains("without fragment"), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_never_printed() {
+        let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        for name in [
+            name,
+            "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+            "PYROSCOPE_SERVER_ADDRESS",
+        ] {
+            for wrong in ["ftp://u:secret@c", "http://u:sec/ret@c", "u:secret@c:4318"] {
+                let error = read(&[(name, wrong)]).unwrap_err();
+                assert!(error.value.contains("***@c"), "{error}");
+                assert!(!error.to_string().contains("sec"), "{error}");
+            }
+            let settings = read(&[(name, "http://u:secret@c?key=secret")]).unwrap();
+            assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_compared_without_case() {
+        let settings = read(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/Protobuf"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+            ("OTEL_TRACES_SAMPLER", "Always_Off"),
+            ("OTEL_TRACES_EXPORTER", "OTLP"),
+            ("OTEL_METRICS_EXPORTER", "Prometheus"),
+            ("OTEL_PROPAGATORS", "TraceContext"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "DELTA"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "Always_Off"),
+            ("PYROSCOPE_PROFILES", "CPU"),
+            ("LOG_FORMAT", "Human"),
+            ("RUST_LOG", "WARN"),
+        ])
+        .unwrap();
+        assert!(settings.traces.otlp.unwrap().gzip);
+        assert_eq!(settings.traces.sampler, Sampler::AlwaysOff);
+        assert!(settings.metrics.otlp.is_none() && settings.metrics.pull);
+        assert!(settings.propagators.trace_context && !settings.propagators.baggage);
+        assert_eq!(settings.metrics.temporality, Temporality::Delta);
+        assert!(!settings.metrics.exemplars);
+        assert!(settings.profiles.cpu && !settings.profiles.heap);
+        assert_eq!(settings.logs.stdout, LogFormat::Human);
+        assert!(read(&[("OTEL_SDK_DISABLED", "TRUE")]).unwrap().disabled);
+    }
+
+    #[test]
+    fn what_is_not_used_stops_nobody() {
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let file = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "no-such-file");
+        let disabled = read(&[("OTEL_SDK_DISABLED", "true"), grpc, file]).unwrap();
+        assert!(disabled.disabled && disabled.metrics.otlp.is_none());
+        read(&[
+            grpc,
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_LOGS_EXPORTER", "none"),
+        ])
+        .unwrap();
+        assert_eq!(
+            read(&[grpc]).unwrap_err().name,
+            "OTEL_EXPORTER_OTLP_PROTOCOL"
+        );
+    }
+
+    #[test]
+    fn resource_attributes_are_percent_decoded_and_an_empty_name_is_none() {
+        let resource =
+            |value| read(&[("OTEL_RESOURCE_ATTRIBUTES", value)]).map(|settings| settings.resource);
+        let decoded = resource("a%20b=c%3Dd,service.name=,team=").unwrap();
+        assert_eq!(decoded["a b"], "c=d");
+        assert_eq!(
+            decoded["team"], "",
+            "only the service's name may not be empty"
+        );
+        assert_eq!(decoded.get("service.name"), None);
+        assert_eq!(
+            resource("service.name=%20").unwrap().get("service.name"),
+            None
+        );
+        assert!(resource("a%2=b").is_err() && resource("%ff=b").is_err());
     }
 
     #[test]

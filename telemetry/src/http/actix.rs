@@ -25,10 +25,11 @@ use opentelemetry::{Context, KeyValue, StringValue};
 use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
+use crate::base::locked;
 use crate::pipeline::exemplars::{AttributeSet, Histogram};
 use crate::signals::context::RequestIdValue;
 use crate::signals::{context, logs, runtime, traces};
-use crate::{CANCELLED, METHODS, locked, method_index};
+use crate::{CANCELLED, METHODS, method_index};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// <https://w3c.github.io/trace-context/#traceresponse-header>

@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar as ProtoExemplar, exemplar, metric::Data};
 
-use crate::locked;
+use crate::base::locked;
 use crate::signals::metrics::boundaries;
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.

@@ -1,67 +1,43 @@
-//! How OTLP leaves the process: one blocking HTTP client a signal, on the exporter's own thread.
+//! How the stock exporters of `opentelemetry-otlp` leave the process: metrics always, spans and records where they are
+//! asked for. One blocking HTTP client a signal, on the exporter's own thread.
 use std::fmt;
 use std::fs;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Compression, Protocol, RetryPolicy, WithExportConfig, WithHttpConfig};
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceResponse,
-    metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-    trace::v1::ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
+use super::answer::{partial_success, read_answer};
+use super::exemplars::Store;
+use super::health::{Cause, Signal};
+use crate::base::proxy::goes_direct;
+use crate::base::secret_url::SecretUrl;
 use crate::base::settings::Otlp;
-use crate::pipeline::exemplars::Store;
-use crate::pipeline::health::{Cause, Signal};
 use crate::{Error, causes};
 
-/// Reads how many items an accepted request lost, and why.
-type PartialSuccess = fn(&[u8]) -> Option<(i64, String)>;
-
-pub(crate) fn rejected_spans(body: &[u8]) -> Option<(i64, String)> {
-    let partial = ExportTraceServiceResponse::decode(body)
-        .ok()?
-        .partial_success?;
-    Some((partial.rejected_spans, partial.error_message))
-}
-
-pub(crate) fn rejected_logs(body: &[u8]) -> Option<(i64, String)> {
-    let partial = ExportLogsServiceResponse::decode(body)
-        .ok()?
-        .partial_success?;
-    Some((partial.rejected_log_records, partial.error_message))
-}
-
-pub(crate) fn rejected_points(body: &[u8]) -> Option<(i64, String)> {
-    let partial = ExportMetricsServiceResponse::decode(body)
-        .ok()?
-        .partial_success?;
-    Some((partial.rejected_data_points, partial.error_message))
-}
-
 /// Gives an exporter its transport and destination. It retries for nearly the default timeout of 10 s, which outlasts
-/// most restarts of a collector; the batch waits on the exporter's thread, what comes meanwhile in the bounded queue.
+/// most restarts of a collector. Metrics are read anew at the next interval, so that their totals survive a longer outage.
 ///
 /// The exporter reads headers and compression from the environment once more, and cannot be told not to. It finds what
 /// our settings found there.
 pub(crate) fn over_http<B: WithExportConfig + WithHttpConfig>(
     builder: B,
     otlp: &Otlp,
-    transport: Transport,
+    transport: StockTransport,
 ) -> B {
     let builder = builder
         .with_http_client(transport)
         .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(&otlp.endpoint)
+        .with_endpoint(otlp.endpoint.expose())
         .with_timeout(otlp.timeout)
         .with_headers(otlp.headers.iter().cloned().collect())
         .with_retry_policy(
@@ -76,31 +52,30 @@ pub(crate) fn over_http<B: WithExportConfig + WithHttpConfig>(
 }
 
 /// Sends the exporter's requests and tells the signal's counts how each ended.
-pub(crate) struct Transport {
+pub(crate) struct StockTransport {
     client: reqwest::blocking::Client,
+    otlp: Otlp,
     signal: Arc<Signal>,
-    partial_success: PartialSuccess,
     /// For metrics: the exemplars to put into each request. The SDK makes none.
     exemplars: Option<Arc<Store>>,
 }
 
-impl fmt::Debug for Transport {
+impl fmt::Debug for StockTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Transport")
+        f.write_str("StockTransport")
     }
 }
 
-impl Transport {
+impl StockTransport {
     pub(crate) fn new(
         otlp: &Otlp,
         signal: &Arc<Signal>,
-        partial_success: PartialSuccess,
         exemplars: Option<Arc<Store>>,
     ) -> Result<Self, Error> {
         Ok(Self {
             client: client(otlp)?,
+            otlp: otlp.clone(),
             signal: Arc::clone(signal),
-            partial_success,
             exemplars,
         })
     }
@@ -111,49 +86,37 @@ impl Transport {
             None => None,
         };
         let request = reqwest::blocking::Request::try_from(request)?;
-        let answer = self.client.execute(request).map(|response| {
-            let (status, headers) = (response.status(), response.headers().clone());
-            // A collector's answer is some bytes long; whatever else answers must not fill our memory.
-            let mut body = Vec::new();
-            let read = response.take(64 * 1024).read_to_end(&mut body);
-            (status, headers, read.map(|_| body))
-        });
-        let (status, headers, body) = match answer {
-            Ok((status, headers, Ok(body))) => (status, headers, body),
-            Ok((_, _, Err(error))) => {
-                self.signal
-                    .attempt(Some((Cause::Connection, error.to_string())));
-                return Err(error.into());
-            }
+        let until = Instant::now() + self.otlp.timeout;
+        let response = match self.client.execute(request) {
+            Ok(response) => response,
             Err(error) => {
-                self.signal.attempt(Some(cause(&error)));
-                return Err(error.into());
+                let (cause, message) = cause(error, &self.otlp.endpoint);
+                self.signal.attempt(Some((cause, message.clone())));
+                return Err(message.into());
             }
         };
-        self.note(status.as_u16(), &body);
+        let (status, headers) = (response.status(), response.headers().clone());
+        let refusal = refusal(status.as_u16());
+        match partial_success(&read_answer(response, until)) {
+            Some(partial) if partial.rejected > 0 && refusal.is_none() => {
+                self.signal.reject(partial.rejected, partial.message);
+            }
+            _ => self.signal.attempt(refusal),
+        }
         if let Some((store, newest)) = exemplars
             && status.is_success()
         {
             store.arrived(newest);
         }
-        let mut response = Response::builder().status(status).body(Bytes::from(body))?;
+        // Without the body, which the exporter would decode without any bound on its depth.
+        let mut response = Response::builder().status(status).body(Bytes::new())?;
         *response.headers_mut() = headers;
         Ok(response)
-    }
-
-    fn note(&self, status: u16, body: &[u8]) {
-        let refusal = refusal(status);
-        match (self.partial_success)(body) {
-            Some((rejected, message)) if rejected > 0 && refusal.is_none() => {
-                self.signal.reject(rejected.unsigned_abs(), message);
-            }
-            _ => self.signal.attempt(refusal),
-        }
     }
 }
 
 // What `async_trait` would write; the crate is not worth a dependency for one method.
-impl HttpClient for Transport {
+impl HttpClient for StockTransport {
     fn send_bytes<'life, 'future>(
         &'life self,
         request: Request<Bytes>,
@@ -166,14 +129,15 @@ impl HttpClient for Transport {
     }
 }
 
-/// Why a request of ours got no answer.
-pub(crate) fn cause(error: &reqwest::Error) -> (Cause, String) {
+/// Why a request to `url` got no answer.
+pub(crate) fn cause(error: reqwest::Error, url: &SecretUrl) -> (Cause, String) {
     let cause = if error.is_timeout() {
         Cause::Timeout
     } else {
         Cause::Connection
     };
-    (cause, causes(error))
+    // The error's own URL would be printed with its query, which may hold a key.
+    (cause, format!("{url}: {}", causes(&error.without_url())))
 }
 
 /// What an answer's status means when it is no success.
@@ -188,6 +152,8 @@ pub(crate) fn refusal(status: u16) -> Option<(Cause, String)> {
 
 /// Builds the client on a thread of its own: a blocking client must not be built inside an async runtime.
 pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
+    // A TLS client needs one, also where nothing else has chosen it yet; a second installation keeps the first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let otlp = otlp.clone();
     std::thread::spawn(move || {
         let mut builder = reqwest::blocking::Client::builder()
@@ -198,9 +164,13 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
                 .map_err(|error| Error(format!("{}: {error}", file.display())))?;
             builder = builder.tls_certs_only(authorities);
         }
+        let endpoint = reqwest::Url::parse(otlp.endpoint.expose()).ok();
         // Reading the system's authorities costs tens of milliseconds of every start.
-        if !otlp.endpoint.starts_with("https:") {
+        if endpoint.as_ref().is_none_or(|url| url.scheme() != "https") {
             builder = builder.tls_certs_only([]);
+        }
+        if endpoint.is_some_and(|url| url.host_str().is_some_and(goes_direct)) {
+            builder = builder.no_proxy();
         }
         if let Some((key, certificate)) = &otlp.client_identity {
             let pem = [read(certificate)?, read(key)?].concat();
@@ -208,9 +178,13 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
                 .map_err(|error| Error(format!("{}: {error}", certificate.display())))?;
             builder = builder.identity(identity);
         }
-        builder
-            .build()
-            .map_err(|error| Error(format!("HTTP client for {}: {error}", otlp.endpoint)))
+        builder.build().map_err(|error| {
+            Error(format!(
+                "HTTP client for {}: {}",
+                otlp.endpoint,
+                error.without_url()
+            ))
+        })
     })
     .join()
     .map_err(|_| Error("the thread that builds the HTTP client panicked".to_owned()))?

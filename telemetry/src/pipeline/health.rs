@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::Meter;
-use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
+use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMe
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
-use crate::locked;
+use crate::base::locked;
 use crate::signals::logs;
 
 /// Why an export failed: the closed set of `error.type`.
@@ -102,6 +102,17 @@ impl Signal {
         admitted
     }
 
+    /// Counts items that begin to wait in a queue that bounds itself.
+    pub(crate) fn enter(&self, count: usize) {
+        self.queued.fetch_add(count, Relaxed);
+    }
+
+    /// Counts items that waited and made room for newer ones.
+    pub(crate) fn drop_queued(&self, count: usize) {
+        self.queued.fetch_sub(count, Relaxed);
+        self.dropped.fetch_add(count as u64, Relaxed);
+    }
+
     pub(crate) fn leave(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
         self.processed.fetch_add(count as u64, Relaxed);
@@ -116,6 +127,16 @@ impl Signal {
             std::thread::sleep(Duration::from_millis(1));
         }
         true
+    }
+
+    #[cfg(test)]
+    pub(crate) fn exported(&self) -> u64 {
+        self.exported.load(Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Relaxed)
     }
 
     /// Items that will never arrive.
@@ -155,28 +176,56 @@ impl Signal {
         self.count(signal, 1, u64::from(failure.is_some()), failure);
     }
 
-    fn count(&self, signal: &'static str, count: u64, lost: u64, failure: Option<(Cause, String)>) {
+    /// Says, at most once per 30 s and cause, that `count` items could not be sent and are kept.
+    pub(crate) fn postponed(&self, signal: &'static str, count: u64, cause: Cause, message: &str) {
+        if may_log(signal, cause, Fate::Kept) {
+            tracing::warn!(
+                target: "telemetry",
+                { "error.type" = CAUSES[cause as usize].1 },
+                "{count} items of {signal} could not be exported and will be sent again: {message}"
+            );
+        }
+    }
+
+    /// Counts a finished export of `count` items, `lost` of which did not arrive, and logs the failure, if any, at most
+    /// once per 30 s and cause.
+    pub(crate) fn count(
+        &self,
+        signal: &'static str,
+        count: u64,
+        lost: u64,
+        failure: Option<(Cause, String)>,
+    ) {
         self.exported.fetch_add(count - lost, Relaxed);
         let Some((cause, message)) = failure else {
             return;
         };
         self.failed[cause as usize].fetch_add(lost, Relaxed);
-        if may_log(signal, cause) {
+        if may_log(signal, cause, Fate::Lost) {
             logs::not_exported(signal, lost, CAUSES[cause as usize].1, &message);
         }
     }
 }
 
-/// Whether a failure of this signal and cause may be logged now.
-fn may_log(signal: &'static str, cause: Cause) -> bool {
+/// What became of items that could not be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Fate {
+    Lost,
+    Kept,
+}
+
+/// Whether a failure of this signal, cause and fate may be logged now.
+fn may_log(signal: &'static str, cause: Cause, fate: Fate) -> bool {
     const PAUSE: Duration = Duration::from_secs(30);
-    static LOGGED: OnceLock<Mutex<HashMap<(&'static str, usize), Instant>>> = OnceLock::new();
+    type Kind = (&'static str, usize, Fate);
+    static LOGGED: OnceLock<Mutex<HashMap<Kind, Instant>>> = OnceLock::new();
     let mut logged = locked(LOGGED.get_or_init(Mutex::default));
     let now = Instant::now();
-    match logged.get(&(signal, cause as usize)) {
+    let kind = (signal, cause as usize, fate);
+    match logged.get(&kind) {
         Some(at) if now.duration_since(*at) < PAUSE => false,
         _ => {
-            logged.insert((signal, cause as usize), now);
+            logged.insert(kind, now);
             true
         }
     }
@@ -339,8 +388,8 @@ fn data_points(metrics: &ResourceMetrics) -> u64 {
         .sum::<usize>() as u64
 }
 
-/// Cuts every string attribute of `span`, its events and links to `limit` characters.
-fn shorten(span: &mut SpanData, limit: usize) {
+/// Cuts every text among the attributes of `span`, its events and links to `limit` characters.
+pub(crate) fn shorten(span: &mut SpanData, limit: usize) {
     let events = span
         .events
         .events
@@ -351,11 +400,16 @@ fn shorten(span: &mut SpanData, limit: usize) {
         .links
         .iter_mut()
         .flat_map(|link| &mut link.attributes);
+    let cut = |text: &mut StringValue| {
+        if let Some((end, _)) = text.as_str().char_indices().nth(limit) {
+            *text = text.as_str()[..end].to_owned().into();
+        }
+    };
     for attribute in span.attributes.iter_mut().chain(events).chain(links) {
-        if let Value::String(text) = &attribute.value
-            && let Some((end, _)) = text.as_str().char_indices().nth(limit)
-        {
-            attribute.value = text.as_str()[..end].to_owned().into();
+        match &mut attribute.value {
+            Value::String(text) => cut(text),
+            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(cut),
+            _ => {}
         }
     }
 }
@@ -378,13 +432,16 @@ pub(crate) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usi
                 observer.observe(counts.queued.load(Relaxed) as i64, &attributes);
             })
             .build();
-        let attributes = processor.clone();
-        let _ = meter
-            .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.capacity"))
-            .with_unit(unit)
-            .with_description("Items that may wait at most.")
-            .with_callback(move |observer| observer.observe(capacity as i64, &attributes))
-            .build();
+        // Absent where bytes alone bound the queue.
+        if capacity != usize::MAX {
+            let attributes = processor.clone();
+            let _ = meter
+                .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.capacity"))
+                .with_unit(unit)
+                .with_description("Items that may wait at most.")
+                .with_callback(move |observer| observer.observe(capacity as i64, &attributes))
+                .build();
+        }
         let counts = Arc::clone(signal);
         let stdout = (word == "log").then(|| Arc::clone(&health.stdout));
         let _ = meter

@@ -3,7 +3,7 @@ use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::TraceContextExt;
@@ -22,11 +22,17 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context as LayerContext;
 
 use crate::Error;
-use crate::base::settings::{LogFormat, Logs, Otlp};
+use crate::base::settings::{Exporter, LogFormat, Logs, Otlp};
+use crate::base::time::Timestamp;
 use crate::http::actix::Outcome;
-use crate::pipeline::export::{Transport, over_http, rejected_logs};
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::export::{StockTransport, over_http};
+use crate::pipeline::exporter;
 use crate::pipeline::health::{Admission, Counted, Health, Signal};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::transport::Transport;
 use crate::signals::context::RequestIdValue;
+use crate::signals::log_processor::EncodingLogProcessor;
 
 /// Exports by OTLP; `None` when the exporter is switched off.
 pub(crate) fn provider(
@@ -37,12 +43,31 @@ pub(crate) fn provider(
     let Some(otlp) = &settings.otlp else {
         return Ok(None);
     };
-    Ok(Some(provider_with(
-        settings,
-        resource,
-        health,
-        exporter(otlp, health)?,
-    )))
+    Ok(Some(match settings.exporter {
+        Exporter::Direct => SdkLoggerProvider::builder()
+            .with_resource(resource.clone())
+            .with_log_processor(direct(settings, otlp, resource, health)?)
+            .build(),
+        // What most programs have: the SDK's batch processor and the exporter of `opentelemetry-otlp`.
+        Exporter::Stock => provider_with(settings, resource, health, exporter(otlp, health)?),
+    }))
+}
+
+/// The processor that encodes records as they are emitted, with the thread that sends them.
+fn direct(
+    settings: &Logs,
+    otlp: &Otlp,
+    resource: &Resource,
+    health: &Health,
+) -> Result<EncodingLogProcessor, Error> {
+    let queue = Queue::new(settings.batch, |_| true, &health.logs);
+    let buffers = Arc::new(Buffers::new(vec![Arc::clone(&queue)]));
+    let transport = Transport::new(otlp)?;
+    exporter::start("logs", &buffers, &queue, transport, resource)?;
+    Ok(EncodingLogProcessor {
+        buffers,
+        otlp: Some(queue),
+    })
 }
 
 /// A provider that exports to `exporter`.
@@ -61,7 +86,7 @@ pub(crate) fn provider_with(
     let inner = BatchLogProcessor::builder(exporter)
         .with_batch_config(
             BatchConfigBuilder::default()
-                .with_max_queue_size(batch.queue)
+                .with_max_queue_size(batch.stock_queue())
                 .with_max_export_batch_size(batch.size)
                 .with_scheduled_delay(batch.delay)
                 .build(),
@@ -72,13 +97,13 @@ pub(crate) fn provider_with(
         .with_log_processor(Admission {
             inner,
             signal: Arc::clone(&health.logs),
-            capacity: batch.queue,
+            capacity: batch.stock_queue(),
         })
         .build()
 }
 
 fn exporter(otlp: &Otlp, health: &Health) -> Result<LogExporter, Error> {
-    let transport = Transport::new(otlp, &health.logs, rejected_logs, None)?;
+    let transport = StockTransport::new(otlp, &health.logs, None)?;
     over_http(LogExporter::builder().with_http(), otlp, transport)
         .build()
         .map_err(|error| Error(format!("log exporter: {error}")))
@@ -657,51 +682,9 @@ impl std::fmt::Display for Quoted<'_> {
     }
 }
 
-/// RFC 3339 in UTC with microseconds.
-pub(crate) struct Timestamp(pub(crate) SystemTime);
-
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
-        // Civil date from days: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
-        let shifted = days + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let micros = since.subsec_micros();
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn timestamps_are_rfc_3339() {
-        let at = |seconds, micros: u32| {
-            Timestamp(UNIX_EPOCH + Duration::new(seconds, micros * 1000)).to_string()
-        };
-        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(at(951_827_696, 5), "2000-02-29T12:34:56.000005Z");
-        assert_eq!(at(1_795_235_299, 999_999), "2026-11-21T04:28:19.999999Z");
-    }
 
     #[test]
     fn quoted_text_is_json() {

@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::{
 use crate::Error;
 use crate::base::settings::{Metrics, Otlp, Temporality};
 use crate::pipeline::exemplars::Store;
-use crate::pipeline::export::{Transport, over_http, rejected_points};
+use crate::pipeline::export::{StockTransport, over_http};
 use crate::pipeline::health::{Counted, Health};
 use crate::pipeline::openmetrics;
 
@@ -137,7 +137,7 @@ fn exporter(
     health: &Health,
 ) -> Result<MetricExporter, Error> {
     let exemplars = Some(Arc::clone(Store::global()));
-    let transport = Transport::new(otlp, &health.points, rejected_points, exemplars)?;
+    let transport = StockTransport::new(otlp, &health.points, exemplars)?;
     let builder = MetricExporter::builder()
         .with_http()
         .with_temporality(match temporality {

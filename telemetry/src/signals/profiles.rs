@@ -27,10 +27,12 @@ use pyroscope::encode::r#gen::push::{PushRequest, RawProfileSeries, RawSample};
 use pyroscope::encode::r#gen::types::LabelPair;
 use pyroscope::encode::pprof;
 
+use crate::Error;
+use crate::base::locked;
+use crate::base::secret_url::SecretUrl;
 use crate::base::settings::{Otlp, Profiles};
 use crate::pipeline::export;
 use crate::pipeline::health::{Cause, Health, Signal};
-use crate::{Error, locked};
 
 /// Read by jemalloc before `main`, when it is the program's allocator: sample one allocation in 512 KiB on average.
 /// Has an effect only with `unprefixed_malloc_on_supported_platforms`, and so not on macOS.
@@ -400,7 +402,7 @@ pub(crate) fn start(
             timeout: settings.interval.min(Duration::from_secs(10)),
             ..Otlp::default()
         })?,
-        url: format!("{}/push.v1.PusherService/Push", url.trim_end_matches('/')),
+        url: url.with_path("/push.v1.PusherService/Push"),
         labels: labels(resource),
         signal: Arc::clone(&health.profiles),
     };
@@ -510,7 +512,7 @@ fn guarded<T>(f: impl FnOnce() -> Result<T, ProfileError>) -> Result<T, String> 
 #[derive(Clone)]
 struct Pusher {
     client: reqwest::blocking::Client,
-    url: String,
+    url: SecretUrl,
     labels: Vec<LabelPair>,
     signal: Arc<Signal>,
 }
@@ -534,12 +536,12 @@ impl Pusher {
             gzip(&request.encode_to_vec()).map_err(|error| (Cause::Other, error.to_string()))?;
         let response = self
             .client
-            .post(&self.url)
+            .post(self.url.expose())
             .header("Content-Type", "application/proto")
             .header("Content-Encoding", "gzip")
             .body(body)
             .send()
-            .map_err(|error| export::cause(&error))?;
+            .map_err(|error| export::cause(error, &self.url))?;
         export::refusal(response.status().as_u16()).map_or(Ok(()), Err)
     }
 }
@@ -584,7 +586,7 @@ mod tests {
         let signal = Arc::new(Signal::default());
         let pusher = Pusher {
             client: export::client(&Otlp::default()).unwrap(),
-            url: String::new(),
+            url: SecretUrl::default(),
             labels: Vec::new(),
             signal: Arc::clone(&signal),
         };

@@ -9,7 +9,7 @@ use opentelemetry::metrics::Meter;
 use tikv_jemalloc_ctl::{epoch, stats};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-use crate::locked;
+use crate::base::locked;
 
 /// Declares all of them. `prefix` starts the names that OpenTelemetry has none for.
 pub(crate) fn observe(meter: &Meter, prefix: &str) {

@@ -23,9 +23,14 @@ use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::Error;
-use crate::base::settings::{Otlp, Propagators, Sampler, Traces};
-use crate::pipeline::export::{Transport, over_http, rejected_spans};
+use crate::base::settings::{Exporter, Otlp, Propagators, Sampler, Traces};
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::export::{StockTransport, over_http};
+use crate::pipeline::exporter;
 use crate::pipeline::health::{Admission, Counted, Health};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::transport::Transport;
+use crate::signals::span_processor::EncodingSpanProcessor;
 
 /// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
 /// exemplar or a header must not name a trace that nobody exported.
@@ -34,16 +39,35 @@ pub(crate) fn provider(
     resource: &Resource,
     health: &Health,
 ) -> Result<SdkTracerProvider, Error> {
-    match &settings.otlp {
-        Some(otlp) => {
-            let exporter = exporter(otlp, health)?;
-            Ok(provider_with(settings, resource, health, exporter))
+    let builder = builder(settings, resource);
+    Ok(match (&settings.otlp, settings.exporter) {
+        (None, _) => builder.with_sampler(SdkSampler::AlwaysOff).build(),
+        (Some(otlp), Exporter::Direct) => builder
+            .with_span_processor(direct(settings, otlp, resource, health)?)
+            .build(),
+        // What most programs have: the SDK's batch processor and the exporter of `opentelemetry-otlp`.
+        (Some(otlp), Exporter::Stock) => {
+            provider_with(settings, resource, health, exporter(otlp, health)?)
         }
-        None => {
-            let builder = builder(settings, resource).with_sampler(SdkSampler::AlwaysOff);
-            Ok(builder.build())
-        }
-    }
+    })
+}
+
+/// The processor that encodes spans as they end, with the thread that sends them.
+fn direct(
+    settings: &Traces,
+    otlp: &Otlp,
+    resource: &Resource,
+    health: &Health,
+) -> Result<EncodingSpanProcessor, Error> {
+    let queue = Queue::new(settings.batch, |_| true, &health.spans);
+    let buffers = Arc::new(Buffers::new(vec![Arc::clone(&queue)]));
+    let transport = Transport::new(otlp)?;
+    exporter::start("traces", &buffers, &queue, transport, resource)?;
+    Ok(EncodingSpanProcessor {
+        buffers,
+        queue,
+        attribute_length: settings.attribute_length,
+    })
 }
 
 /// A provider that exports to `exporter`.
@@ -62,7 +86,7 @@ pub(crate) fn provider_with(
     let inner = BatchSpanProcessor::builder(exporter)
         .with_batch_config(
             BatchConfigBuilder::default()
-                .with_max_queue_size(batch.queue)
+                .with_max_queue_size(batch.stock_queue())
                 .with_max_export_batch_size(batch.size)
                 .with_scheduled_delay(batch.delay)
                 .build(),
@@ -72,7 +96,7 @@ pub(crate) fn provider_with(
         .with_span_processor(Admission {
             inner,
             signal: Arc::clone(&health.spans),
-            capacity: batch.queue,
+            capacity: batch.stock_queue(),
         })
         .build()
 }
@@ -92,7 +116,7 @@ fn builder(
 }
 
 fn exporter(otlp: &Otlp, health: &Health) -> Result<SpanExporter, Error> {
-    let transport = Transport::new(otlp, &health.spans, rejected_spans, None)?;
+    let transport = StockTransport::new(otlp, &health.spans, None)?;
     over_http(SpanExporter::builder().with_http(), otlp, transport)
         .build()
         .map_err(|error| Error(format!("span exporter: {error}")))

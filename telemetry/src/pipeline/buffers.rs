@@ -1,0 +1,170 @@
+//! Where the threads of the process put what they finish: each encodes into a chunk of its own, so none waits for another.
+//! A chunk that is full, or due, is handed over to the queues of those who send it on.
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::InstrumentationScope;
+
+use super::encoding::{ITEM, Run, message};
+use super::queue::Queue;
+use crate::base::locked;
+
+/// Bytes at which a chunk is handed over. A queue drops whole chunks, so this is also the grain of a loss.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of a chunk that has just been begun. Most threads write little.
+const FIRST_BYTES: usize = 4 * 1024;
+
+/// Encoded items of one thread, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
+    items: usize,
+}
+
+impl Chunk {
+    /// Bytes of memory that it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Each run with its encoded items.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> + Clone {
+        let ends = self.runs.iter().skip(1).map(|next| next.start);
+        let ends = ends.chain(std::iter::once(self.bytes.len()));
+        self.runs
+            .iter()
+            .zip(ends)
+            .map(|(run, end)| (run, &self.bytes[run.start..end]))
+    }
+
+    fn push(
+        &mut self,
+        scope: &InstrumentationScope,
+        name: Option<&Cow<'static, str>>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(FIRST_BYTES);
+        }
+        let goes_on = |run: &Run| run.continues(scope, name);
+        if !self.runs.last().is_some_and(goes_on) {
+            self.runs.push(Run::new(scope, name, self.bytes.len()));
+        }
+        message(&mut self.bytes, ITEM, write);
+        self.items += 1;
+        if let Some(run) = self.runs.last_mut() {
+            run.items += 1;
+        }
+    }
+}
+
+type Shared = Arc<Mutex<Chunk>>;
+
+thread_local! {
+    /// This thread's chunk in each of the process' buffers, of which there are two: spans' and records'.
+    static OWN: RefCell<Vec<(usize, Shared)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The chunks of all threads, for one signal.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// Finds a thread's chunk in `OWN`.
+    number: usize,
+    /// Every chunk that a thread writes to. The first belongs to none: threads that are ending write there.
+    open: Mutex<Vec<Shared>>,
+    ending: Shared,
+    queues: Vec<Arc<Queue>>,
+    chunk_bytes: usize,
+    chunk_items: usize,
+}
+
+impl Buffers {
+    /// Buffers whose chunks go to each of `queues`.
+    pub(crate) fn new(queues: Vec<Arc<Queue>>) -> Self {
+        static NUMBERS: AtomicUsize = AtomicUsize::new(0);
+        let ending = Shared::default();
+        let most = |of: fn(&Queue) -> usize| queues.iter().map(|queue| of(queue)).min();
+        Self {
+            number: NUMBERS.fetch_add(1, Relaxed),
+            open: Mutex::new(vec![Arc::clone(&ending)]),
+            ending,
+            chunk_bytes: most(Queue::chunk_bytes).unwrap_or(0).min(CHUNK_BYTES),
+            chunk_items: most(Queue::chunk_items).unwrap_or(1),
+            queues,
+        }
+    }
+
+    /// Appends the item that `write` encodes: one of `scope`, or of what is called `name` in its place.
+    pub(crate) fn push(
+        &self,
+        scope: &InstrumentationScope,
+        name: Option<&Cow<'static, str>>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut write = Some(write);
+        let pushed = OWN.try_with(|own| {
+            let mut own = own.borrow_mut();
+            let at = own.iter().position(|(number, _)| *number == self.number);
+            let at = at.unwrap_or_else(|| {
+                let chunk = Shared::default();
+                locked(&self.open).push(Arc::clone(&chunk));
+                own.push((self.number, chunk));
+                own.len() - 1
+            });
+            if let Some(write) = write.take() {
+                self.push_to(&own[at].1, scope, name, write);
+            }
+        });
+        // The thread's locals are gone: it is ending, and one of them held a span.
+        if pushed.is_err()
+            && let Some(write) = write.take()
+        {
+            self.push_to(&self.ending, scope, name, write);
+        }
+    }
+
+    fn push_to(
+        &self,
+        chunk: &Shared,
+        scope: &InstrumentationScope,
+        name: Option<&Cow<'static, str>>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut chunk = locked(chunk);
+        chunk.push(scope, name, write);
+        if chunk.bytes.len() >= self.chunk_bytes || chunk.items >= self.chunk_items {
+            let full = std::mem::take(&mut *chunk);
+            drop(chunk);
+            self.hand_over(full);
+        }
+    }
+
+    /// Hands over what the threads have begun, whole or not, and forgets threads that have ended.
+    pub(crate) fn drain(&self) {
+        let mut open = locked(&self.open);
+        let mut begun = Vec::new();
+        open.retain(|chunk| {
+            let taken = std::mem::take(&mut *locked(chunk));
+            if taken.items > 0 {
+                begun.push(taken);
+            }
+            // The only other owner is its thread.
+            Arc::strong_count(chunk) > 1
+        });
+        drop(open);
+        begun.into_iter().for_each(|chunk| self.hand_over(chunk));
+    }
+
+    fn hand_over(&self, mut chunk: Chunk) {
+        if chunk.bytes.capacity() > 2 * chunk.bytes.len() {
+            chunk.bytes.shrink_to_fit();
+        }
+        let chunk = Arc::new(chunk);
+        for queue in &self.queues {
+            queue.offer(Arc::clone(&chunk));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The thread that sends one signal's queue to its collector.
+use std::sync::Arc;
+use std::time::Instant;
+
+use opentelemetry::Context;
+use opentelemetry_http::Bytes;
+use opentelemetry_sdk::Resource;
+
+use super::buffers::Buffers;
+use super::encoding;
+use super::health::Cause;
+use super::queue::{Flushed, Queue, Taken, Wake};
+use super::retry::Backoff;
+use super::transport::{Attempt, Transport};
+use crate::Error;
+
+/// What the thread works with.
+struct Exporter {
+    /// `traces` or `logs`.
+    signal: &'static str,
+    buffers: Arc<Buffers>,
+    queue: Arc<Queue>,
+    transport: Transport,
+    /// The resource, encoded.
+    resource: Vec<u8>,
+}
+
+/// Starts the thread. It ends after [`Queue::shut_down`].
+pub(crate) fn start(
+    signal: &'static str,
+    buffers: &Arc<Buffers>,
+    queue: &Arc<Queue>,
+    transport: Transport,
+    resource: &Resource,
+) -> Result<(), Error> {
+    let exporter = Exporter {
+        signal,
+        buffers: Arc::clone(buffers),
+        queue: Arc::clone(queue),
+        transport,
+        resource: encoding::resource(resource),
+    };
+    std::thread::Builder::new()
+        .name(format!("otlp-{signal}"))
+        .spawn(move || exporter.run())
+        .map_err(|error| Error(format!("no thread for {signal}: {error}")))?;
+    Ok(())
+}
+
+impl Exporter {
+    fn run(&self) {
+        // What the HTTP client logs and traces must not become telemetry that is sent by it.
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        let mut due = Instant::now() + self.queue.delay();
+        loop {
+            match self.queue.wait(due) {
+                Wake::Full => {
+                    if let Some(batch) = self.queue.take() {
+                        let _ = self.deliver(batch); // counted
+                    }
+                }
+                Wake::Due(flushes) => {
+                    self.buffers.drain();
+                    let result = self.deliver_all();
+                    for flush in flushes {
+                        let _ = flush.send(result.clone()); // who no longer waits need not know
+                    }
+                    due = Instant::now() + self.queue.delay();
+                }
+                Wake::End => {
+                    self.buffers.drain();
+                    let result = self.deliver_all();
+                    for flush in self.queue.close() {
+                        let _ = flush.send(result.clone());
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends all that waits.
+    fn deliver_all(&self) -> Flushed {
+        let mut result = Ok(());
+        while let Some(batch) = self.queue.take() {
+            result = result.and(self.deliver(batch));
+        }
+        result
+    }
+
+    /// Sends `batch`, for as long as it takes: what the collector cannot take now stays, and what comes meanwhile waits
+    /// in the queue. Ends early only when the process does.
+    fn deliver(&self, batch: Taken) -> Flushed {
+        let runs = batch
+            .chunks
+            .iter()
+            .flat_map(|chunk| self.queue.taken(chunk));
+        let runs = runs.map(|(run, items)| (&run.scope, items));
+        let body = self
+            .transport
+            .compress(encoding::frame(&self.resource, runs));
+        let result = self.attempt(&body, batch.items);
+        self.queue.release(&batch);
+        self.queue.counts.leave(batch.items);
+        result
+    }
+
+    /// Sends `body` until it is accepted or refused, or the process has no time left.
+    fn attempt(&self, body: &Bytes, items: usize) -> Flushed {
+        let counts = &self.queue.counts;
+        let items = items as u64;
+        let mut backoff = Backoff::default();
+        loop {
+            let end = self.queue.end();
+            let (cause, message) = match self.transport.post(body, end) {
+                Attempt::Accepted(None) => {
+                    counts.count(self.signal, items, 0, None);
+                    return Ok(());
+                }
+                Attempt::Accepted(Some(partial)) => {
+                    let lost = partial.rejected.min(items);
+                    let failure = (lost > 0).then_some((Cause::Rejected, partial.message));
+                    counts.count(self.signal, items, lost, failure);
+                    return Ok(());
+                }
+                Attempt::Refused(cause, message) => (cause, message),
+                Attempt::Later(cause, message, asked) => {
+                    if end.is_none_or(|end| Instant::now() < end) {
+                        counts.postponed(self.signal, items, cause, &message);
+                        self.queue.pause(backoff.next(asked, fastrand::f64()));
+                        continue;
+                    }
+                    (cause, message)
+                }
+            };
+            counts.count(self.signal, items, items, Some((cause, message.clone())));
+            return Err(message);
+        }
+    }
+}
