@@ -42,6 +42,7 @@ LOG_BYTES = Input(1000, "log records, as received", "bytes a request", MEASURED,
 SERIES_SERVICE = Input(524, "series of one pod of API or worker", "a pod", MEASURED, COST + " (1,048 of one API and one worker)")
 SERIES_GENERATOR = Input(2497, "series that Tempo's generator makes of spans", "in all", MEASURED, COST)
 EXPORT_SECONDS = Input(60, "between two exports of metrics", "s", ASSUMED, "the SDK's default; the demo exports every 5 s")
+PROFILE_MS = Input(50, "Pyroscope, for what one pod sends in 10 s", "ms", ASSUMED, "not measured yet")
 PROFILE_BYTES = Input(60_000, "CPU and heap profiles of one pod, compressed", "bytes every 10 s", ASSUMED, "not measured yet")
 
 # From one process of each store to a replicated one.
@@ -61,6 +62,14 @@ ALLOY_QUEUE_HOURS = Input(1, "outage of the stores that Alloy's disks bridge", "
 CHUNK_BYTES = Input(1_500_000, "size at which Loki closes a chunk", "bytes", PROJECT, "Loki 3.7: chunk_target_size")
 BLOCK_BYTES = Input(100_000_000, "size of a block of spans when it is written", "bytes", ASSUMED, "a block builder's cycle")
 
+# Memory of a pod, as values/large requests it for the part that holds most.
+API_GB = Input(0.19, "memory of a pod of API or worker", "GB", ASSUMED, "requested in kubernetes/signalbox/values.yaml; at rest 48 MB was measured (README)")
+ALLOY_GB = Input(1.0, "memory of an Alloy", "GB", ASSUMED, "requested in values/large/alloy.yaml; at 20 requests/s 114 MB was measured (README)")
+LOKI_GB = Input(2.0, "memory of a pod of Loki", "GB", ASSUMED, "requested in values/large/loki.yaml for an ingester")
+MIMIR_GB = Input(0.5, "memory of a pod of Mimir beside its series", "GB", ASSUMED, "requested in values/large/mimir.yaml for a distributor; at rest each module takes 81 to 99 MB")
+TEMPO_GB = Input(1.0, "memory of a pod of Tempo", "GB", ASSUMED, "requested in values/large/tempo.yaml for a live store")
+PYROSCOPE_GB = Input(1.0, "memory of a pod of Pyroscope", "GB", ASSUMED, "requested in values/large/pyroscope.yaml for a segment writer")
+
 # Sizes of pods, as values/large asks for them.
 HEADROOM = Input(0.6, "share of a pod's cores that is planned for", "", ASSUMED, "the autoscaler's target; the rest is for peaks and for a pod that is gone")
 SAMPLED = Input(0.1, "share of traces that tail sampling keeps, beside the failed and the slow", "", ASSUMED, "chosen")
@@ -69,6 +78,7 @@ SAMPLED = Input(0.1, "share of traces that tail sampling keeps, beside the faile
 TWO_CORES_SEEN: Input | None = None
 
 RATES = [1_000, 10_000, 100_000, 1_000_000]
+# Cores that a pod of each part may use; requests in values/large are half of it or less.
 CORES_OF_A_POD = {"API and worker": 1, "Alloy": 2, "Loki": 2, "Mimir": 2, "Tempo": 2, "Pyroscope": 1}
 
 
@@ -101,7 +111,7 @@ def plan(rate: int, kept: float = 1.0) -> Plan:
         "Loki": second * LOKI_MS.value * REPLICATION.value,
         "Mimir": mimir,
         "Tempo": second * TEMPO_MS.value * KAFKA_READERS.value * kept,
-        "Pyroscope": pods["API and worker"] * 0.005,
+        "Pyroscope": pods["API and worker"] * PROFILE_MS.value / 10_000,
     }
     pods |= {part: _pods(cores[part], part) for part in cores if part not in pods}
     bytes_a_second = {"logs": rate * LOG_BYTES.value, "traces": rate * SPAN_BYTES.value * kept}
@@ -118,12 +128,12 @@ def plan(rate: int, kept: float = 1.0) -> Plan:
         cores=cores,
         pods=pods,
         memory_gb={
-            "API and worker": pods["API and worker"] * 0.2,
-            "Alloy": pods["Alloy"] * 1.0,
-            "Loki": pods["Loki"] * 2.0,
-            "Mimir": max(series * REPLICATION.value / INGESTER_SERIES_CORE.value * INGESTER_SERIES_GB.value, 6) + pods["Mimir"] * 0.5,
-            "Tempo": pods["Tempo"] * 2.0,
-            "Pyroscope": pods["Pyroscope"] * 1.0,
+            "API and worker": pods["API and worker"] * API_GB.value,
+            "Alloy": pods["Alloy"] * ALLOY_GB.value,
+            "Loki": pods["Loki"] * LOKI_GB.value,
+            "Mimir": series * REPLICATION.value / INGESTER_SERIES_CORE.value * INGESTER_SERIES_GB.value + pods["Mimir"] * MIMIR_GB.value,
+            "Tempo": pods["Tempo"] * TEMPO_GB.value,
+            "Pyroscope": pods["Pyroscope"] * PYROSCOPE_GB.value,
         },
         disk_gb={
             "Alloy's queues": (rate * (LOG_BYTES.value + SPAN_BYTES.value)) * ALLOY_QUEUE_HOURS.value * 3600 / 1e9,
