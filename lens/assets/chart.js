@@ -32,6 +32,7 @@
     if (unit === "s") return seconds;
     if (unit === "ms") return (value) => seconds(value / 1e3);
     if (unit === "By") return bytes;
+    if (unit === "By/s") return (value) => `${bytes(value)}/s`;
     if (unit === "/s") return (value) => `${three(value)}/s`;
     if (unit === "" || unit === "1" || unit.startsWith("{")) return three;
     return (value) => `${three(value)} ${unit}`;
@@ -74,7 +75,7 @@
       width: holder.clientWidth - 2,
       height: HEIGHT,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
-      cursor: { sync: { key: "lens" }, points: { size: 6 } },
+      cursor: { sync: { key: "lens" }, points: { size: 6 }, drag: { x: true, y: false, setScale: false } },
       legend: { live: true },
       scales: {
         x: { range: [range.from, range.to] },
@@ -92,10 +93,13 @@
           width: 1.6,
           points,
           fill: chart.lines.length === 1 ? colourOf(line, place, range.services).replace("rgb(", "rgba(").replace(")", ", 0.1)") : undefined,
-          value: (plot, at) => (at == null ? "–" : value(at)),
+          value: (plot, at, series, index) => {
+            const bucket = line.buckets?.[index];
+            return at == null ? "–" : bucket ? `${value(at)} (${bucket})` : value(at);
+          },
         })),
       ],
-      hooks: { draw: [(plot) => place(plot, chart.exemplars, value)] },
+      hooks: { setSelect: [(plot) => plot.select.width > 4 && window.lensZoom(plot.posToVal(plot.select.left, "x") * 1e3, plot.posToVal(plot.select.left + plot.select.width, "x") * 1e3)], draw: [(plot) => place(plot, chart.exemplars, value)] },
     };
     plots.push(new uPlot(options, [chart.times, ...chart.lines.map((line) => line.values)], figure));
   };
@@ -120,8 +124,15 @@
     const holder = document.getElementById("charts");
     if (!holder) return;
     const source = holder.dataset.src;
-    const data = await (await fetch(source)).json();
+    if (source !== drawn) holder.setAttribute("aria-busy", "true");
+    const answer = await fetch(source);
+    const data = await answer.json();
     if (source !== holder.dataset.src) return;
+    holder.removeAttribute("aria-busy");
+    if (!answer.ok) {
+      holder.textContent = data.detail;
+      return;
+    }
     drawn = source;
     const focused = document.activeElement?.closest("#charts a.exemplar")?.href;
     const height = holder.offsetHeight;

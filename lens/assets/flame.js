@@ -86,7 +86,10 @@
       box.style.width = `${share}%`;
       box.style.top = `${depth * ROW}px`;
       box.tabIndex = depth === 0 ? 0 : -1;
-      box.addEventListener("click", () => zoomTo(frame));
+      box.addEventListener("click", () => {
+        zoomTo(frame);
+        showSource(flame.names[name]);
+      });
       graph.append(box);
     }
     graph.style.height = `${(deepest + 1) * ROW}px`;
@@ -98,6 +101,21 @@
     draw();
     const boxes = [...holder().querySelectorAll(".frame")];
     (frame ? boxes.filter((box) => box.classList.contains("ancestor")).pop() : boxes[0])?.focus({ preventScroll: true });
+  };
+
+  // The function's lines, from its own page, so that its address can be handed on.
+  let asked = "";
+  const showSource = async (name) => {
+    const place = document.getElementById("source");
+    const address = new URL(place.dataset.of, location);
+    address.searchParams.set("function", name);
+    asked = name;
+    const page = new DOMParser().parseFromString(await (await fetch(address)).text(), "text/html");
+    if (asked !== name) return;
+    place.replaceChildren(...page.getElementById("source").childNodes);
+    history.replaceState(null, "", address);
+    // What the page asks for when it asks for itself.
+    document.getElementById("live")?.setAttribute("hx-get", address.pathname + address.search);
   };
 
   document.addEventListener("keydown", (event) => {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use actix_web::http::header;
 use actix_web::{HttpResponse, web};
+use futures_util::stream;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -10,25 +12,31 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use serde::Serialize;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::attributes::is_hex;
+use crate::format;
+use crate::method::get;
 use crate::problem::Problem;
 use crate::query;
 use crate::store::origins::{Origin, nest};
-use crate::store::{ANSWER_BYTES, Store, aside, logs, metrics, origins, profiles, traces};
+use crate::store::{ANSWER_BYTES, Signal, Store, aside, logs, metrics, origins, profiles, traces};
+use crate::wire::{json, schema};
 
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/api/identity", web::get().to(identity))
-        .route("/api/traces", web::get().to(list_traces))
-        .route("/api/traces/{trace_id}", web::get().to(one_trace))
-        .route("/api/logs", web::get().to(list_logs))
-        .route("/api/metrics", web::get().to(list_metrics))
-        .route("/api/profiles", web::get().to(list_profiles))
-        .route("/api/profiles/{type}", web::get().to(one_profile));
+        .service(get("/healthz", healthy))
+        .service(get("/readyz", ready))
+        .service(get("/api/export", export))
+        .service(get("/api/identity", identity))
+        .service(get("/api/traces", list_traces))
+        .service(get("/api/traces/{trace_id}", one_trace))
+        .service(get("/api/logs", list_logs))
+        .service(get("/api/metrics", list_metrics))
+        .service(get("/api/profiles", list_profiles))
+        .service(get("/api/profiles/{type}", one_profile));
 }
 
 /// `GET /api/identity`: lets a program make sure that it is lens that answers on this port.
@@ -41,7 +49,7 @@ async fn list_traces(
     store: web::Data<Store>,
     query: web::Query<query::Traces>,
 ) -> Result<HttpResponse, Problem> {
-    let listed = traces::list(&store.pool, &query.filter(100)?).await?;
+    let listed = traces::list(&store.pool, &query.filter(100, format::now_ns())?).await?;
     let mut bytes = 0;
     let ids: Vec<&str> = listed
         .iter()
@@ -76,8 +84,12 @@ async fn one_trace(
 
 async fn respond_spans(store: &Store, spans: Vec<(i64, Span)>) -> Result<HttpResponse, Problem> {
     let origins = origins_of(store, &spans).await?;
-    respond(move || ExportTraceServiceRequest {
-        resource_spans: nest(spans, &origins)
+    respond(&schema::TRACES, move || traces_of(spans, &origins)).await
+}
+
+fn traces_of(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest {
+        resource_spans: nest(spans, origins)
             .into_iter()
             .map(|of| ResourceSpans {
                 resource: of.resource,
@@ -93,8 +105,7 @@ async fn respond_spans(store: &Store, spans: Vec<(i64, Span)>) -> Result<HttpRes
                     .collect(),
             })
             .collect(),
-    })
-    .await
+    }
 }
 
 async fn origins_of<T>(store: &Store, rows: &[(i64, T)]) -> sqlx::Result<HashMap<i64, Origin>> {
@@ -105,16 +116,146 @@ async fn origins_of<T>(store: &Store, rows: &[(i64, T)]) -> sqlx::Result<HashMap
     .await
 }
 
-/// Answers with what `message` makes, as JSON.
-async fn respond<T: Serialize>(
+/// Answers with what `message` makes, as OTLP/JSON.
+async fn respond<T: Message + 'static>(
+    of: &'static schema::Message,
     message: impl FnOnce() -> T + Send + 'static,
 ) -> Result<HttpResponse, Problem> {
-    let body = aside(move || serde_json::to_vec(&message()))
-        .await?
-        .map_err(|error| Problem::BadRequest(format!("cannot be written as JSON: {error}")))?;
+    let body = aside(move || line(of, &message())).await?;
     Ok(HttpResponse::Ok()
         .content_type("application/json")
         .body(body))
+}
+
+/// A message on one line.
+fn line(of: &'static schema::Message, message: &impl Message) -> String {
+    let mut text = String::new();
+    json::write(of, &message.encode_to_vec(), &mut text);
+    text
+}
+
+/// `GET /readyz`: whether what is sent now would be stored.
+async fn ready(store: web::Data<Store>) -> Result<HttpResponse, Problem> {
+    store.ready().await?;
+    Ok(HttpResponse::Ok().json(json!({"status": "ok"})))
+}
+
+/// `GET /healthz`: whether the process answers.
+async fn healthy() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+/// What of which signal to export.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Export {
+    /// `traces`, `logs` or `metrics`; empty for all three.
+    signal: String,
+    #[serde(flatten)]
+    time: query::Time,
+}
+
+/// Rows of one line of an export.
+const ROWS_A_LINE: u32 = 500;
+
+/// `GET /api/export`: all spans, records and points that are kept, or those of one signal and time, one OTLP/JSON request a line.
+async fn export(
+    store: web::Data<Store>,
+    query: web::Query<Export>,
+) -> Result<HttpResponse, Problem> {
+    let (from_ns, to_ns) = query.time.bounds("all", format::now_ns())?;
+    let range = (from_ns.unwrap_or(0), to_ns.unwrap_or(i64::MAX));
+    let wanted: Vec<Signal> = match query.signal.as_str() {
+        "" => vec![Signal::Traces, Signal::Logs, Signal::Metrics],
+        "traces" => vec![Signal::Traces],
+        "logs" => vec![Signal::Logs],
+        "metrics" => vec![Signal::Metrics],
+        _ => {
+            return Err(Problem::BadRequest(
+                "signal is traces, logs or metrics; profiles are exported as pprof".to_owned(),
+            ));
+        }
+    };
+    let begin = (wanted.into_iter(), None::<Signal>, 0_i64);
+    let lines = stream::try_unfold(begin, move |(mut wanted, mut signal, mut after)| {
+        let store = store.clone();
+        async move {
+            loop {
+                let Some(now) = signal.or_else(|| wanted.next()) else {
+                    return Ok::<_, Problem>(None);
+                };
+                match chunk(&store, now, after, range).await? {
+                    Some((last, line)) => {
+                        return Ok(Some((
+                            web::Bytes::from(line + "\n"),
+                            (wanted, Some(now), last),
+                        )));
+                    }
+                    None => (signal, after) = (None, 0),
+                }
+            }
+        }
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .insert_header((
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"lens-export.jsonl\"",
+        ))
+        .streaming(lines))
+}
+
+/// The next rows behind an id as one line, with the last one's id.
+async fn chunk(
+    store: &Store,
+    signal: Signal,
+    after: i64,
+    range: (i64, i64),
+) -> Result<Option<(i64, String)>, Problem> {
+    let rows = store.rows_after(signal, after, range, ROWS_A_LINE).await?;
+    let Some(last) = rows.last().map(|row| row.0) else {
+        return Ok(None);
+    };
+    let line = match signal {
+        Signal::Metrics => {
+            let mut points: HashMap<i64, Vec<Vec<u8>>> = HashMap::new();
+            for (_, series, body) in rows {
+                points.entry(series).or_default().insert(0, body);
+            }
+            let ids: Vec<i64> = points.keys().copied().collect();
+            let series = metrics::by_id(&store.pool, &ids).await?.into_iter();
+            let found: Vec<_> = series
+                .map(|series| {
+                    (
+                        series.origin,
+                        (
+                            series.clone(),
+                            points.remove(&series.id).unwrap_or_default(),
+                        ),
+                    )
+                })
+                .collect();
+            let origins = origins_of(store, &found).await?;
+            aside(move || line(&schema::METRICS, &metrics_of(found, &origins))).await?
+        }
+        Signal::Logs => {
+            let decode = |(_, origin, body): (i64, i64, Vec<u8>)| {
+                Some((origin, LogRecord::decode(body.as_slice()).ok()?))
+            };
+            let rows: Vec<_> = rows.into_iter().filter_map(decode).collect();
+            let origins = origins_of(store, &rows).await?;
+            aside(move || line(&schema::LOGS, &logs_of(rows, &origins))).await?
+        }
+        _ => {
+            let decode = |(_, origin, body): (i64, i64, Vec<u8>)| {
+                Some((origin, Span::decode(body.as_slice()).ok()?))
+            };
+            let rows: Vec<_> = rows.into_iter().filter_map(decode).collect();
+            let origins = origins_of(store, &rows).await?;
+            aside(move || line(&schema::TRACES, &traces_of(rows, &origins))).await?
+        }
+    };
+    Ok(Some((last, line)))
 }
 
 /// `GET /api/logs`: the last arrived records that pass the filters, newest first.
@@ -122,14 +263,21 @@ async fn list_logs(
     store: web::Data<Store>,
     query: web::Query<query::Logs>,
 ) -> Result<HttpResponse, Problem> {
-    let (entries, _) = logs::list(&store.pool, &query.filter(1000)?).await?;
+    let (entries, _) = logs::list(&store.pool, &query.filter(1000, format::now_ns())?).await?;
     let records: Vec<(i64, LogRecord)> = entries
         .into_iter()
         .map(|entry| (entry.origin, entry.record))
         .collect();
     let origins = origins_of(&store, &records).await?;
-    respond(move || ExportLogsServiceRequest {
-        resource_logs: nest(records, &origins)
+    respond(&schema::LOGS, move || logs_of(records, &origins)).await
+}
+
+fn logs_of(
+    records: Vec<(i64, LogRecord)>,
+    origins: &HashMap<i64, Origin>,
+) -> ExportLogsServiceRequest {
+    ExportLogsServiceRequest {
+        resource_logs: nest(records, origins)
             .into_iter()
             .map(|of| ResourceLogs {
                 resource: of.resource,
@@ -145,8 +293,7 @@ async fn list_logs(
                     .collect(),
             })
             .collect(),
-    })
-    .await
+    }
 }
 
 /// `GET /api/metrics`: every series with its newest points (`points`, 1 unless told).
@@ -162,8 +309,18 @@ async fn list_metrics(
         .map(|(series, points)| (series.origin, (series, points)))
         .collect();
     let origins = origins_of(&store, &found).await?;
-    respond(move || ExportMetricsServiceRequest {
-        resource_metrics: nest(found, &origins)
+    respond(&schema::METRICS, move || metrics_of(found, &origins)).await
+}
+
+/// A series with its points, as they are stored, newest first.
+type WithPoints = (metrics::Series, Vec<Vec<u8>>);
+
+fn metrics_of(
+    found: Vec<(i64, WithPoints)>,
+    origins: &HashMap<i64, Origin>,
+) -> ExportMetricsServiceRequest {
+    ExportMetricsServiceRequest {
+        resource_metrics: nest(found, origins)
             .into_iter()
             .map(|of| ResourceMetrics {
                 resource: of.resource,
@@ -179,12 +336,11 @@ async fn list_metrics(
                     .collect(),
             })
             .collect(),
-    })
-    .await
+    }
 }
 
 /// Series of the same metric under one entry again.
-fn together(series: Vec<(metrics::Series, Vec<Vec<u8>>)>) -> Vec<Metric> {
+fn together(series: Vec<WithPoints>) -> Vec<Metric> {
     let mut together: Vec<Metric> = Vec::new();
     for (series, points) in series {
         let metric = metrics::with_points(&series, &points);
@@ -221,7 +377,7 @@ async fn one_profile(
     kind: web::Path<String>,
     query: web::Query<query::Profiles>,
 ) -> Result<HttpResponse, Problem> {
-    let filter = query.filter(&kind)?;
+    let filter = query.filter(&kind, "all", format::now_ns())?;
     let pushed = profiles::list(&store.pool, &filter).await?;
     if pushed.is_empty() {
         return Err(Problem::NotFound(format!(

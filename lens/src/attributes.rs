@@ -33,6 +33,55 @@ pub fn flat_json(attributes: &[KeyValue]) -> String {
     serde_json::Value::Object(flat).to_string()
 }
 
+/// Names of HTTP and database attributes before the conventions became stable, and what they are called since.
+const RENAMED: [(&str, &str); 8] = [
+    ("http.method", "http.request.method"),
+    ("http.status_code", "http.response.status_code"),
+    ("http.url", "url.full"),
+    ("http.target", "url.path"),
+    ("http.scheme", "url.scheme"),
+    ("net.peer.name", "server.address"),
+    ("db.system", "db.system.name"),
+    ("db.statement", "db.query.text"),
+];
+
+/// The attribute's value as text under its stable name, or the one it had before; empty if it has neither.
+pub fn find_renamed(attributes: &[KeyValue], key: &str) -> String {
+    let before = RENAMED.iter().find(|(_, now)| *now == key);
+    find(attributes, key)
+        .filter(|value| !value.is_empty())
+        .or_else(|| find(attributes, before?.0))
+        .unwrap_or_default()
+}
+
+/// Text of one row that can be searched; the record itself is kept whole.
+const SEARCHED_BYTES: usize = 16 * 1024;
+
+/// What a search looks at: a line `name=value` for each attribute, those with an old name under both, and a line for each of `texts`.
+pub fn searchable(attributes: &[KeyValue], texts: &[&str]) -> String {
+    let mut lines = String::from("\n");
+    for attribute in attributes {
+        let value = text(attribute.value.as_ref());
+        let renamed = RENAMED.iter().find(|(before, _)| *before == attribute.key);
+        for key in [Some(attribute.key.as_str()), renamed.map(|(_, now)| *now)] {
+            lines.extend(key.map(|key| line(&format!("{key}={value}"))));
+        }
+    }
+    lines.extend(texts.iter().map(|text| line(text)));
+    lines.truncate(lines.floor_char_boundary(SEARCHED_BYTES));
+    lines
+}
+
+/// A text as it stands in what is searched.
+fn line(text: &str) -> String {
+    format!("{}\n", text.replace(['\n', '\0'], " ").to_lowercase())
+}
+
+/// The line of an attribute with this value, for `instr`.
+pub fn searched_line(key: &str, value: &str) -> String {
+    format!("\n{}", line(&format!("{}={value}", key.replace('\0', ""))))
+}
+
 /// Longest text of a column that is searched, listed or repeated in every row.
 const COLUMN_BYTES: usize = 1024;
 

@@ -3,10 +3,12 @@
 //! A point says what happened between its start and its time (delta) or since the series began (cumulative). Both become increments over an
 //! interval, and an increment is shared out over the steps it covers, so that the lines add up to exactly what was counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
-use opentelemetry_proto::tonic::metrics::v1::{Exemplar, NumberDataPoint, exemplar};
+use opentelemetry_proto::tonic::metrics::v1::{
+    DataPointFlags, Exemplar, NumberDataPoint, exemplar,
+};
 use serde::Serialize;
 
 use crate::attributes::{find, hex, hex_id, valid_id};
@@ -31,16 +33,18 @@ pub struct Range {
 }
 
 impl Range {
-    /// The last minutes up to now, in about 90 steps of whole seconds. The step that is still going on is left out.
-    pub fn last(minutes: u32, now_ns: i64) -> Self {
-        let step_s = (i64::from(minutes) * 60 / 90).max(5);
-        let step_ns = step_s * 1_000_000_000;
-        let steps = (i64::from(minutes) * 60 / step_s) as usize;
-        let to_ns = now_ns / step_ns * step_ns;
+    /// From one time to another, in about 90 steps of whole seconds. A step that is still going on is left out.
+    pub fn between(from_ns: i64, to_ns: i64) -> Self {
+        const SECOND: i64 = 1_000_000_000;
+        let length_s = (to_ns.saturating_sub(from_ns) / SECOND).max(5);
+        let step_s = (length_s / 90).max(5);
+        let step_ns = step_s.saturating_mul(SECOND);
+        let steps = (length_s / step_s).clamp(1, 200);
+        let to_ns = to_ns / step_ns * step_ns;
         Self {
-            from_ns: to_ns - step_ns * steps as i64,
+            from_ns: to_ns.saturating_sub(step_ns.saturating_mul(steps)),
             step_ns,
-            steps,
+            steps: steps as usize,
         }
     }
 
@@ -95,6 +99,9 @@ pub struct Line {
     pub label: String,
     /// One a step; `null` where nothing is known.
     pub values: Vec<Option<f64>>,
+    /// Of a quantile, the bucket that each value lies in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<Option<String>>,
 }
 
 /// An exemplar: an observation and the trace it was made in.
@@ -115,13 +122,17 @@ enum Amount {
 }
 
 impl Amount {
-    fn of(point: &Point) -> Self {
-        match point {
-            Point::Number(point) => Self::Number(number(point)),
+    /// `None` if the point says that there is no value, or has none.
+    fn of(point: &Point) -> Option<Self> {
+        if !is_recorded(point) {
+            return None;
+        }
+        Some(match point {
+            Point::Number(point) => Self::Number(number(point)?),
             Point::Histogram(point) => Self::Distribution(point.into()),
             Point::Exponential(point) => Self::Distribution(point.into()),
             Point::Summary(point) => Self::Number(point.count as f64),
-        }
+        })
     }
 
     fn add(&mut self, other: &Self, factor: f64) {
@@ -152,10 +163,10 @@ impl Amount {
         }
     }
 
-    fn quantile(&self, q: f64) -> Option<f64> {
+    fn distribution(&self) -> Option<&Distribution> {
         match self {
             Self::Number(_) => None,
-            Self::Distribution(distribution) => distribution.quantile(q),
+            Self::Distribution(distribution) => Some(distribution),
         }
     }
 }
@@ -168,84 +179,126 @@ struct Increment {
     amount: Amount,
 }
 
-/// Turns the points of a series, oldest first, into increments.
-fn increments(points: &[Point], delta: bool) -> Vec<Increment> {
+/// A cumulative series that was read for the first time this long after its start may have counted long before anybody looked.
+const UNSEEN_NS: i64 = 120_000_000_000;
+
+/// One writer's last word on a series.
+struct Last {
+    time_ns: i64,
+    amount: Option<Amount>,
+}
+
+/// Turns the points of a series, oldest first, into increments. Points of different starts are different writers: a process that was restarted, or
+/// two that say they are one. `seen` has the times at which writers of the same origin and start sent any of their series.
+fn increments(points: &[Point], delta: bool, seen: &Seen, origin: i64) -> Vec<Increment> {
     let mut increments = Vec::with_capacity(points.len());
-    let mut last: Option<(i64, i64, Amount)> = None;
+    let mut writers: HashMap<i64, Last> = HashMap::new();
     for point in points {
         let (start_ns, time_ns) = times(point);
         let amount = Amount::of(point);
         if delta {
-            increments.push(Increment {
+            increments.extend(amount.map(|amount| Increment {
                 from_ns: start_ns,
                 to_ns: time_ns,
                 amount,
-            });
+            }));
             continue;
         }
-        let continued = last
-            .as_ref()
-            .filter(|(start, ..)| *start == start_ns || start_ns == 0);
-        let increment =
-            match continued.and_then(|(_, time, earlier)| Some((*time, amount.since(earlier)?))) {
-                Some((from_ns, amount)) => Some(Increment {
-                    from_ns,
-                    to_ns: time_ns,
-                    amount,
-                }),
-                // A series that begins, or begins anew. Without a start nobody knows since when it counts.
-                None if start_ns > 0 => {
-                    let from_ns = last
-                        .as_ref()
-                        .map_or(start_ns, |(_, time, _)| start_ns.max(*time));
-                    Some(Increment {
-                        from_ns,
-                        to_ns: time_ns,
-                        amount: amount.clone(),
-                    })
-                }
-                None => last.as_ref().map(|(_, time, _)| Increment {
-                    from_ns: *time,
-                    to_ns: time_ns,
-                    amount: amount.clone(),
-                }),
-            };
-        increments.extend(increment);
-        last = Some((start_ns, time_ns, amount));
+        let begin = match (writers.get(&start_ns), &amount) {
+            (_, None) => None,
+            // What was counted while nothing was recorded is not of this interval.
+            (Some(Last { amount: None, .. }), _) => None,
+            (Some(last), Some(amount)) => {
+                let earlier = last.amount.as_ref();
+                let since = earlier.and_then(|earlier| amount.since(earlier));
+                // It went down without a new start: it began anew somewhere in between.
+                Some((last.time_ns, since.unwrap_or_else(|| amount.clone())))
+            }
+            (None, Some(_)) if start_ns == 0 => None,
+            (None, Some(amount)) => {
+                let before = seen.before(origin, start_ns, time_ns);
+                let from_ns = before.or((time_ns - start_ns <= UNSEEN_NS).then_some(start_ns));
+                from_ns.map(|from_ns| (from_ns, amount.clone()))
+            }
+        };
+        increments.extend(begin.map(|(from_ns, amount)| Increment {
+            from_ns,
+            to_ns: time_ns,
+            amount,
+        }));
+        writers.insert(start_ns, Last { time_ns, amount });
     }
     increments
+}
+
+/// When writers sent something, by origin and start: a series that appears later than its writer's others began between two of these times.
+#[derive(Clone, Debug, Default)]
+struct Seen(HashMap<(i64, i64), BTreeSet<i64>>);
+
+impl Seen {
+    fn before(&self, origin: i64, start_ns: i64, time_ns: i64) -> Option<i64> {
+        self.0
+            .get(&(origin, start_ns))?
+            .range(..time_ns)
+            .next_back()
+            .copied()
+    }
+}
+
+/// A series in its group.
+struct Member {
+    origin: i64,
+    delta: bool,
+    points: Vec<Point>,
 }
 
 /// Series with their points, put into the groups that get a line each.
 pub struct Grouped {
     kind: Kind,
     unit: String,
-    groups: BTreeMap<String, Vec<(bool, Vec<Point>)>>,
+    groups: BTreeMap<String, Vec<Member>>,
+    seen: Seen,
 }
 
 impl Grouped {
     /// Groups by the values of `by`, an attribute of the points, or by service if it is empty.
     pub fn new(kind: Kind, unit: String, series: Vec<(Series, Vec<Point>)>, by: &str) -> Self {
-        let mut groups: BTreeMap<String, Vec<(bool, Vec<Point>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+        let mut seen = Seen::default();
         for (series, points) in series {
             let group = if by.is_empty() {
                 series.service.clone()
             } else {
                 find(&series.attributes, by).unwrap_or_else(|| "–".to_owned())
             };
-            groups
-                .entry(group)
-                .or_default()
-                .push((is_delta(&series.metric), points));
+            let delta = is_delta(&series.metric);
+            for point in points.iter().filter(|_| !delta) {
+                let (start_ns, time_ns) = times(point);
+                seen.0
+                    .entry((series.origin, start_ns))
+                    .or_default()
+                    .insert(time_ns);
+            }
+            groups.entry(group).or_default().push(Member {
+                origin: series.origin,
+                delta,
+                points,
+            });
         }
-        Self { kind, unit, groups }
+        Self {
+            kind,
+            unit,
+            groups,
+            seen,
+        }
     }
 
     /// The charts that suit the kind.
     pub fn charts(&self, range: Range) -> Vec<Chart> {
         match self.kind {
             Kind::Gauge | Kind::UpDownCounter => vec![self.values(range)],
-            Kind::Counter | Kind::Summary => vec![self.rate(range)],
+            Kind::Counter => vec![self.rate(range)],
+            Kind::Summary => vec![self.sent_quantiles(range), self.rate(range)],
             Kind::Histogram | Kind::ExponentialHistogram => {
                 let mut charts = vec![self.quantiles(range), self.rate(range)];
                 if self.groups.len() > 1 {
@@ -258,18 +311,12 @@ impl Grouped {
 
     /// The last value of each series: of a gauge the mean of the group's, of a sum their sum.
     fn values(&self, range: Range) -> Chart {
-        let lines = self.groups.iter().map(|(label, series)| {
+        let lines = self.groups.iter().map(|(label, members)| {
             let mut sums = vec![(0.0, 0_u32); range.steps];
-            for (_, points) in series {
-                let mut points = points.iter().peekable();
-                let mut last: Option<(i64, f64)> = None;
-                for ((sum, count), end) in sums.iter_mut().zip(range.ends()) {
-                    while let Some(point) = points.next_if(|point| times(point).1 <= end) {
-                        last = Some((times(point).1, Amount::of(point).count()));
-                    }
-                    if let Some((_, value)) = last.filter(|(time, _)| end - time <= STALE_NS) {
-                        *sum += value;
-                        *count += 1;
+            for member in members {
+                for (sum, value) in sums.iter_mut().zip(member.values(self.kind, range)) {
+                    if let Some(value) = value {
+                        *sum = (sum.0 + value, sum.1 + 1);
                     }
                 }
             }
@@ -277,13 +324,12 @@ impl Grouped {
                 Kind::Gauge => sum / f64::from(count),
                 _ => sum,
             };
-            Line {
-                label: label.clone(),
-                values: sums
-                    .into_iter()
+            Line::new(
+                label.clone(),
+                sums.into_iter()
                     .map(|sum| (sum.1 > 0).then(|| value(sum)))
                     .collect(),
-            }
+            )
         });
         let title = if self.kind == Kind::Gauge {
             "Value"
@@ -293,29 +339,92 @@ impl Grouped {
         self.chart("value", title, self.unit.clone(), range, lines.collect())
     }
 
+    /// The quantiles of summaries as they were sent; they cannot be added up, so that of several series the highest counts.
+    fn sent_quantiles(&self, range: Range) -> Chart {
+        let mut lines: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        for point in self
+            .groups
+            .values()
+            .flatten()
+            .flat_map(|member| &member.points)
+        {
+            let Point::Summary(summary) = point else {
+                continue;
+            };
+            let step = (times(point).1 - 1 - range.from_ns).div_euclid(range.step_ns);
+            let Some(step) = usize::try_from(step)
+                .ok()
+                .filter(|step| *step < range.steps)
+            else {
+                continue;
+            };
+            for quantile in summary
+                .quantile_values
+                .iter()
+                .filter(|quantile| is_recorded(point) && quantile.value.is_finite())
+            {
+                let line = lines
+                    .entry(format!("p{}", quantile.quantile * 100.0))
+                    .or_insert_with(|| vec![None; range.steps]);
+                line[step] =
+                    Some(line[step].map_or(quantile.value, |value| value.max(quantile.value)));
+            }
+        }
+        let lines = lines
+            .into_iter()
+            .map(|(label, values)| Line::new(label, values))
+            .collect();
+        self.chart(
+            "quantiles",
+            "Quantiles as sent",
+            self.unit.clone(),
+            range,
+            lines,
+        )
+    }
+
+    /// What was counted in the whole of a time, by group.
+    pub fn totals(&self, from_ns: i64, to_ns: i64) -> BTreeMap<String, f64> {
+        let whole = Range {
+            from_ns,
+            step_ns: to_ns.saturating_sub(from_ns).max(1),
+            steps: 1,
+        };
+        let total = |members| {
+            self.summed([members], whole)
+                .remove(0)
+                .map_or(0.0, |sum| sum.count())
+        };
+        self.groups
+            .iter()
+            .map(|(label, members)| (label.clone(), total(members)))
+            .collect()
+    }
+
     /// How many a second.
     fn rate(&self, range: Range) -> Chart {
         let step_s = range.step_ns as f64 / NS;
-        let lines = self.groups.iter().map(|(label, series)| Line {
-            label: label.clone(),
-            values: summed([series], range)
-                .into_iter()
-                .map(|sum| sum.map(|sum| sum.count() / step_s))
-                .collect(),
+        let lines = self.groups.iter().map(|(label, series)| {
+            let sums = self.summed([series], range).into_iter();
+            Line::new(
+                label.clone(),
+                sums.map(|sum| sum.map(|sum| sum.count() / step_s))
+                    .collect(),
+            )
         });
-        self.chart("rate", "Rate", "/s".to_owned(), range, lines.collect())
+        // Distributions count observations; what a counter counts is in its unit.
+        let unit = match self.kind {
+            Kind::Counter if self.unit != "1" => self.unit.trim_matches(['{', '}']),
+            _ => "",
+        };
+        self.chart("rate", "Rate", format!("{unit}/s"), range, lines.collect())
     }
 
     /// p50, p95 and p99 of all groups together, with exemplars.
     fn quantiles(&self, range: Range) -> Chart {
-        let sums = summed(self.groups.values(), range);
-        let lines = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)].map(|(label, q)| Line {
-            label: label.to_owned(),
-            values: sums
-                .iter()
-                .map(|sum| sum.as_ref().and_then(|sum| sum.quantile(q)))
-                .collect(),
-        });
+        let sums = self.summed(self.groups.values(), range);
+        let lines = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
+            .map(|(label, q)| self.quantile(label.to_owned(), q, &sums));
         let mut chart = self.chart(
             "quantiles",
             "p50 · p95 · p99",
@@ -328,12 +437,8 @@ impl Grouped {
     }
 
     fn p95(&self, range: Range) -> Chart {
-        let lines = self.groups.iter().map(|(label, series)| Line {
-            label: label.clone(),
-            values: summed([series], range)
-                .into_iter()
-                .map(|sum| sum.and_then(|sum| sum.quantile(0.95)))
-                .collect(),
+        let lines = self.groups.iter().map(|(label, series)| {
+            self.quantile(label.clone(), 0.95, &self.summed([series], range))
         });
         self.chart(
             "p95",
@@ -342,6 +447,40 @@ impl Grouped {
             range,
             lines.collect(),
         )
+    }
+
+    /// A quantile in each step, with the bucket that it lies in.
+    fn quantile(&self, label: String, q: f64, sums: &[Option<Amount>]) -> Line {
+        let found = |sum: &Option<Amount>| sum.as_ref()?.distribution()?.quantile(q);
+        let bucket =
+            |sum: &Option<Amount>| Some(sum.as_ref()?.distribution()?.bucket(q)?.text(&self.unit));
+        Line {
+            label,
+            values: sums.iter().map(found).collect(),
+            buckets: sums.iter().map(bucket).collect(),
+        }
+    }
+
+    /// What happened in each step, all series together; `None` where no series says anything.
+    fn summed<'a>(
+        &self,
+        groups: impl IntoIterator<Item = &'a Vec<Member>>,
+        range: Range,
+    ) -> Vec<Option<Amount>> {
+        let mut sums: Vec<Option<Amount>> = vec![None; range.steps];
+        for member in groups.into_iter().flatten() {
+            for increment in increments(&member.points, member.delta, &self.seen, member.origin) {
+                for (step, share) in range.shares(increment.from_ns, increment.to_ns) {
+                    let sum = sums[step].get_or_insert_with(|| {
+                        let mut nothing = increment.amount.clone();
+                        nothing.add(&increment.amount, -1.0);
+                        nothing
+                    });
+                    sum.add(&increment.amount, share);
+                }
+            }
+        }
+        sums
     }
 
     /// Keeps the lines with the most in them.
@@ -394,7 +533,7 @@ impl Grouped {
             .groups
             .values()
             .flatten()
-            .flat_map(|(_, points)| points)
+            .flat_map(|member| &member.points)
             .flat_map(of_point)
         {
             let time_ns = time_ns(exemplar.time_unix_nano);
@@ -435,33 +574,90 @@ impl Grouped {
     }
 }
 
-/// What happened in each step, all series together; `None` where no series says anything.
-fn summed<'a>(
-    groups: impl IntoIterator<Item = &'a Vec<(bool, Vec<Point>)>>,
-    range: Range,
-) -> Vec<Option<Amount>> {
-    let mut sums: Vec<Option<Amount>> = vec![None; range.steps];
-    for (delta, points) in groups.into_iter().flatten() {
-        for increment in increments(points, *delta) {
-            for (step, share) in range.shares(increment.from_ns, increment.to_ns) {
-                let sum = sums[step].get_or_insert_with(|| {
-                    let mut nothing = increment.amount.clone();
-                    nothing.add(&increment.amount, -1.0);
-                    nothing
-                });
-                sum.add(&increment.amount, share);
-            }
+impl Line {
+    fn new(label: String, values: Vec<Option<f64>>) -> Self {
+        Self {
+            label,
+            values,
+            buckets: Vec::new(),
         }
     }
-    sums
 }
 
-/// The value of a point of a gauge or a sum.
-pub fn number(point: &NumberDataPoint) -> f64 {
-    match point.value {
-        Some(number_data_point::Value::AsDouble(value)) => value,
-        Some(number_data_point::Value::AsInt(value)) => value as f64,
-        None => 0.0,
+impl Member {
+    /// The value at the end of each step. A writer that ended counts up to its last point, the last one until it is stale; a point that says that
+    /// there is no value ends the line at once.
+    fn values(&self, kind: Kind, range: Range) -> Vec<Option<f64>> {
+        let value = |point: &Point| match Amount::of(point) {
+            Some(Amount::Number(value)) if value.is_finite() => Some(value),
+            _ => None,
+        };
+        let mut sums: Vec<Option<f64>> = vec![None; range.steps];
+        if self.delta {
+            // Each point says what was added: the line is their sum, which holds until the next one.
+            let (mut points, mut sum) = (self.points.iter().peekable(), None);
+            for (place, end) in sums.iter_mut().zip(range.ends()) {
+                while let Some(point) = points.next_if(|point| times(point).1 <= end) {
+                    sum = value(point).map(|added| sum.unwrap_or(0.0) + added).or(sum);
+                }
+                *place = sum;
+            }
+            return sums;
+        }
+        let mut writers: BTreeMap<i64, Vec<&Point>> = BTreeMap::new();
+        for point in &self.points {
+            // A gauge has one value, whoever says it.
+            let writer = if kind == Kind::Gauge {
+                0
+            } else {
+                times(point).0
+            };
+            writers.entry(writer).or_default().push(point);
+        }
+        let newest = self.points.last().map_or(0, |point| times(point).1);
+        for points in writers.values() {
+            let last_ns = points.last().map_or(0, |point| times(point).1);
+            let until_ns = if last_ns == newest {
+                last_ns.saturating_add(STALE_NS)
+            } else {
+                last_ns
+            };
+            let mut points = points.iter().peekable();
+            let mut last: Option<(i64, f64)> = None;
+            for (sum, end) in sums.iter_mut().zip(range.ends()) {
+                while let Some(point) = points.next_if(|point| times(point).1 <= end) {
+                    last = value(point).map(|value| (times(point).1, value));
+                }
+                if let Some((_, value)) = last
+                    .filter(|(time, _)| end - time <= STALE_NS && end - range.step_ns < until_ns)
+                {
+                    *sum = Some(sum.unwrap_or(0.0) + value);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Whether a point has a value at all: a sender marks with a flag that a series has ended.
+fn is_recorded(point: &Point) -> bool {
+    let flags = match point {
+        Point::Number(point) => point.flags,
+        Point::Histogram(point) => point.flags,
+        Point::Exponential(point) => point.flags,
+        Point::Summary(point) => point.flags,
+    };
+    flags & DataPointFlags::NoRecordedValueMask as u32 == 0
+}
+
+/// The value of a point of a gauge or a sum, `None` if it has none.
+pub fn number(point: &NumberDataPoint) -> Option<f64> {
+    if point.flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
+        return None;
+    }
+    match point.value? {
+        number_data_point::Value::AsDouble(value) => (!value.is_nan()).then_some(value),
+        number_data_point::Value::AsInt(value) => Some(value as f64),
     }
 }
 
@@ -496,10 +692,28 @@ mod tests {
     }
 
     fn grouped(kind: Kind, delta: bool, list: &[(i64, i64, f64)]) -> Grouped {
+        of(kind, vec![member(delta, points(list))])
+    }
+
+    fn member(delta: bool, points: Vec<Point>) -> Member {
+        Member {
+            origin: 0,
+            delta,
+            points,
+        }
+    }
+
+    fn of(kind: Kind, members: Vec<Member>) -> Grouped {
+        let mut seen = Seen::default();
+        for point in members.iter().flat_map(|member| &member.points) {
+            let (start_ns, time_ns) = times(point);
+            seen.0.entry((0, start_ns)).or_default().insert(time_ns);
+        }
         Grouped {
             kind,
             unit: "s".to_owned(),
-            groups: BTreeMap::from([("a".to_owned(), vec![(delta, points(list))])]),
+            groups: BTreeMap::from([("a".to_owned(), members)]),
+            seen,
         }
     }
 
@@ -633,16 +847,15 @@ mod tests {
                 },
             )
         };
-        let series = vec![(
+        let series = member(
             false,
-            vec![histogram(110, [10, 0, 0]), histogram(120, [10, 4, 0])],
-        )];
-        let quantiles = Grouped {
-            kind: Kind::Histogram,
-            unit: "s".to_owned(),
-            groups: BTreeMap::from([("a".to_owned(), series)]),
-        }
-        .quantiles(RANGE);
+            vec![
+                histogram(110, [10, 0, 0]),
+                histogram(120, [10, 4, 0]),
+                histogram(130, [10, 4, 2]),
+            ],
+        );
+        let quantiles = of(Kind::Histogram, vec![series]).quantiles(RANGE);
         let rounded = |line: &Line| -> Vec<Option<i64>> {
             line.values
                 .iter()
@@ -651,15 +864,166 @@ mod tests {
         };
         assert_eq!(
             rounded(&quantiles.lines[0])[..3],
-            [Some(50), Some(300), None]
+            [Some(50), Some(300), Some(500)]
         );
         assert_eq!(
             rounded(&quantiles.lines[1])[..3],
-            [Some(95), Some(480), None]
+            [Some(95), Some(480), Some(500)]
         );
         assert_eq!(
             rounded(&quantiles.lines[2])[..3],
-            [Some(99), Some(496), None]
+            [Some(99), Some(496), Some(500)]
+        );
+        let buckets =
+            ["0–100 ms", "100 ms–500 ms", "above 500 ms"].map(|text| Some(text.to_owned()));
+        assert_eq!(quantiles.lines[0].buckets[..3], buckets);
+    }
+
+    fn rounded(chart: &Chart) -> Vec<Option<f64>> {
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        line(chart).iter().map(|value| value.map(round)).collect()
+    }
+
+    #[test]
+    fn a_point_without_a_value_is_a_gap_and_no_zero() {
+        let unrecorded = |time_s: i64| {
+            Point::Number(NumberDataPoint {
+                start_time_unix_nano: (100 * S) as u64,
+                time_unix_nano: (time_s * S) as u64,
+                flags: 1,
+                ..NumberDataPoint::default()
+            })
+        };
+        let with = |kind, gap: Point| {
+            let mut list = points(&[(100, 110, 20.0)]);
+            list.push(gap);
+            list.extend(points(&[(100, 130, 920.0), (100, 140, 930.0)]));
+            of(kind, vec![member(false, list)])
+        };
+        for gap in [unrecorded(120), points(&[(100, 120, f64::NAN)]).remove(0)] {
+            assert_eq!(
+                line(&with(Kind::Counter, gap.clone()).rate(RANGE)),
+                [Some(2.0), None, None, Some(1.0), None, None]
+            );
+            assert_eq!(
+                line(&with(Kind::Gauge, gap).values(RANGE))[..4],
+                [Some(20.0), None, Some(920.0), Some(930.0)]
+            );
+        }
+    }
+
+    #[test]
+    fn two_writers_of_one_name_are_not_resets() {
+        // One began at 50 and one at 60; both add 10 in 10 s.
+        let list = [
+            (50, 105, 500.0),
+            (60, 106, 700.0),
+            (50, 115, 510.0),
+            (60, 116, 710.0),
+            (50, 125, 520.0),
+            (60, 126, 720.0),
+        ];
+        let grouped = grouped(Kind::Counter, false, &list);
+        let rate = rounded(&grouped.rate(Range {
+            from_ns: 110 * S,
+            ..RANGE
+        }));
+        assert_eq!(rate[0], Some(2.0));
+        let sum = of(Kind::UpDownCounter, vec![member(false, points(&list))]).values(RANGE);
+        assert_eq!(line(&sum)[..3], [Some(1200.0), Some(1220.0), Some(1240.0)]);
+        // A restart does not count twice.
+        let sum = of(
+            Kind::UpDownCounter,
+            vec![member(false, points(&[(50, 105, 7.0), (111, 115, 3.0)]))],
+        )
+        .values(RANGE);
+        assert_eq!(line(&sum)[..2], [Some(7.0), Some(3.0)]);
+    }
+
+    #[test]
+    fn what_was_counted_before_anybody_looked_is_not_drawn_and_a_new_series_of_a_known_writer_is() {
+        const LATER: Range = Range {
+            from_ns: 5100 * S,
+            ..RANGE
+        };
+        let old = grouped(
+            Kind::Counter,
+            false,
+            &[(100, 5110, 9000.0), (100, 5120, 9010.0)],
+        );
+        assert_eq!(line(&old.rate(LATER))[..2], [None, Some(1.0)]);
+        let members = vec![
+            member(false, points(&[(100, 5110, 9000.0), (100, 5120, 9000.0)])),
+            member(false, points(&[(100, 5120, 10.0)])),
+        ];
+        assert_eq!(
+            line(&of(Kind::Counter, members).rate(LATER))[..2],
+            [None, Some(1.0)]
+        );
+    }
+
+    #[test]
+    fn deltas_of_an_up_down_counter_are_summed_up() {
+        let sum = grouped(
+            Kind::UpDownCounter,
+            true,
+            &[(100, 110, 5.0), (110, 120, -2.0), (120, 150, 4.0)],
+        )
+        .values(RANGE);
+        assert_eq!(
+            line(&sum),
+            [
+                Some(5.0),
+                Some(3.0),
+                Some(3.0),
+                Some(3.0),
+                Some(7.0),
+                Some(7.0)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_summary_shows_the_quantiles_that_were_sent() {
+        use opentelemetry_proto::tonic::metrics::v1::SummaryDataPoint;
+        use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+        let summary = |value| {
+            member(
+                false,
+                vec![Point::Summary(SummaryDataPoint {
+                    time_unix_nano: (110 * S) as u64,
+                    quantile_values: vec![
+                        ValueAtQuantile {
+                            quantile: 0.5,
+                            value,
+                        },
+                        ValueAtQuantile {
+                            quantile: 0.99,
+                            value: f64::NAN,
+                        },
+                    ],
+                    ..SummaryDataPoint::default()
+                })],
+            )
+        };
+        let charts = of(Kind::Summary, vec![summary(0.2), summary(0.3)]).charts(RANGE);
+        assert_eq!(
+            (charts[0].lines.len(), charts[0].lines[0].label.as_str()),
+            (1, "p50")
+        );
+        assert_eq!(line(&charts[0])[..2], [Some(0.3), None]);
+    }
+
+    #[test]
+    fn a_rate_has_the_unit_of_what_is_counted() {
+        let rate = |unit: &str| {
+            let mut grouped = grouped(Kind::Counter, false, &[(100, 110, 20.0)]);
+            grouped.unit = unit.to_owned();
+            grouped.rate(RANGE).unit
+        };
+        assert_eq!(
+            ["By", "{request}", "1", ""].map(rate),
+            ["By/s", "request/s", "/s", "/s"]
         );
     }
 }

@@ -1,10 +1,11 @@
 //! A flame graph and a list of functions out of merged stacks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::pprof::Merged;
+use crate::pprof::{Frame, Merged};
+use crate::source::Sources;
 
 /// Frames smaller than this share of the whole are not drawn: they would be narrower than a pixel.
 const SMALLEST_SHARE: f64 = 1.0 / 1500.0;
@@ -29,35 +30,153 @@ pub struct Flame {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Function {
     pub name: String,
+    pub runtime: bool,
     /// In the function itself.
     pub own: i64,
     /// And in what it called, however often it stands in a stack.
     pub total: i64,
 }
 
-/// A stack, root first, and its value.
+/// A stack of functions, root first, and its value.
 type Stack = (Vec<i64>, i64);
+
+/// What is known of the functions of a profile.
+pub struct Known {
+    /// By the frame's number, whether it is of the runtime.
+    runtime: Vec<bool>,
+    /// By the function's number.
+    runtime_functions: HashMap<i64, bool>,
+    heap: bool,
+}
+
+/// Root of what the profiler allocates itself.
+const PROFILERS_ROOT: i64 = -1;
+const PROFILER: &str = "the profiler itself";
+/// Names of its functions begin or go on with these.
+const OF_PROFILERS: [&str; 4] = [
+    "jemalloc_pprof::",
+    "pprof_util::",
+    "pyroscope::",
+    "pyroscope_",
+];
+
+impl Known {
+    /// Tells the program's functions from the runtime's. What is inlined comes without its path: it is the program's if the checkout has that function
+    /// at that line, or if a function of the program with a path comes from the same file.
+    pub fn of(merged: &Merged, sources: &Sources, heap: bool) -> Self {
+        let base = |file: i64| {
+            merged
+                .name(file)
+                .rsplit(['/', '\\'])
+                .next()
+                .unwrap_or_default()
+        };
+        let frames: Vec<Frame> = (0..merged.frames())
+            .map(|number| merged.frame(number))
+            .collect();
+        let own_files: HashSet<&str> = frames
+            .iter()
+            .filter(|frame| !is_runtime(merged.name(frame.function)))
+            .map(|frame| base(frame.file))
+            .filter(|base| !["", "mod.rs", "lib.rs", "main.rs"].contains(base))
+            .collect();
+        let of_runtime = |frame: &Frame| {
+            let name = merged.name(frame.function);
+            let inlined = !name.contains("::") && !name.starts_with("0x") && !is_allocator(name);
+            is_runtime(name)
+                && !(inlined
+                    && (own_files.contains(base(frame.file))
+                        || sources.find(name, base(frame.file), frame.line).is_some()))
+        };
+        let runtime: Vec<bool> = frames.iter().map(of_runtime).collect();
+        let mut runtime_functions = HashMap::new();
+        for (frame, runtime) in frames.iter().zip(&runtime) {
+            let all = runtime_functions.entry(frame.function).or_insert(true);
+            *all &= *runtime;
+        }
+        Self {
+            runtime,
+            runtime_functions,
+            heap,
+        }
+    }
+
+    /// A stack's frames, root first, as they are shown: memory belongs to the function that asked for it, not to the allocator and what lies between.
+    fn frames(&self, merged: &Merged, stack: impl Iterator<Item = u32>) -> Vec<u32> {
+        let mut stack: Vec<u32> = stack.collect();
+        if self.heap {
+            let site = stack
+                .iter()
+                .rposition(|frame| !self.runtime[*frame as usize]);
+            let site = site.or_else(|| {
+                stack
+                    .iter()
+                    .rposition(|frame| !is_allocator(merged.name(merged.frame(*frame).function)))
+            });
+            stack.truncate(site.map_or(stack.len(), |site| site + 1));
+        }
+        stack
+    }
+
+    /// Whether a function is of the runtime.
+    pub fn is_runtime(&self, function: i64) -> bool {
+        self.runtime_functions
+            .get(&function)
+            .copied()
+            .unwrap_or(true)
+    }
+}
+
+/// Whether a function is the allocator's or its profiler's.
+fn is_allocator(function: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "prof_",
+        "je_",
+        "_rjem",
+        "malloc",
+        "calloc",
+        "realloc",
+        "posix_memalign",
+        "aligned_alloc",
+        "__rust_",
+        "__rdl_",
+        "__rg_",
+        "imalloc",
+    ];
+    NAMES.iter().any(|name| function.starts_with(name))
+        || function.starts_with("alloc::")
+        || function.starts_with("<alloc::")
+}
 
 impl Flame {
     /// Lays the stacks out, the widest first; `own_only` leaves out the runtime's frames but where a stack ends in one.
-    pub fn of(merged: &Merged, own_only: bool) -> Self {
-        let mut runtime: HashMap<i64, bool> = HashMap::new();
-        let mut drawn = |stack: Vec<i64>| -> Vec<i64> {
+    pub fn of(merged: &Merged, known: &Known, own_only: bool) -> Self {
+        let drawn = |stack: Vec<u32>| -> Vec<i64> {
             let last = stack.len().saturating_sub(1);
-            let mut left_out = |(place, function): &(usize, i64)| {
-                own_only
-                    && *place < last
-                    && *runtime
-                        .entry(*function)
-                        .or_insert_with(|| is_runtime(merged.name(*function)))
-            };
-            let kept = stack.into_iter().enumerate().filter(|one| !left_out(one));
-            kept.map(|(_, function)| function).take(DEEPEST).collect()
+            let profilers = known.heap
+                && stack.iter().any(|frame| {
+                    let name = merged
+                        .name(merged.frame(*frame).function)
+                        .trim_start_matches('<');
+                    OF_PROFILERS
+                        .iter()
+                        .any(|profiler| name.starts_with(profiler))
+                });
+            let kept = stack.into_iter().enumerate().filter(|(place, frame)| {
+                !(own_only && *place < last && known.runtime[*frame as usize])
+            });
+            let functions = kept.map(|(_, frame)| merged.frame(frame).function);
+            profilers
+                .then_some(PROFILERS_ROOT)
+                .into_iter()
+                .chain(functions)
+                .take(DEEPEST)
+                .collect()
         };
         // In order, so that what has the same callers stands together: a tree of all frames would take many times the memory.
         let mut stacks: Vec<Stack> = merged
             .stacks()
-            .map(|(stack, value)| (drawn(stack.collect()), value))
+            .map(|(stack, value)| (drawn(known.frames(merged, stack)), value))
             .collect();
         stacks.sort_unstable();
         let mut flame = Self {
@@ -67,14 +186,14 @@ impl Flame {
         };
         let mut places = HashMap::new();
         let smallest = (flame.total as f64 * SMALLEST_SHARE) as i64;
-        flame.lay_out(merged, &mut places, &stacks, (0, 0), smallest);
+        flame.lay_out((merged, known), &mut places, &stacks, (0, 0), smallest);
         flame
     }
 
     /// Lays out what stands at a depth of stacks that have the same functions above it.
     fn lay_out(
         &mut self,
-        merged: &Merged,
+        (merged, known): (&Merged, &Known),
         places: &mut HashMap<i64, usize>,
         stacks: &[Stack],
         (depth, start): (usize, i64),
@@ -85,19 +204,26 @@ impl Flame {
             .filter_map(|group| Some((*group[0].0.get(depth)?, sum(group), group)))
             .filter(|(_, total, _)| *total > smallest)
             .collect();
-        children.sort_by_key(|(function, total, _)| (-total, merged.name(*function)));
+        let name = |function: i64| {
+            if function == PROFILERS_ROOT {
+                PROFILER
+            } else {
+                merged.name(function)
+            }
+        };
+        children.sort_by_key(|(function, total, _)| (-total, name(*function)));
         let mut start = start;
         for (function, total, group) in children {
             let place = *places.entry(function).or_insert_with(|| {
-                self.names.push(readable(merged.name(function)));
-                self.runtime.push(is_runtime(merged.name(function)));
+                self.names.push(readable(name(function)));
+                self.runtime.push(known.is_runtime(function));
                 self.names.len() - 1
             });
             // Those that end here come first.
             let ends = group.partition_point(|(stack, _)| stack.len() == depth + 1);
             self.frames
                 .push((depth, start, total, sum(&group[..ends]), place));
-            self.lay_out(merged, places, group, (depth + 1, start), smallest);
+            self.lay_out((merged, known), places, group, (depth + 1, start), smallest);
             start = start.saturating_add(total);
         }
     }
@@ -110,10 +236,14 @@ fn sum(stacks: &[Stack]) -> i64 {
 }
 
 /// The functions with the most spent in themselves, then in what they called; the runtime's only if something was spent in themselves.
-pub fn functions(merged: &Merged) -> Vec<Function> {
+pub fn functions(merged: &Merged, known: &Known) -> Vec<Function> {
     let mut functions: HashMap<i64, (i64, i64)> = HashMap::new();
     for (stack, value) in merged.stacks() {
-        let mut stack: Vec<i64> = stack.collect();
+        let mut stack: Vec<i64> = known
+            .frames(merged, stack)
+            .into_iter()
+            .map(|frame| merged.frame(frame).function)
+            .collect();
         if let Some(leaf) = stack.last() {
             let own = &mut functions.entry(*leaf).or_default().0;
             *own = own.saturating_add(value);
@@ -126,15 +256,61 @@ pub fn functions(merged: &Merged) -> Vec<Function> {
         }
     }
     let mut functions: Vec<(i64, (i64, i64))> = functions.into_iter().collect();
-    functions.retain(|(function, (own, _))| *own > 0 || !is_runtime(merged.name(*function)));
+    functions.retain(|(function, (own, _))| *own > 0 || !known.is_runtime(*function));
     functions.sort_by_key(|(function, (own, total))| (-own, -total, merged.name(*function)));
     functions.truncate(MOST_FUNCTIONS);
     let named = |(function, (own, total))| Function {
         name: readable(merged.name(function)),
+        runtime: known.is_runtime(function),
         own,
         total,
     };
     functions.into_iter().map(named).collect()
+}
+
+/// What was spent in a line of a function, in itself and with what it called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spent {
+    pub file: String,
+    pub line: i64,
+    pub own: i64,
+    pub total: i64,
+}
+
+/// Where in a function, by its readable name, it was spent, by line.
+pub fn lines(merged: &Merged, known: &Known, function: &str) -> Vec<Spent> {
+    let wanted: HashSet<u32> = (0..merged.frames())
+        .filter(|number| readable(merged.name(merged.frame(*number).function)) == function)
+        .collect();
+    let mut spent: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+    for (stack, value) in merged.stacks() {
+        let stack = known.frames(merged, stack);
+        let place = |number: &u32| (merged.frame(*number).file, merged.frame(*number).line);
+        if let Some(leaf) = stack.last().filter(|leaf| wanted.contains(leaf)) {
+            spent.entry(place(leaf)).or_default().0 += value;
+        }
+        let lines: BTreeSet<(i64, i64)> = stack
+            .iter()
+            .filter(|number| wanted.contains(number))
+            .map(place)
+            .collect();
+        for line in lines {
+            let total = &mut spent.entry(line).or_default().1;
+            *total = total.saturating_add(value);
+        }
+    }
+    let named = |((file, line), (own, total)): ((i64, i64), (i64, i64))| Spent {
+        file: merged
+            .name(file)
+            .rsplit(['/', '\\'])
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        line,
+        own,
+        total,
+    };
+    spent.into_iter().map(named).collect()
 }
 
 /// Whether a function belongs to what every asynchronous Rust program stands on, or is inlined code that does not say where it is from: such
@@ -229,7 +405,8 @@ mod tests {
         let mut merged = Merged::default();
         merged.add(&profile, &[], &[]);
 
-        let flame = Flame::of(&merged, false);
+        let known = Known::of(&merged, &Sources::default(), false);
+        let flame = Flame::of(&merged, &known, false);
         assert_eq!((flame.total, flame.unit.as_str()), (100, "nanoseconds"));
         let frames: Vec<(usize, i64, i64, i64, &str)> = flame
             .frames
@@ -248,11 +425,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            Flame::of(&merged, true).frames.len(),
+            Flame::of(&merged, &known, true).frames.len(),
             3,
             "names without a path are left out but at the end of a stack"
         );
-        let listed: Vec<(String, i64, i64)> = functions(&merged)
+        let listed: Vec<(String, i64, i64)> = functions(&merged, &known)
             .into_iter()
             .map(|function| (function.name, function.own, function.total))
             .collect();
@@ -262,6 +439,118 @@ mod tests {
                 ("std::work".to_owned(), 70, 70),
                 ("idle".to_owned(), 30, 30),
                 ("app::main".to_owned(), 0, 100)
+            ]
+        );
+    }
+
+    /// A profile whose functions have these names, files and lines, and stacks, leaf first, of their places.
+    fn merged(functions: &[(&str, &str, i64)], stacks: &[(&[u64], i64)]) -> Merged {
+        let mut strings = vec![String::new(), "x".to_owned()];
+        let mut profile = Profile {
+            sample_type: vec![ValueType { r#type: 1, unit: 1 }],
+            ..Profile::default()
+        };
+        for (id, (name, file, line)) in (1..).zip(functions) {
+            strings.extend([(*name).to_owned(), (*file).to_owned()]);
+            let place = strings.len() as i64;
+            profile.function.push(PprofFunction {
+                id,
+                name: place - 2,
+                system_name: 0,
+                filename: place - 1,
+            });
+            let line = vec![Line {
+                function_id: id,
+                line: *line,
+            }];
+            profile.location.push(Location {
+                id,
+                address: 0,
+                line,
+            });
+        }
+        for (stack, value) in stacks {
+            profile.sample.push(Sample {
+                location_id: stack.to_vec(),
+                value: vec![*value],
+                label: vec![],
+            });
+        }
+        profile.string_table = strings;
+        let mut merged = Merged::default();
+        merged.add(&profile, &[], &[]);
+        merged
+    }
+
+    #[test]
+    fn what_is_inlined_keeps_its_owner() {
+        let merged = merged(
+            &[
+                ("app::cpu::work", "cpu.rs", 10),
+                ("burn_cpu", "cpu.rs", 20),
+                ("next", "iter.rs", 5),
+                ("burn_cpu", "cpu.rs", 21),
+            ],
+            &[(&[3, 2, 1], 60), (&[4, 1], 40)],
+        );
+        let known = Known::of(&merged, &Sources::default(), false);
+        let listed: Vec<(String, bool, i64, i64)> = functions(&merged, &known)
+            .into_iter()
+            .map(|function| {
+                (
+                    function.name,
+                    function.runtime,
+                    function.own,
+                    function.total,
+                )
+            })
+            .collect();
+        let row = |name: &str, runtime, own, total| (name.to_owned(), runtime, own, total);
+        assert_eq!(
+            listed,
+            [
+                row("next", true, 60, 60),
+                row("burn_cpu", false, 40, 100),
+                row("app::cpu::work", false, 0, 100)
+            ]
+        );
+        let lines: Vec<(i64, i64, i64)> = lines(&merged, &known, "burn_cpu")
+            .into_iter()
+            .map(|line| (line.line, line.own, line.total))
+            .collect();
+        assert_eq!(lines, [(20, 0, 60), (21, 40, 40)]);
+        assert_eq!(
+            Flame::of(&merged, &known, true).frames.len(),
+            3,
+            "work, burn_cpu, and where it ended in the runtime"
+        );
+    }
+
+    #[test]
+    fn memory_belongs_to_the_function_that_asked_for_it() {
+        let merged = merged(
+            &[
+                ("app::memory::hold", "memory.rs", 3),
+                ("alloc::raw_vec::RawVec<…>::grow", "mod.rs", 1),
+                ("_rjem_je_malloc_default", "jemalloc.c", 1),
+                ("prof_backtrace_impl", "prof_sys.c", 1),
+                ("jemalloc_pprof::dump", "lib.rs", 1),
+            ],
+            &[(&[4, 3, 2, 1], 90), (&[4, 3, 5], 10)],
+        );
+        let known = Known::of(&merged, &Sources::default(), true);
+        let flame = Flame::of(&merged, &known, false);
+        let frames: Vec<(&str, i64, i64)> = flame
+            .frames
+            .iter()
+            .map(|(_, _, width, own, name)| (flame.names[*name].as_str(), *width, *own))
+            .collect();
+        assert_eq!(
+            frames,
+            [
+                ("app::memory::hold", 90, 90),
+                (PROFILER, 10, 0),
+                ("jemalloc_pprof::dump", 10, 10)
             ]
         );
     }

@@ -1,13 +1,24 @@
-//! settings → listener → server → run until told to stop.
+//! arguments → settings → listener → server → run until told to stop.
 
 use std::net::TcpListener;
 use std::process::ExitCode;
 
+use clap::Parser;
 use lens::{Server, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The viewer for machines without Docker: an OTLP and profile backend with pages.
+///
+/// It has no options; settings are environment variables: LENS_LISTEN (default 127.0.0.1:18090), LENS_DATA_DIR (default data/lens),
+/// LENS_ALLOWED_HOSTS, LENS_MAX_BODY_MB, LENS_MAX_DECODED_MB, and the bounds LENS_MAX_SPANS, LENS_MAX_LOGS, LENS_MAX_POINTS, LENS_MAX_PROFILES,
+/// each with an `_MB` twin.
+#[derive(Parser)]
+#[command(name = "lens", version)]
+struct Arguments {}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> ExitCode {
+    Arguments::parse();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,6 +8,8 @@ use std::io::Read;
 
 use prost::Message;
 
+use crate::wire::{depth, schema};
+
 /// Body of `/push.v1.PusherService/Push`.
 #[derive(Clone, PartialEq, Message)]
 pub struct PushRequest {
@@ -164,6 +166,8 @@ const MOST_FRAMES: usize = 2000;
 pub enum Unreadable {
     #[error("not a pprof profile: {0}")]
     Protobuf(#[from] prost::DecodeError),
+    #[error("not a pprof profile: {0}")]
+    Depth(#[from] depth::Refused),
     #[error("not a gzipped pprof profile: {0}")]
     Gzip(#[from] std::io::Error),
     #[error("a pprof profile without a sample type")]
@@ -178,23 +182,72 @@ impl Profile {
     /// # Errors
     /// Says why the bytes are no profile, or that they are too many.
     pub fn read(bytes: &[u8], max_bytes: usize) -> Result<Self, Unreadable> {
-        let profile = if bytes.starts_with(&[0x1f, 0x8b]) {
-            let mut plain = Vec::new();
+        let mut plain = Vec::new();
+        let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
             flate2::read::MultiGzDecoder::new(bytes)
                 .take(max_bytes as u64 + 1)
                 .read_to_end(&mut plain)?;
             if plain.len() > max_bytes {
                 return Err(Unreadable::TooLarge(max_bytes));
             }
-            Self::decode(plain.as_slice())?
+            plain.as_slice()
         } else {
-            Self::decode(bytes)?
+            bytes
         };
+        depth::check(&schema::PROFILE, bytes)?;
+        let profile = Self::decode(bytes)?;
         if profile.sample_type.is_empty() {
             Err(Unreadable::Untyped)
         } else {
             Ok(profile)
         }
+    }
+
+    /// A profile of stacks, root first and separated by `;`, with their values in a sample type and unit.
+    #[must_use]
+    pub fn of_stacks((kind, unit): (&str, &str), stacks: &[(&str, i64)]) -> Self {
+        let mut strings = Strings::default();
+        strings.index("");
+        let mut profile = Self {
+            sample_type: vec![ValueType {
+                r#type: strings.index(kind),
+                unit: strings.index(unit),
+            }],
+            ..Self::default()
+        };
+        let mut ids: HashMap<&str, u64> = HashMap::new();
+        for (stack, value) in stacks {
+            let mut location_id = Vec::new();
+            for name in stack.rsplit(';').take(MOST_FRAMES) {
+                let next = ids.len() as u64 + 1;
+                location_id.push(*ids.entry(name).or_insert_with(|| {
+                    let name = strings.index(name);
+                    profile.function.push(Function {
+                        id: next,
+                        name,
+                        system_name: name,
+                        filename: 0,
+                    });
+                    let line = vec![Line {
+                        function_id: next,
+                        line: 0,
+                    }];
+                    profile.location.push(Location {
+                        id: next,
+                        address: 0,
+                        line,
+                    });
+                    next
+                }));
+            }
+            profile.sample.push(Sample {
+                location_id,
+                value: vec![*value],
+                label: Vec::new(),
+            });
+        }
+        profile.string_table = strings.list;
+        profile
     }
 
     /// A text of the string table; empty where the index is wrong.
@@ -205,8 +258,9 @@ impl Profile {
             .map_or("", String::as_str)
     }
 
-    /// Which of the sample types lens shows, and what it calls it: `heap` for memory in use, `cpu` for CPU time, else the type's own name.
-    pub fn kind(&self) -> (usize, String) {
+    /// Which of the sample types lens shows, and what it calls it: `heap` for memory in use, `cpu` for CPU time, else the type's own name. Go's
+    /// profiles of mutexes and of blocking have the same types: `pushed_as`, the push's label `__name__`, tells them apart.
+    pub fn kind(&self, pushed_as: &str) -> (usize, String) {
         let name = |position: usize| self.text(self.sample_type[position].r#type);
         let position = (0..self.sample_type.len())
             .find(|position| name(*position) == "inuse_space")
@@ -214,6 +268,7 @@ impl Profile {
         match name(position) {
             "inuse_space" | "space" => (position, "heap".to_owned()),
             "cpu" => (position, "cpu".to_owned()),
+            "delay" | "contentions" if !pushed_as.is_empty() => (position, pushed_as.to_owned()),
             other => (position, other.to_owned()),
         }
     }
@@ -241,10 +296,10 @@ impl Profile {
 
 /// A function at a line; texts by their index in [`Strings`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Frame {
-    function: i64,
-    file: i64,
-    line: i64,
+pub struct Frame {
+    pub function: i64,
+    pub file: i64,
+    pub line: i64,
 }
 
 /// A stack, leaf first, as numbers of frames, and its labels as indexes of name and value.
@@ -293,7 +348,7 @@ impl Merged {
                 .unwrap_or(0)
         };
 
-        let (position, _) = profile.kind();
+        let (position, _) = profile.kind("");
         let measure = profile.sample_type[position];
         self.measure.get_or_insert(ValueType {
             r#type: text(measure.r#type),
@@ -405,17 +460,20 @@ impl Merged {
             .map_or("", String::as_str)
     }
 
-    /// The stacks as numbers of functions, root first, and their values.
-    pub fn stacks(&self) -> impl Iterator<Item = (impl Iterator<Item = i64>, i64)> {
-        self.stacks.iter().map(|((stack, _), value)| {
-            (
-                stack
-                    .iter()
-                    .rev()
-                    .map(|number| self.frames[*number as usize].function),
-                *value,
-            )
-        })
+    /// The stacks as numbers of frames, root first, and their values.
+    pub fn stacks(&self) -> impl Iterator<Item = (impl DoubleEndedIterator<Item = u32>, i64)> {
+        let stacks = self.stacks.iter();
+        stacks.map(|((stack, _), value)| (stack.iter().rev().copied(), *value))
+    }
+
+    /// A frame by its number; texts by [`Merged::name`].
+    pub fn frame(&self, number: u32) -> Frame {
+        self.frames[number as usize]
+    }
+
+    /// How many frames there are; their numbers begin at 0.
+    pub fn frames(&self) -> u32 {
+        self.frames.len() as u32
     }
 
     /// The merged samples as one pprof profile.

@@ -13,6 +13,8 @@ pub enum Problem {
     HostNotAllowed(String),
     #[error("{0}")]
     NotFound(String),
+    #[error("this path answers to {0} only")]
+    Method(&'static str),
     #[error("the body took longer than 10 s to arrive")]
     Slow,
     #[error("{0}")]
@@ -31,6 +33,7 @@ impl ResponseError for Problem {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HostNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,

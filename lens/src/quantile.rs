@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, HistogramDataPoint};
 
+use crate::format;
+
 /// How many observations fell where. Counts are fractions once an interval was split.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Distribution {
@@ -267,6 +269,56 @@ impl Distribution {
                 positive.keys().next_back().map(|index| bounds(*index).1)
             }
         }
+    }
+}
+
+/// The bucket that a quantile lies in: all that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    pub lower: f64,
+    /// Infinite above the last bound.
+    pub upper: f64,
+}
+
+impl Bucket {
+    /// `250 ms–500 ms`, `above 10 s`
+    pub fn text(self, unit: &str) -> String {
+        let shown = |bound: f64| match bound {
+            0.0 => "0".to_owned(),
+            bound => format::value(bound, unit),
+        };
+        if self.upper.is_infinite() {
+            return format!("above {}", shown(self.lower));
+        }
+        format!("{}–{}", shown(self.lower), shown(self.upper))
+    }
+}
+
+impl Distribution {
+    /// The bucket of a quantile of explicit buckets; those of an exponential histogram are fine enough to be left unsaid.
+    pub fn bucket(&self, q: f64) -> Option<Bucket> {
+        let Self::Explicit { bounds, counts } = self else {
+            return None;
+        };
+        let count = self.count();
+        if count <= 0.0 || bounds.is_empty() {
+            return None;
+        }
+        let (rank, mut below) = (q * count, 0.0);
+        let place = counts.iter().position(|bucket| {
+            below += bucket;
+            below >= rank && *bucket > 0.0
+        });
+        let place = place.unwrap_or(bounds.len());
+        let lower = place
+            .checked_sub(1)
+            .and_then(|before| bounds.get(before))
+            .copied();
+        let upper = bounds.get(place).copied().unwrap_or(f64::INFINITY);
+        Some(Bucket {
+            lower: lower.unwrap_or(upper.min(0.0)),
+            upper,
+        })
     }
 }
 

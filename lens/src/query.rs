@@ -5,28 +5,86 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::is_hex;
 use crate::problem::Problem;
-use crate::store::{logs, profiles, traces};
+use crate::store::{Search, logs, profiles, traces};
 
 const NS_PER_MS: f64 = 1e6;
+
+/// The time range that every page has: the last so many, everything, or from–to. Absent parts are open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Time {
+    /// A name of [`RANGES`].
+    pub range: String,
+    pub from_ms: String,
+    pub to_ms: String,
+}
+
+/// Names of ranges, their minutes (0: everything that is kept) and labels.
+pub const RANGES: [(&str, i64, &str); 4] = [
+    ("5m", 5, "5 minutes"),
+    ("15m", 15, "15 minutes"),
+    ("1h", 60, "1 hour"),
+    ("all", 0, "Everything"),
+];
+
+impl Time {
+    /// Whether nothing was chosen.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// First and last nanosecond; `otherwise` is the name of the range that counts if none was chosen.
+    pub fn bounds(
+        &self,
+        otherwise: &str,
+        now_ns: i64,
+    ) -> Result<(Option<i64>, Option<i64>), Problem> {
+        let from = milliseconds("from_ms", &self.from_ms)?;
+        let to = milliseconds("to_ms", &self.to_ms)?;
+        if from.is_some() || to.is_some() {
+            return Ok((from, to));
+        }
+        let name = if self.range.is_empty() {
+            otherwise
+        } else {
+            &self.range
+        };
+        match RANGES.iter().find(|(range, ..)| *range == name) {
+            Some((_, 0, _)) => Ok((None, None)),
+            Some((_, minutes, _)) => Ok((Some(now_ns - minutes * 60_000_000_000), None)),
+            None => Err(Problem::BadRequest(
+                "range is 5m, 15m, 1h or all".to_owned(),
+            )),
+        }
+    }
+}
 
 /// `/traces` and `/api/traces`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Traces {
+    /// A trace id in any spelling, a span id, parts of names, `attribute=value`; several at once.
+    pub q: String,
     pub service: String,
     pub route: String,
     /// `ok` or `error`
     pub status: String,
     pub min_ms: String,
     pub max_ms: String,
-    pub from_ms: String,
-    pub to_ms: String,
+    #[serde(flatten)]
+    pub time: Time,
+    /// `time`, `duration`, `spans` or `errors`
+    pub sort: String,
+    /// Counts from 1.
+    pub page: String,
     pub limit: String,
 }
 
 impl Traces {
-    pub fn filter(&self, default_limit: u32) -> Result<traces::Filter, Problem> {
-        Ok(traces::Filter {
+    pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<traces::Filter, Problem> {
+        let limit = limit(&self.limit, default_limit, 1000)?;
+        let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
+        let mut filter = traces::Filter {
             service: self.service.clone(),
             route: self.route.clone(),
             failed: match self.status.as_str() {
@@ -37,54 +95,210 @@ impl Traces {
             },
             min_ns: milliseconds("min_ms", &self.min_ms)?,
             max_ns: milliseconds("max_ms", &self.max_ms)?,
-            from_ns: milliseconds("from_ms", &self.from_ms)?,
-            to_ns: milliseconds("to_ms", &self.to_ms)?,
-            limit: limit(&self.limit, default_limit, 1000)?,
-        })
+            from_ns,
+            to_ns,
+            sort: match self.sort.as_str() {
+                "" | "time" => traces::Sort::Time,
+                "duration" => traces::Sort::Duration,
+                "spans" => traces::Sort::Spans,
+                "errors" => traces::Sort::Errors,
+                _ => {
+                    return Err(Problem::BadRequest(
+                        "sort is time, duration, spans or errors".to_owned(),
+                    ));
+                }
+            },
+            offset: (self.page()? - 1).saturating_mul(limit),
+            limit,
+            ..traces::Filter::default()
+        };
+        for term in terms(&self.q) {
+            match term {
+                Term::Word(word) => match ids(&word) {
+                    Some((trace_id, span_id)) => {
+                        (filter.trace_id, filter.span_id) = (trace_id, span_id)
+                    }
+                    None => filter.search.words.push(word),
+                },
+                Term::Field(name, value) => filter.search.fields.push((name, value)),
+            }
+        }
+        Ok(filter)
     }
+
+    pub fn page(&self) -> Result<u32, Problem> {
+        match whole("page", &self.page)? {
+            None => Ok(1),
+            Some(page) if (1..=1_000_000).contains(&page) => Ok(page as u32),
+            Some(_) => Err(Problem::BadRequest("page counts from 1".to_owned())),
+        }
+    }
+}
+
+/// Trace id and span id that a text may stand for: 32 or, as some write them, fewer hexadecimal digits, upper case, dashes or `0x` as well; a whole
+/// `traceparent`; 16 digits alone are a span's. Empty texts for those it does not name.
+pub fn ids(text: &str) -> Option<(String, String)> {
+    let text = text.trim().to_ascii_lowercase();
+    if let [version, trace_id, span_id, ..] = text.split('-').collect::<Vec<_>>()[..]
+        && is_hex(version, 1)
+        && is_hex(trace_id, 16)
+        && is_hex(span_id, 8)
+    {
+        return Some((trace_id.to_owned(), span_id.to_owned()));
+    }
+    let digits = text.trim_start_matches("0x").replace('-', "");
+    let hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match digits.len() {
+        16 if hexadecimal => Some((String::new(), digits)),
+        // Some tools leave out the zeros in front.
+        25..=32 if hexadecimal => Some((format!("{digits:0>32}"), String::new())),
+        _ => None,
+    }
+}
+
+/// What was typed into a search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Term {
+    Word(String),
+    Field(String, String),
+}
+
+/// Words, `"phrases in quotation marks"` and `name=value`, the value perhaps in quotation marks.
+pub fn terms(typed: &str) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let (mut term, mut equals, mut quoted) = (String::new(), None, false);
+    for letter in typed.chars().chain([' ']) {
+        match letter {
+            '"' => quoted = !quoted,
+            '=' if !quoted && equals.is_none() && !term.is_empty() => {
+                equals = Some(term.len());
+                term.push('=');
+            }
+            _ if letter.is_whitespace() && !quoted => {
+                let term = std::mem::take(&mut term);
+                match equals.take() {
+                    Some(at) => terms.push(Term::Field(
+                        term[..at].to_owned(),
+                        term[at + 1..].to_owned(),
+                    )),
+                    None if term.is_empty() => {}
+                    None => terms.push(Term::Word(term)),
+                }
+            }
+            _ => term.push(letter),
+        }
+    }
+    // The quotation mark that is missing at the end is thought.
+    let rest = term.trim_end();
+    if !rest.is_empty() {
+        terms.push(Term::Word(rest.to_owned()));
+    }
+    terms
+}
+
+/// `/traces/{trace_id}`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Trace {
+    /// Only spans that have this in their name, service or attributes.
+    pub q: String,
+    /// Id of a span whose time fills the width.
+    pub zoom: String,
+    /// Number of the first span that is shown, from 0.
+    pub from: String,
+    /// Id of a span that must be among those shown.
+    pub span: String,
+}
+
+impl Trace {
+    pub fn from(&self) -> Result<usize, Problem> {
+        let from = whole("from", &self.from)?.unwrap_or(0);
+        usize::try_from(from).map_err(|_| Problem::BadRequest("from counts from 0".to_owned()))
+    }
+}
+
+/// The terms as one would type them.
+pub fn typed(terms: &[Term]) -> String {
+    let quoted = |text: &str| match text.contains(char::is_whitespace) || text.is_empty() {
+        true => format!("\"{}\"", text.replace('"', " ")),
+        false => text.replace('"', " "),
+    };
+    let typed = terms.iter().map(|term| match term {
+        Term::Word(word) => quoted(word),
+        Term::Field(name, value) => format!("{name}={}", quoted(value)),
+    });
+    typed.collect::<Vec<String>>().join(" ")
 }
 
 /// `/logs` and `/api/logs`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Logs {
+    /// Parts of words, `"phrases"`, `name=value`; several at once.
     pub q: String,
-    /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`
+    /// `trace`, `debug`, `info`, `warn`, `error` or `fatal`; with a `+` behind it, that level and those above.
     pub level: String,
     pub service: String,
     /// `name=value`
     pub field: String,
     pub trace_id: String,
     pub span_id: String,
-    pub from_ms: String,
-    pub to_ms: String,
-    /// Id of a record: only those that arrived before it.
+    #[serde(flatten)]
+    pub time: Time,
+    /// Time and id of a record, `1795626080569588891.17`: only those that are older.
     pub before: String,
+    /// Id of a record: what its service wrote around it (pages only).
+    pub around: String,
     pub limit: String,
 }
 
 impl Logs {
-    pub fn filter(&self, default_limit: u32) -> Result<logs::Filter, Problem> {
+    pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<logs::Filter, Problem> {
+        let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
+        let mut search = Search::default();
+        let wrong_field = || Problem::BadRequest("field is written name=value".to_owned());
+        if !self.field.is_empty() {
+            let (name, value) = self.field.split_once('=').ok_or_else(wrong_field)?;
+            search
+                .fields
+                .push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        for term in terms(&self.q) {
+            match term {
+                Term::Word(word) => search.words.push(word),
+                Term::Field(name, value) => search.fields.push((name, value)),
+            }
+        }
+        let before = match self.before.split_once('.') {
+            _ if self.before.is_empty() => None,
+            Some((time, id)) => Some((time.parse().ok(), id.parse().ok())),
+            None => Some((None, None)),
+        };
         Ok(logs::Filter {
-            text: self.q.clone(),
+            search,
             service: self.service.clone(),
             severity: severities(&self.level)?,
-            field: match self.field.split_once('=') {
-                Some((key, value)) => Some((key.trim().to_owned(), value.trim().to_owned())),
-                None if self.field.is_empty() => None,
-                None => {
+            trace_id: id("trace_id", &self.trace_id, 16)?,
+            span_id: id("span_id", &self.span_id, 8)?,
+            from_ns,
+            to_ns,
+            before: match before {
+                None => None,
+                Some((Some(time), Some(id))) => Some((time, id)),
+                Some(_) => {
                     return Err(Problem::BadRequest(
-                        "field is written name=value".to_owned(),
+                        "before is a record's time and id".to_owned(),
                     ));
                 }
             },
-            trace_id: id("trace_id", &self.trace_id, 16)?,
-            span_id: id("span_id", &self.span_id, 8)?,
-            from_ns: milliseconds("from_ms", &self.from_ms)?,
-            to_ns: milliseconds("to_ms", &self.to_ms)?,
-            before: whole("before", &self.before)?,
+            oldest_first: false,
             limit: limit(&self.limit, default_limit, 10_000)?,
         })
+    }
+
+    /// Id of the record to look around of.
+    pub fn around(&self) -> Result<Option<i64>, Problem> {
+        whole("around", &self.around)
     }
 }
 
@@ -98,8 +312,10 @@ pub struct Metrics {
     pub by: String,
     /// `attribute=value`: only series that have it.
     pub only: String,
-    /// Minutes to show.
+    /// Minutes to show, where no range is chosen.
     pub minutes: String,
+    #[serde(flatten)]
+    pub time: Time,
     /// Newest points of each series (API only).
     pub points: String,
 }
@@ -109,11 +325,14 @@ impl Metrics {
         limit(&self.points, 1, 1000)
     }
 
-    /// Minutes to show, 15 unless told.
-    pub fn minutes(&self) -> Result<u32, Problem> {
+    /// First and last nanosecond to show: the last 15 minutes unless told.
+    pub fn bounds(&self, now_ns: i64) -> Result<(Option<i64>, Option<i64>), Problem> {
         match whole("minutes", &self.minutes)? {
-            None => Ok(15),
-            Some(minutes) if (1..=1440).contains(&minutes) => Ok(minutes as u32),
+            _ if !self.time.is_default() => self.time.bounds("15m", now_ns),
+            None => self.time.bounds("15m", now_ns),
+            Some(minutes) if (1..=1440).contains(&minutes) => {
+                Ok((Some(now_ns - minutes * 60_000_000_000), None))
+            }
             Some(_) => Err(Problem::BadRequest("minutes is from 1 to 1440".to_owned())),
         }
     }
@@ -130,16 +349,25 @@ pub struct Profiles {
     pub profile_id: String,
     /// `name=value`: only samples with this label.
     pub label: String,
-    pub from_ms: String,
-    pub to_ms: String,
+    #[serde(flatten)]
+    pub time: Time,
     /// Function to mark (pages only).
     pub q: String,
-    /// `own` leaves the runtime's frames out (pages only).
+    /// `all` shows the runtime's frames as well (pages only).
     pub frames: String,
+    /// Function whose source to show (pages only).
+    pub function: String,
 }
 
 impl Profiles {
-    pub fn filter(&self, kind: &str) -> Result<profiles::Filter, Problem> {
+    /// `otherwise` is the range that counts if none was chosen.
+    pub fn filter(
+        &self,
+        kind: &str,
+        otherwise: &str,
+        now_ns: i64,
+    ) -> Result<profiles::Filter, Problem> {
+        let (from_ns, to_ns) = self.time.bounds(otherwise, now_ns)?;
         Ok(profiles::Filter {
             kind: kind.to_owned(),
             service: self.service.clone(),
@@ -153,8 +381,8 @@ impl Profiles {
                     ));
                 }
             },
-            from_ns: milliseconds("from_ms", &self.from_ms)?,
-            to_ns: milliseconds("to_ms", &self.to_ms)?,
+            from_ns,
+            to_ns,
         })
     }
 }
@@ -201,6 +429,10 @@ fn limit(text: &str, default: u32, most: u32) -> Result<u32, Problem> {
 
 /// Severity numbers of a level: <https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber>
 fn severities(level: &str) -> Result<Option<(i32, i32)>, Problem> {
+    let (level, above) = match level.trim_end_matches([' ', '+']) {
+        bare if bare.len() < level.len() => (bare, true),
+        level => (level, false),
+    };
     let lowest = match level.to_ascii_lowercase().as_str() {
         "" => return Ok(None),
         "trace" => 1,
@@ -215,5 +447,65 @@ fn severities(level: &str) -> Result<Option<(i32, i32)>, Problem> {
             ));
         }
     };
-    Ok(Some((lowest, lowest + 3)))
+    Ok(Some((lowest, if above { 24 } else { lowest + 3 })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_becomes_words_phrases_and_fields() {
+        let word = |text: &str| Term::Word(text.to_owned());
+        let field = |name: &str, value: &str| Term::Field(name.to_owned(), value.to_owned());
+        assert_eq!(
+            terms(r#" time  "card declined" http.route=/a=b user="a b" 支付"#),
+            [
+                word("time"),
+                word("card declined"),
+                field("http.route", "/a=b"),
+                field("user", "a b"),
+                word("支付")
+            ]
+        );
+        assert_eq!(terms(r#""open phrase "#), [word("open phrase")]);
+        assert_eq!(terms(r#"=x "" "#), [word("=x")]);
+    }
+
+    #[test]
+    fn an_id_is_known_by_any_of_its_spellings() {
+        let trace = ("0af7651916cd43dd8448eb211c80319c".to_owned(), String::new());
+        for spelling in [
+            "0af7651916cd43dd8448eb211c80319c",
+            "0AF7651916CD43DD8448EB211C80319C",
+            "af7651916cd43dd8448eb211c80319c",
+            "0x0af7651916cd43dd8448eb211c80319c",
+            "0af76519-16cd-43dd-8448-eb211c80319c",
+        ] {
+            assert_eq!(ids(spelling), Some(trace.clone()), "{spelling}");
+        }
+        let span = "00f067aa0ba902b7".to_owned();
+        assert_eq!(
+            ids("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
+            Some((trace.0, span.clone()))
+        );
+        assert_eq!(ids("00f067aa0ba902b7"), Some((String::new(), span)));
+        for none in [
+            "",
+            "deadbeef",
+            "checkout",
+            "0af7651916cd43dd8448eb211c80319g",
+        ] {
+            assert_eq!(ids(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_level_may_mean_those_above_it() {
+        assert_eq!(severities("warn").ok().flatten(), Some((13, 16)));
+        // A plus in an address is a space.
+        for above in ["warn+", "WARN "] {
+            assert_eq!(severities(above).ok().flatten(), Some((13, 24)), "{above}");
+        }
+    }
 }

@@ -7,11 +7,13 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App, Error, HttpServer, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 
+use crate::host::Hosts;
 use crate::ingest::Limits;
 use crate::problem::Problem;
 use crate::settings::Settings;
+use crate::source::Sources;
 use crate::store::{OpenError, Store};
 use crate::{api, ingest, pages};
 
@@ -47,12 +49,18 @@ impl Server {
         let port = listener.local_addr()?.port();
         let store = web::Data::new(Store::open(&settings.data_dir, settings.bounds).await?);
         let limits = web::Data::new(Limits::from(&settings));
-        let hosts = web::Data::new(Hosts(settings.allowed_hosts));
+        let sources = match &settings.source_dir {
+            Some(root) => Sources::read(root, &settings.source_url),
+            None => Sources::default(),
+        };
+        let sources = web::Data::new(sources);
+        let hosts = web::Data::new(Hosts::new(settings.allowed_hosts));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(store.clone())
                 .app_data(limits.clone())
                 .app_data(hosts.clone())
+                .app_data(sources.clone())
                 .app_data(
                     web::QueryConfig::default()
                         .error_handler(|error, _| Problem::BadRequest(error.to_string()).into()),
@@ -105,21 +113,6 @@ impl Server {
     }
 }
 
-/// Names that a request's `Host` may carry besides the loopback ones.
-struct Hosts(Vec<String>);
-
-impl Hosts {
-    /// A page of another site can make a browser connect here by rebinding its DNS name, but not send our name.
-    fn allow(&self, host: &str) -> bool {
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let name = name.to_ascii_lowercase();
-        ["localhost", "127.0.0.1", "[::1]"].contains(&name.as_str()) || self.0.contains(&name)
-    }
-}
-
 async fn allowed_host(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -139,39 +132,11 @@ async fn allowed_host(
     Ok(request.error_response(problem).map_into_right_body())
 }
 
-async fn not_found(request: actix_web::HttpRequest) -> Result<actix_web::HttpResponse, Problem> {
-    Err(Problem::NotFound(format!(
-        "there is nothing at {}",
-        request.path()
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_allowed() {
-        let hosts = Hosts(vec!["box".to_owned()]);
-        for allowed in [
-            "localhost",
-            "localhost:18090",
-            "127.0.0.1:1",
-            "[::1]:18090",
-            "[::1]",
-            "BOX:80",
-        ] {
-            assert!(hosts.allow(allowed), "{allowed}");
-        }
-        for refused in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example:18090",
-            "localhost.",
-            "box.evil",
-            "10.0.0.1",
-        ] {
-            assert!(!hosts.allow(refused), "{refused}");
-        }
+/// People get a page, programs a problem document.
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get(header::ACCEPT);
+    if accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/html")) {
+        return pages::not_found(&request);
     }
+    Problem::NotFound(format!("there is nothing at {}", request.path())).error_response()
 }

@@ -19,6 +19,11 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// `LENS_MAX_DECODED_MB`: largest request body after decompression, in MiB, 1 to 256. Default 16.
     pub max_decoded_bytes: usize,
+    /// `LENS_SOURCE_DIR`: a checkout whose crates' sources are shown beside flame graphs; nothing else in it is read. Default: none.
+    pub source_dir: Option<PathBuf>,
+    /// `LENS_SOURCE_URL`: where a line of source leads to, with `{commit}`, `{file}` (from the checkout's root), `{path}` (whole) and `{line}`, such
+    /// as `vscode://file/{path}:{line}`. Default: none, then lines lead nowhere.
+    pub source_url: String,
     /// How much of each signal is kept.
     pub bounds: Bounds,
 }
@@ -55,6 +60,8 @@ impl Default for Settings {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090),
             data_dir: PathBuf::from("data/lens"),
             allowed_hosts: Vec::new(),
+            source_dir: None,
+            source_url: String::new(),
             max_body_bytes: 8 * MEBIBYTE as usize,
             max_decoded_bytes: 16 * MEBIBYTE as usize,
             bounds: Bounds {
@@ -69,11 +76,20 @@ impl Default for Settings {
 
 /// A variable holds what it may not.
 #[derive(Debug, thiserror::Error)]
-#[error("{name}={value:?} is not allowed: {allowed}")]
+#[error("{name}={:?} is not allowed: {allowed}", shown(.value))]
 pub struct SettingError {
     pub name: &'static str,
     pub value: String,
     pub allowed: &'static str,
+}
+
+/// A value in a message; what looks like a URL may have a password in it.
+fn shown(value: &str) -> &str {
+    if value.contains("://") || value.contains('@') {
+        "***"
+    } else {
+        value
+    }
 }
 
 impl Settings {
@@ -101,6 +117,26 @@ impl Settings {
         }
         if let Some(value) = lookup("LENS_DATA_DIR") {
             settings.data_dir = PathBuf::from(value);
+        }
+        settings.source_dir = lookup("LENS_SOURCE_DIR").map(PathBuf::from);
+        if let Some(value) = lookup("LENS_SOURCE_URL") {
+            // A script in the place of an address would run on the page.
+            let allowed = [
+                "https://",
+                "http://",
+                "vscode://",
+                "idea://",
+                "zed://",
+                "cursor://",
+            ];
+            if !allowed.iter().any(|scheme| value.starts_with(scheme)) {
+                return Err(SettingError {
+                    name: "LENS_SOURCE_URL",
+                    value,
+                    allowed: "an address that begins with https, http, vscode, idea, zed or cursor, and ://",
+                });
+            }
+            settings.source_url = value;
         }
         if let Some(value) = lookup("LENS_ALLOWED_HOSTS") {
             settings.allowed_hosts = value
@@ -208,9 +244,12 @@ mod tests {
             ("LENS_MAX_SPANS", "0"),
             ("LENS_MAX_BODY_MB", "65"),
             ("LENS_MAX_LOGS", "many"),
+            ("LENS_SOURCE_URL", "javascript:alert(1)"),
+            ("LENS_LISTEN", "http://user:secret@box:1"),
         ] {
             let error = with(name, value).expect_err("refused");
             assert_eq!((error.name, error.value.as_str()), (name, value));
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 }

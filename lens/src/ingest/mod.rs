@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, web};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
+use crate::method::post;
 use crate::problem::Problem;
 use crate::settings::Settings;
 
@@ -39,13 +40,12 @@ impl From<&Settings> for Limits {
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/v1/traces", web::post().to(otlp::traces))
-        .route("/v1/logs", web::post().to(otlp::logs))
-        .route("/v1/metrics", web::post().to(otlp::metrics))
-        .route(
-            "/push.v1.PusherService/Push",
-            web::post().to(profiles::push),
-        );
+        .service(post("/v1/traces", otlp::traces))
+        .service(post("/v1/logs", otlp::logs))
+        .service(post("/v1/metrics", otlp::metrics))
+        .service(post("/push.v1.PusherService/Push", profiles::push))
+        .service(post("/ingest", profiles::ingest))
+        .service(post("/api/import", otlp::import));
 }
 
 /// How a body is written.
@@ -63,6 +63,8 @@ impl Encoding {
             .next()
             .unwrap_or_default()
             .trim()
+            .to_ascii_lowercase()
+            .as_str()
         {
             "application/x-protobuf" | "application/protobuf" | "application/proto" => {
                 Ok(Self::Protobuf)
@@ -90,8 +92,9 @@ async fn decoded<T: Send + 'static>(
     limits: &web::Data<Limits>,
     decode: impl FnOnce(&[u8]) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let gzipped = match header_value(request, header::CONTENT_ENCODING) {
-        "gzip" => true,
+    let encoding = header_value(request, header::CONTENT_ENCODING).to_ascii_lowercase();
+    let gzipped = match encoding.trim() {
+        "gzip" | "x-gzip" => true,
         "" | "identity" => false,
         other => {
             return Err(Problem::UnsupportedMediaType(format!(

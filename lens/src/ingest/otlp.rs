@@ -1,22 +1,25 @@
 //! OTLP over HTTP, protobuf or JSON: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::StreamExt;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Encoding, Limits, decoded, now_ns};
+use super::{BODY_TIME, Encoding, Limits, decoded, header_value, now_ns};
 use crate::problem::Problem;
 use crate::store::logs::LogRow;
 use crate::store::metrics::{PointRow, count_points};
 use crate::store::origins::{Origin, OriginRow};
 use crate::store::traces::SpanRow;
 use crate::store::{Rows, Store};
+use crate::wire::json::Rejected;
+use crate::wire::{depth, json, schema};
 
 /// Spans, records or points of one request. A row takes far more than the two bytes that an empty one takes in a message.
 const MOST_ROWS: usize = 100_000;
@@ -49,67 +52,117 @@ impl Origins {
     }
 
     /// Number and service of a new one.
-    fn add(&mut self, origin: &Origin) -> Result<(usize, String), Problem> {
+    fn add(
+        &mut self,
+        (resource, resource_schema_url): (&Option<Resource>, &str),
+        (scope, scope_schema_url): (Option<InstrumentationScope>, String),
+    ) -> Result<(usize, String), Problem> {
+        let origin = Origin {
+            resource: resource.clone(),
+            resource_schema_url: resource_schema_url.to_owned(),
+            scope,
+            scope_schema_url,
+        };
         self.budget = self
             .budget
             .checked_sub(origin.encoded_len() + ORIGIN_BYTES)
             .ok_or_else(|| {
                 Problem::TooLarge("the resources and scopes are too large".to_owned())
             })?;
-        let row = OriginRow::from(origin);
+        let row = OriginRow::from(&origin);
         let service = row.service.clone();
         self.rows.push(row);
         Ok((self.rows.len() - 1, service))
     }
 }
 
-/// `POST /v1/traces`. Spans whose ids are none are counted as rejected, as the specification has it.
+/// A request as rows: what it came from, what is stored, and what was not taken.
+pub type Taken = (Vec<OriginRow>, Rows, Rejected);
+
+/// Decodes one signal's request; `budget` is what its origins may take, in bytes.
+pub type Decode = fn(Encoding, &[u8], budget: usize) -> Result<Taken, Problem>;
+
+/// Spans whose ids are none are counted as rejected, as the specification has it.
+pub fn spans(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
+    let (message, mut rejected): (ExportTraceServiceRequest, _) =
+        parse(&schema::TRACES, encoding, body)?;
+    let scopes = message.resource_spans.iter().flat_map(|of| &of.scope_spans);
+    few_enough(scopes.map(|of| of.spans.len()).sum())?;
+    let now = now_ns();
+    let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
+    for of_resource in message.resource_spans {
+        for of_scope in of_resource.scope_spans {
+            let (origin, service) = origins.add(
+                (&of_resource.resource, &of_resource.schema_url),
+                (of_scope.scope, of_scope.schema_url),
+            )?;
+            for span in of_scope.spans {
+                match SpanRow::new(origin, &service, span, now) {
+                    Some(row) => rows.push(row),
+                    None => rejected.add(1, || {
+                        "a span needs a trace id of 16 bytes and a span id of 8, not all zero"
+                            .to_owned()
+                    }),
+                }
+            }
+        }
+    }
+    Ok((origins.rows, Rows::Spans(rows), rejected))
+}
+
+/// Log records.
+pub fn records(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
+    let (message, rejected): (ExportLogsServiceRequest, _) = parse(&schema::LOGS, encoding, body)?;
+    let scopes = message.resource_logs.iter().flat_map(|of| &of.scope_logs);
+    few_enough(scopes.map(|of| of.log_records.len()).sum())?;
+    let now = now_ns();
+    let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
+    for of_resource in message.resource_logs {
+        for of_scope in of_resource.scope_logs {
+            let (origin, service) = origins.add(
+                (&of_resource.resource, &of_resource.schema_url),
+                (of_scope.scope, of_scope.schema_url),
+            )?;
+            let records = of_scope.log_records.iter();
+            rows.extend(records.map(|record| LogRow::new(origin, &service, record, now)));
+        }
+    }
+    Ok((origins.rows, Rows::Logs(rows), rejected))
+}
+
+/// Data points.
+pub fn points(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
+    let (message, rejected): (ExportMetricsServiceRequest, _) =
+        parse(&schema::METRICS, encoding, body)?;
+    let scopes = message.resource_metrics.iter();
+    let metrics = scopes
+        .flat_map(|of| &of.scope_metrics)
+        .flat_map(|of| &of.metrics);
+    few_enough(metrics.map(count_points).sum())?;
+    let now = now_ns();
+    let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
+    for of_resource in message.resource_metrics {
+        for of_scope in of_resource.scope_metrics {
+            let (origin, service) = origins.add(
+                (&of_resource.resource, &of_resource.schema_url),
+                (of_scope.scope, of_scope.schema_url),
+            )?;
+            for metric in of_scope.metrics {
+                rows.extend(PointRow::of_metric(origin, &service, metric, now));
+            }
+        }
+    }
+    Ok((origins.rows, Rows::Points(rows), rejected))
+}
+
+/// `POST /v1/traces`
 pub async fn traces(
     request: HttpRequest,
     payload: web::Payload,
     limits: web::Data<Limits>,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, Problem> {
-    let encoding = Encoding::of(&request)?;
-    let budget = limits.decoded_bytes;
-    let (origins, rows, rejected) = decoded(&request, payload, &limits, move |body| {
-        let message: ExportTraceServiceRequest = parse(encoding, body)?;
-        let scopes = message.resource_spans.iter().flat_map(|of| &of.scope_spans);
-        few_enough(scopes.map(|of| of.spans.len()).sum())?;
-        let (mut origins, mut rows, mut rejected) = (Origins::new(budget), Vec::new(), 0);
-        for of_resource in message.resource_spans {
-            for of_scope in of_resource.scope_spans {
-                let (origin, service) = origins.add(&Origin {
-                    resource: of_resource.resource.clone(),
-                    resource_schema_url: of_resource.schema_url.clone(),
-                    scope: of_scope.scope,
-                    scope_schema_url: of_scope.schema_url,
-                })?;
-                for span in &of_scope.spans {
-                    match SpanRow::new(origin, &service, span) {
-                        Some(row) => rows.push(row),
-                        None => rejected += 1,
-                    }
-                }
-            }
-        }
-        Ok((origins.rows, rows, rejected))
-    })
-    .await?;
-    store.write(origins, Rows::Spans(rows)).await?;
-    if rejected == 0 {
-        return Ok(accepted(encoding));
-    }
-    let message = "a span needs a trace id of 16 bytes and a span id of 8, not all zero";
-    Ok(match encoding {
-        Encoding::Json => HttpResponse::Ok().json(json!({"partialSuccess": {"rejectedSpans": rejected.to_string(), "errorMessage": message}})),
-        Encoding::Protobuf => HttpResponse::Ok().content_type("application/x-protobuf").body(
-            ExportTraceServiceResponse {
-                partial_success: Some(ExportTracePartialSuccess { rejected_spans: rejected, error_message: message.to_owned() }),
-            }
-            .encode_to_vec(),
-        ),
-    })
+    take(&request, payload, &limits, &store, spans, "rejectedSpans").await
 }
 
 /// `POST /v1/logs`
@@ -119,35 +172,15 @@ pub async fn logs(
     limits: web::Data<Limits>,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, Problem> {
-    let encoding = Encoding::of(&request)?;
-    let budget = limits.decoded_bytes;
-    let (origins, rows) = decoded(&request, payload, &limits, move |body| {
-        let message: ExportLogsServiceRequest = parse(encoding, body)?;
-        let scopes = message.resource_logs.iter().flat_map(|of| &of.scope_logs);
-        few_enough(scopes.map(|of| of.log_records.len()).sum())?;
-        let now = now_ns();
-        let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
-        for of_resource in message.resource_logs {
-            for of_scope in of_resource.scope_logs {
-                let (origin, service) = origins.add(&Origin {
-                    resource: of_resource.resource.clone(),
-                    resource_schema_url: of_resource.schema_url.clone(),
-                    scope: of_scope.scope,
-                    scope_schema_url: of_scope.schema_url,
-                })?;
-                rows.extend(
-                    of_scope
-                        .log_records
-                        .iter()
-                        .map(|record| LogRow::new(origin, &service, record, now)),
-                );
-            }
-        }
-        Ok((origins.rows, rows))
-    })
-    .await?;
-    store.write(origins, Rows::Logs(rows)).await?;
-    Ok(accepted(encoding))
+    take(
+        &request,
+        payload,
+        &limits,
+        &store,
+        records,
+        "rejectedLogRecords",
+    )
+    .await
 }
 
 /// `POST /v1/metrics`
@@ -157,55 +190,191 @@ pub async fn metrics(
     limits: web::Data<Limits>,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, Problem> {
-    let encoding = Encoding::of(&request)?;
-    let budget = limits.decoded_bytes;
-    let (origins, rows) = decoded(&request, payload, &limits, move |body| {
-        let message: ExportMetricsServiceRequest = parse(encoding, body)?;
-        let scopes = message
-            .resource_metrics
-            .iter()
-            .flat_map(|of| &of.scope_metrics);
-        few_enough(scopes.flat_map(|of| &of.metrics).map(count_points).sum())?;
-        let now = now_ns();
-        let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
-        for of_resource in message.resource_metrics {
-            for of_scope in of_resource.scope_metrics {
-                let (origin, service) = origins.add(&Origin {
-                    resource: of_resource.resource.clone(),
-                    resource_schema_url: of_resource.schema_url.clone(),
-                    scope: of_scope.scope,
-                    scope_schema_url: of_scope.schema_url,
-                })?;
-                for metric in of_scope.metrics {
-                    rows.extend(PointRow::of_metric(origin, &service, metric, now));
-                }
-            }
-        }
-        Ok((origins.rows, rows))
-    })
-    .await?;
-    store.write(origins, Rows::Points(rows)).await?;
-    Ok(accepted(encoding))
+    take(
+        &request,
+        payload,
+        &limits,
+        &store,
+        points,
+        "rejectedDataPoints",
+    )
+    .await
 }
 
-fn parse<T: Message + Default + DeserializeOwned>(
+/// Stores a request and answers; `counted` is the name of the rejected ones' number in JSON.
+async fn take(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limits: &web::Data<Limits>,
+    store: &Store,
+    decode: Decode,
+    counted: &str,
+) -> Result<HttpResponse, Problem> {
+    let encoding = Encoding::of(request)?;
+    let budget = limits.decoded_bytes;
+    let taken = decoded(request, payload, limits, move |body| {
+        decode(encoding, body, budget)
+    });
+    let (origins, rows, rejected) = taken.await?;
+    store.write(origins, rows).await?;
+    Ok(answer(encoding, counted, rejected))
+}
+
+fn parse<T: Message + Default>(
+    of: &'static schema::Message,
     encoding: Encoding,
     body: &[u8],
-) -> Result<T, Problem> {
+) -> Result<(T, Rejected), Problem> {
+    let refused = |error: &dyn std::fmt::Display| {
+        let form = if encoding == Encoding::Json {
+            "OTLP/JSON"
+        } else {
+            "OTLP"
+        };
+        Problem::BadRequest(format!("not an {form} message: {error}"))
+    };
+    let from_json;
+    let (body, rejected) = match encoding {
+        Encoding::Protobuf => (body, Rejected::default()),
+        Encoding::Json => {
+            depth::check_json(body).map_err(|error| refused(&error))?;
+            let (bytes, rejected) = json::read(of, body).map_err(|error| refused(&error))?;
+            from_json = bytes;
+            (from_json.as_slice(), rejected)
+        }
+    };
+    depth::check(of, body).map_err(|error| refused(&error))?;
+    let message = T::decode(body).map_err(|error| refused(&error))?;
+    Ok((message, rejected))
+}
+
+/// The answer of all three signals: their messages differ in names only.
+#[derive(Clone, PartialEq, Message)]
+struct Answer {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
+/// An empty message if everything was taken.
+fn answer(encoding: Encoding, counted: &str, rejected: Rejected) -> HttpResponse {
+    let Rejected { items, reason } = rejected;
     match encoding {
-        Encoding::Protobuf => T::decode(body)
-            .map_err(|error| Problem::BadRequest(format!("not an OTLP message: {error}"))),
-        Encoding::Json => serde_json::from_slice(body)
-            .map_err(|error| Problem::BadRequest(format!("not an OTLP/JSON message: {error}"))),
+        Encoding::Json => HttpResponse::Ok().json(match reason {
+            None => json!({}),
+            Some(reason) => {
+                json!({"partialSuccess": {counted: items.to_string(), "errorMessage": reason}})
+            }
+        }),
+        Encoding::Protobuf => HttpResponse::Ok()
+            .content_type("application/x-protobuf")
+            .body(
+                Answer {
+                    partial_success: reason.map(|error_message| PartialSuccess {
+                        rejected: items,
+                        error_message,
+                    }),
+                }
+                .encode_to_vec(),
+            ),
     }
 }
 
-/// Everything was stored: an empty message.
-fn accepted(encoding: Encoding) -> HttpResponse {
-    match encoding {
-        Encoding::Protobuf => HttpResponse::Ok()
-            .content_type("application/x-protobuf")
-            .body(Vec::new()),
-        Encoding::Json => HttpResponse::Ok().json(json!({})),
+/// `POST /api/import`: lines as `/api/export` writes them, each a request of one signal. What is there already is not stored again.
+pub async fn import(
+    request: HttpRequest,
+    mut payload: web::Payload,
+    limits: web::Data<Limits>,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, Problem> {
+    let content_type = header_value(&request, header::CONTENT_TYPE).to_ascii_lowercase();
+    if !["application/x-ndjson", "application/json"].contains(&content_type.as_str()) {
+        return Err(Problem::UnsupportedMediaType(
+            "an export is sent in as application/x-ndjson".to_owned(),
+        ));
     }
+    let (mut taken, mut rejected) = ([0; 3], 0);
+    let mut rest = Vec::new();
+    loop {
+        let chunk = tokio::time::timeout(BODY_TIME, payload.next())
+            .await
+            .map_err(|_| Problem::Slow)?;
+        let ended = chunk.is_none();
+        if let Some(chunk) = chunk {
+            rest.extend_from_slice(&chunk.map_err(|error| {
+                Problem::BadRequest(format!("the body could not be read: {error}"))
+            })?);
+        }
+        while let Some(end) = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .or_else(|| ended.then_some(rest.len()))
+        {
+            let line: Vec<u8> = rest.drain(..end).collect();
+            if rest.is_empty() && ended && line.is_empty() {
+                break;
+            }
+            rest.drain(..1.min(rest.len()));
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let place = import_line(line, &limits, &store).await?;
+            taken[place.0] += place.1;
+            rejected += place.2;
+        }
+        if rest.len() > limits.decoded_bytes {
+            return Err(Problem::TooLarge(format!(
+                "a line has more than {} bytes",
+                limits.decoded_bytes
+            )));
+        }
+        if ended {
+            break;
+        }
+    }
+    let [spans, records, points] = taken;
+    Ok(HttpResponse::Ok()
+        .json(json!({"spans": spans, "records": records, "points": points, "rejected": rejected})))
+}
+
+/// Stores one line; says of which signal it was, how many rows it had, and how many of them were not taken.
+async fn import_line(
+    line: Vec<u8>,
+    limits: &web::Data<Limits>,
+    store: &Store,
+) -> Result<(usize, usize, i64), Problem> {
+    const SIGNALS: [(&str, Decode); 3] = [
+        ("resourceSpans", spans),
+        ("resourceLogs", records),
+        ("resourceMetrics", points),
+    ];
+    let budget = limits.decoded_bytes;
+    let _turn = limits.turns.acquire().await.map_err(|_| Problem::Busy)?;
+    let (place, (origins, mut rows, rejected)) = web::block(move || {
+        let begin = String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
+        let place = SIGNALS
+            .iter()
+            .position(|(name, _)| begin.contains(&format!("\"{name}\"")));
+        let place = place.ok_or_else(|| {
+            Problem::BadRequest(
+                "a line begins with resourceSpans, resourceLogs or resourceMetrics".to_owned(),
+            )
+        })?;
+        Ok::<_, Problem>((place, SIGNALS[place].1(Encoding::Json, &line, budget)?))
+    })
+    .await
+    .map_err(|_| Problem::Busy)??;
+    let count = rows.len();
+    if let Rows::Logs(records) = &mut rows {
+        crate::store::logs::retain_new(&store.pool, records).await?;
+    }
+    store.write(origins, rows).await?;
+    Ok((place, count, rejected.items))
 }

@@ -1,30 +1,64 @@
 //! `/`: what has arrived, how each service does, and what failed last.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Services, Shell, Tab, format, heading, query_string, same, uri};
+use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, same, uri};
+use crate::attributes::find;
+use crate::chart::Grouped;
+use crate::format;
+use crate::problem::Problem;
 use crate::query;
 use crate::store::traces::{self, Health};
-use crate::store::{Signal, Store, logs};
+use crate::store::{Signal, Store, aside, logs, metrics};
 
-/// Spans that the table of services counts, in minutes.
-const MINUTES: i64 = 15;
 const FAILED: u32 = 6;
 
 pub async fn page(
     request: HttpRequest,
     store: web::Data<Store>,
+    time: web::Query<query::Time>,
 ) -> Result<HttpResponse, PageProblem> {
-    let health = traces::health(
-        &store.pool,
-        format::now_ns() - MINUTES * 60 * format::NS_PER_S,
+    let now_ns = format::now_ns();
+    let bounds = time.bounds("15m", now_ns)?;
+    let mut health = traces::health(&store.pool, bounds).await?;
+    // Of sampled traces only some spans are here; the metric counts every request.
+    let requests = totals(
+        &store,
+        "http.server.request.duration",
+        false,
+        bounds,
+        now_ns,
     )
     .await?;
+    let failed_requests =
+        totals(&store, "http.server.request.duration", true, bounds, now_ns).await?;
+    for service in &mut health {
+        let counted = requests
+            .get(&service.service)
+            .map_or(0, |count| count.round() as i64);
+        if counted > service.requests {
+            let failed = failed_requests
+                .get(&service.service)
+                .map_or(0, |count| count.round() as i64);
+            (service.requests, service.errors) = (counted, failed.max(service.errors));
+        }
+    }
+    let mut lost: BTreeMap<String, i64> = BTreeMap::new();
+    for name in LOSSES {
+        for (service, count) in totals(&store, name, true, bounds, now_ns).await? {
+            *lost.entry(service).or_default() += count.round() as i64;
+        }
+    }
+    lost.retain(|_, count| *count > 0);
     let failed = traces::list(
         &store.pool,
         &traces::Filter {
             failed: Some(true),
+            from_ns: bounds.0,
+            to_ns: bounds.1,
             limit: FAILED,
             ..Default::default()
         },
@@ -34,12 +68,14 @@ pub async fn page(
         &store.pool,
         &logs::Filter {
             severity: Some((17, 24)),
+            from_ns: bounds.0,
+            to_ns: bounds.1,
             limit: FAILED,
             ..Default::default()
         },
     )
     .await?;
-    let minutes = traces::minutes_covered(&store.pool, MINUTES, format::now_ns()).await?;
+    let minutes = traces::minutes_covered(&store.pool, bounds, now_ns).await?;
     let last = last_arrivals(&store).await?;
     let shell = Shell {
         tab: Tab::Home,
@@ -47,6 +83,13 @@ pub async fn page(
         uri: uri(&request),
         signals: "traces logs metrics profiles",
         services: Services::load(&store).await?,
+        range: Some(TimeRange {
+            time: time.into_inner(),
+            otherwise: "15m",
+            uri: uri(&request),
+            kept_since: None,
+            now_ns,
+        }),
         not: "Lens is one small process for one machine: no dashboards, no alerts, no users, and it forgets the oldest.",
         same: vec![same::traces(&query::Traces {
             status: "error".to_owned(),
@@ -59,15 +102,53 @@ pub async fn page(
     let changing = html! {
         (cards(&store, &last))
         @if empty { (welcome(&request)) } @else {
-            section { h2 { "Services " span.faint { "last " (format::three(minutes)) " minutes" } } (services(&health, &shell.services, minutes)) }
-            @if !failed.is_empty() { section { h2 { "Last failed " a.more href="/traces?status=error" { "All" } } (super::traces::table(&failed, &shell.services)) } }
+            section { h2 { "Services " span.faint { (format::three(minutes)) " minutes" } } (services(&health, &shell, minutes)) }
+            @if !lost.is_empty() {
+                p.context data-testid="lost" { "By their own metrics, services lost telemetry: " @for (service, count) in &lost { (shell.services.tag(service)) " " span.number { (format::count(*count)) } " " } "spans, records or points." }
+            }
+            @if !failed.is_empty() { section { h2 { "Last failed " a.more href=(shell.at("/traces", &[("status", "error")])) { "All" } } (super::traces::table(&failed, &shell.services)) } }
             @if !errors.is_empty() {
-                section { h2 { "Last errors in logs " a.more href="/logs?level=error" { "All" } }
-                    div.records { @for entry in &errors { (super::logs::record(entry, &shell.services, &[], None)) } } }
+                section { h2 { "Last errors in logs " a.more href=(shell.at("/logs", &[("level", "error+")])) { "All" } }
+                    div.records { @for entry in &errors { (super::logs::record(entry, &shell.services, &[], None, None, false)) } } }
             }
         }
     };
-    Ok(shell.page(&store, heading(html! { "Overview" }, html! {}), changing))
+    Ok(shell.page(&store, heading(
+        html! { "Overview" },
+        html! {
+            a.button href=(shell.at("/api/export", &[])) title="Spans, records and points as OTLP/JSON lines" data-testid="export" { "Export" }
+            label.button title="A file that Export wrote" { "Import" input.hidden-input type="file" id="import" accept=".jsonl,.json"; }
+            span.faint id="import-note" role="status" {}
+        },
+    ), changing))
+}
+
+/// What the SDK's own metrics count as lost where they carry `error.type`.
+const LOSSES: [&str; 5] = [
+    "otel.sdk.processor.span.processed",
+    "otel.sdk.processor.log.processed",
+    "otel.sdk.exporter.span.exported",
+    "otel.sdk.exporter.log.exported",
+    "otel.sdk.exporter.metric_data_point.exported",
+];
+
+/// What a metric counted in a time, by service; `failed` counts only series with an `error.type`.
+async fn totals(
+    store: &Store,
+    name: &str,
+    failed: bool,
+    (from_ns, to_ns): (Option<i64>, Option<i64>),
+    now_ns: i64,
+) -> Result<BTreeMap<String, f64>, Problem> {
+    const LEAD_NS: i64 = 120 * format::NS_PER_S;
+    let mut series = metrics::series(&store.pool, name, "").await?;
+    series.retain(|series| !failed || find(&series.attributes, "error.type").is_some());
+    let Some(kind) = series.first().map(|series| series.kind) else {
+        return Ok(BTreeMap::new());
+    };
+    let (from_ns, to_ns) = (from_ns.unwrap_or(0), to_ns.unwrap_or(now_ns));
+    let found = metrics::with_decoded(&store.pool, series, from_ns - LEAD_NS, to_ns).await?;
+    aside(move || Grouped::new(kind, String::new(), found, "").totals(from_ns, to_ns)).await
 }
 
 /// When each signal last arrived, 0 for never.
@@ -100,16 +181,16 @@ fn cards(store: &Store, last: &[i64; 4]) -> Markup {
     }
 }
 
-fn services(health: &[Health], services: &Services, minutes: f64) -> Markup {
+fn services(health: &[Health], shell: &Shell, minutes: f64) -> Markup {
     html! {
         @if health.is_empty() { p.faint { "No server or consumer span in this time." } } @else {
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label="Table" {
                 table.list data-testid="services" {
-                    thead { tr { th { "Service" } th.right { "Requests" } th.right { "Rate" } th.right { "Failed" } th.right { "Mean" } th.right { "Slowest" } th { "" } } }
+                    thead { tr { th { "Service" } th.right { "Requests" } th.right { "Rate" } th.right { "Failed" } th.right { "Mean" } th.right { "Slowest" } th.right { "Follow" } } }
                     tbody { @for service in health {
-                        @let link = |page: &str| format!("/{page}?{}", query_string(&[("service", &service.service)]));
+                        @let link = |page: &str| shell.at(&format!("/{page}"), &[("service", &service.service)]);
                         tr data-testid="service-row" data-service=(service.service) {
-                            td { (services.tag(&service.service)) }
+                            td { (shell.services.tag(&service.service)) }
                             td.right.number { (format::count(service.requests)) }
                             td.right.number { (format::three(service.requests as f64 / minutes)) "/min" }
                             td.right.number.bad[service.errors > 0] { (format!("{:.1} %", 100.0 * service.errors as f64 / service.requests.max(1) as f64)) }

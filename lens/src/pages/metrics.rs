@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
+use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use serde::Serialize;
 
 use super::{
-    PageProblem, Services, Shell, Tab, filters, format, heading, nothing, query_string, same,
+    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, nothing, query_string, same,
     select, shown, uri,
 };
 use crate::attributes::{find, text};
 use crate::chart::{Chart, Grouped, Range};
+use crate::format;
 use crate::problem::Problem;
 use crate::quantile::Distribution;
 use crate::query;
 use crate::store::metrics::{self, Kind, Listed, Point, Series};
-use crate::store::{ANSWER_BYTES, Store, aside, traces};
+use crate::store::{ANSWER_BYTES, Signal, Store, aside, traces};
 
 /// Rows of the table of series.
 const MOST_SERIES: usize = 100;
@@ -33,7 +35,8 @@ pub async fn page(
     query: web::Query<query::Metrics>,
 ) -> Result<HttpResponse, PageProblem> {
     let mut query = query.into_inner();
-    query.minutes()?;
+    let now_ns = format::now_ns();
+    query.bounds(now_ns)?;
     let all = metrics::list(&store.pool, "").await?;
     if query.name.is_empty() {
         query.name = all
@@ -68,36 +71,37 @@ pub async fn page(
         uri: uri(&request),
         signals: "metrics",
         services: Services::load(&store).await?,
+        range: Some(TimeRange {
+            time: query.time.clone(),
+            otherwise: "15m",
+            uri: uri(&request),
+            kept_since: store.kept_since(Signal::Metrics).await?,
+            now_ns,
+        }),
         not: "Lens draws one metric at a time; it evaluates no PromQL, has no dashboards, no alerts and no recording rules.",
         same: chosen.map_or_else(Vec::new, |metric| {
             same::metric(&query, metric.kind, &metric.unit)
         }),
     };
-    let minutes = query.minutes.clone();
-    let fixed = html! { (heading(html! { "Metrics" }, html! {})) };
+    let fixed = html! { (heading(html! { "Metrics" }, html! { a.button href=(shell.at("/api/export", &[("signal", "metrics")])) { "Export" } })) };
     let changing = html! {
         @if all.is_empty() {
             (nothing("No metric has arrived yet.", html! { "Exporters send metrics every minute unless " code { "OTEL_METRIC_EXPORT_INTERVAL" } " says otherwise." }))
         } @else {
             div.metrics {
-                (list(&all, &query))
+                (list(&all, &query, &shell))
                 div.charts-side {
                     @if let Some(metric) = chosen { (title(metric)) }
                     @else { (nothing("There is no such metric.", html! { "It may have been let go; choose another." })) }
-                    (filters("/metrics", html! {
+                    (filters("/metrics", &query.time, html! {
                         input type="hidden" name="name" value=(query.name);
                         (select("service", "Service", "Any service", &query.service, &services))
                         (select("by", "A line for each", "service", &query.by, &attributes))
                         label.field { span { "Only" } input name="only" value=(query.only) placeholder="attribute=value" list="only" autocomplete="off"; }
                         datalist id="only" { @for value in values(&series) { option value=(value) {} } }
-                        label.field { span { "Range" } select name="minutes" {
-                            @for (value, label) in [("5", "5 minutes"), ("15", "15 minutes"), ("60", "1 hour"), ("180", "3 hours")] {
-                                option value=(value) selected[minutes == value || (minutes.is_empty() && value == "15")] { (label) }
-                            }
-                        } }
                     }))
                     // Drawn by chart.js, which looks for another data-src after each change.
-                    div id="charts" hx-morph-skip-children="" data-testid="charts" data-src={ "/metrics/data?" (query_string(&[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes)])) } {}
+                    div id="charts" tabindex="-1" hx-morph-skip-children="" data-testid="charts" data-src={ "/metrics/data?" (query_string(&[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes), ("range", &query.time.range), ("from_ms", &query.time.from_ms), ("to_ms", &query.time.to_ms)])) } {}
                     (latest_points(&latest, &shell.services, series.len()))
                 }
             }
@@ -121,21 +125,27 @@ pub async fn data(
     store: web::Data<Store>,
     query: web::Query<query::Metrics>,
 ) -> Result<HttpResponse, Problem> {
-    let range = Range::last(query.minutes()?, format::now_ns());
+    let now_ns = format::now_ns();
+    let (from_ns, to_ns) = query.bounds(now_ns)?;
     let series = select_series(&store, &query).await?;
+    let kept_since = store.kept_since(Signal::Metrics).await?;
+    let range = Range::between(
+        from_ns.or(kept_since).unwrap_or(now_ns),
+        to_ns.unwrap_or(now_ns),
+    );
     let kind = series.first().map_or(Kind::Gauge, |series| series.kind);
     let unit = series
         .first()
         .map_or_else(String::new, |series| series.metric.unit.clone());
     let (mut with_points, mut bytes) = (Vec::with_capacity(series.len()), 0);
     for series in series.into_iter().filter(|series| series.kind == kind) {
-        let points = metrics::points(
-            &store.pool,
-            &series,
-            range.from_ns - LEAD_NS,
-            format::now_ns(),
-        )
-        .await?;
+        // What was added from the beginning on makes up the value of a sum that goes up and down.
+        let from_ns = match kind == Kind::UpDownCounter && metrics::is_delta(&series.metric) {
+            true => 0,
+            false => range.from_ns - LEAD_NS,
+        };
+        let to_ns = to_ns.unwrap_or(now_ns);
+        let points = metrics::points(&store.pool, &series, from_ns, to_ns).await?;
         bytes += points.iter().map(Vec::len).sum::<usize>();
         if bytes > ANSWER_BYTES {
             return Err(Problem::TooLarge(
@@ -169,7 +179,7 @@ pub async fn data(
         charts,
         services,
         from: range.from_ns / format::NS_PER_S,
-        to: format::now_ns() / format::NS_PER_S,
+        to: to_ns.unwrap_or(now_ns) / format::NS_PER_S,
     }))
 }
 
@@ -204,13 +214,13 @@ fn values(series: &[Series]) -> Vec<String> {
     values
 }
 
-fn list(all: &[Listed], query: &query::Metrics) -> Markup {
+fn list(all: &[Listed], query: &query::Metrics, shell: &Shell) -> Markup {
     html! {
         nav.metric-list aria-label="Metrics" {
             input type="search" placeholder="Find a metric" aria-label="Find a metric" data-focus="/" data-filter=".metric-list a" autocomplete="off" data-testid="metric-search";
             ul data-testid="metric-list" {
                 @for metric in all {
-                    li { a href={ "/metrics?" (query_string(&[("name", &metric.name), ("minutes", &query.minutes)])) } aria-current=[(metric.name == query.name).then_some("true")] data-testid="metric-link" data-name=(metric.name) title=(metric.description) {
+                    li { a href=(shell.at("/metrics", &[("name", &metric.name), ("minutes", &query.minutes)])) aria-current=[(metric.name == query.name).then_some("true")] data-testid="metric-link" data-name=(metric.name) title=(metric.description) {
                         span { (metric.name) } span.faint { (metric.kind.name()) }
                     } }
                 }
@@ -236,7 +246,7 @@ fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize
     html! {
         @if !latest.is_empty() {
             h3 { "Latest point of each series " span.faint.number { (series) } }
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label="Table" {
                 table.list data-testid="series" {
                     thead { tr { th { "Series" } th.right { "Value" } th.right { "At" } } }
                     tbody { @for (series, point) in latest {
@@ -251,17 +261,20 @@ fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize
                     } }
                 }
             }
-            @if series > MOST_SERIES { p.faint { "And " (series - MOST_SERIES) " more." } }
+            @if series > MOST_SERIES { p.faint { "The first " (MOST_SERIES) " of " (format::count(series as i64)) " series; a filter chooses others." } }
         }
     }
 }
 
 fn value(point: &Point, unit: &str) -> String {
     let distribution = |count: u64, distribution: Distribution| {
-        let quantile = |q| {
-            distribution
-                .quantile(q)
-                .map_or_else(|| "–".to_owned(), |value| format::value(value, unit))
+        let quantile = |q| match (distribution.quantile(q), distribution.bucket(q)) {
+            (None, _) => "–".to_owned(),
+            (Some(_), Some(bucket)) if bucket.upper.is_infinite() => bucket.text(unit),
+            (Some(value), Some(bucket)) => {
+                format!("{} ({})", format::value(value, unit), bucket.text(unit))
+            }
+            (Some(value), None) => format::value(value, unit),
         };
         format!(
             "{} · p50 {} · p95 {}",
@@ -271,9 +284,25 @@ fn value(point: &Point, unit: &str) -> String {
         )
     };
     match point {
-        Point::Number(number) => format::value(crate::chart::number(number), unit),
+        Point::Number(number) => match (crate::chart::number(number), &number.value) {
+            (Some(value), _) => format::value(value, unit),
+            (None, Some(number_data_point::Value::AsDouble(value))) if value.is_nan() => {
+                "NaN".to_owned()
+            }
+            (None, _) => "no value".to_owned(),
+        },
         Point::Histogram(histogram) => distribution(histogram.count, histogram.into()),
         Point::Exponential(histogram) => distribution(histogram.count, histogram.into()),
-        Point::Summary(summary) => format::count(i64::try_from(summary.count).unwrap_or(i64::MAX)),
+        Point::Summary(summary) => {
+            let mut text = format::count(i64::try_from(summary.count).unwrap_or(i64::MAX));
+            for quantile in &summary.quantile_values {
+                text.push_str(&format!(
+                    " · p{} {}",
+                    quantile.quantile * 100.0,
+                    format::value(quantile.value, unit)
+                ));
+            }
+            text
+        }
     }
 }

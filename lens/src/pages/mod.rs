@@ -1,11 +1,11 @@
 //! The pages. Each is whole HTML that reads well without a script; scripts add liveness, charts and flame graphs.
 
 mod assets;
-mod format;
 mod home;
 mod logs;
 mod metrics;
 mod profiles;
+mod range;
 mod same;
 mod services;
 mod trace;
@@ -18,23 +18,27 @@ use opentelemetry_proto::tonic::common::v1::AnyValue;
 use serde_json::json;
 
 use crate::attributes::text;
+use crate::format;
+use crate::method::get;
 use crate::problem::Problem;
+use crate::query::Time;
 use crate::store::{Signal, Store};
+use range::TimeRange;
 use same::Same;
 
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/", web::get().to(home::page))
-        .route("/traces", web::get().to(traces::page))
-        .route("/traces/{trace_id}", web::get().to(trace::page))
-        .route("/logs", web::get().to(logs::page))
-        .route("/metrics", web::get().to(metrics::page))
-        .route("/metrics/data", web::get().to(metrics::data))
-        .route("/profiles", web::get().to(profiles::page))
-        .route("/services", web::get().to(services::page))
-        .route("/live", web::get().to(live))
-        .route("/assets/{name}", web::get().to(assets::serve));
+        .service(get("/", home::page))
+        .service(get("/traces", traces::page))
+        .service(get("/traces/{trace_id}", trace::page))
+        .service(get("/logs", logs::page))
+        .service(get("/metrics", metrics::page))
+        .service(get("/metrics/data", metrics::data))
+        .service(get("/profiles", profiles::page))
+        .service(get("/services", services::page))
+        .service(get("/live", live))
+        .service(get("/assets/{name}", assets::serve));
 }
 
 /// `GET /live`: a number that goes up whenever something arrives, so that a page asks for itself again only then.
@@ -139,6 +143,20 @@ impl Tab {
     ];
 }
 
+/// What the keyboard does.
+const KEYS: [(&str, &str); 7] = [
+    ("/", "search"),
+    (
+        "j k",
+        "next and previous row; arrows too, once a row has the focus",
+    ),
+    ("← →", "close and open a row; of a trace, fold and unfold"),
+    ("[ ]", "earlier and later"),
+    ("Enter", "open; in a flame graph, zoom in"),
+    ("Escape", "leave a search, zoom out of a flame graph"),
+    ("?", "this list"),
+];
+
 /// What every page shows around its own.
 struct Shell {
     tab: Tab,
@@ -148,6 +166,8 @@ struct Shell {
     /// Whose arrival changes the page.
     signals: &'static str,
     services: Services,
+    /// `None` on a page of one thing.
+    range: Option<TimeRange>,
     /// What the viewer is not, as to this page.
     not: &'static str,
     same: Vec<Same>,
@@ -182,6 +202,25 @@ impl Services {
 }
 
 impl Shell {
+    /// An address with the range that was chosen on this page, so that it is kept from page to page.
+    fn at(&self, path: &str, parameters: &[(&str, &str)]) -> String {
+        let time = self.range.as_ref().map(|range| &range.time);
+        let mut all = parameters.to_vec();
+        if let Some(time) = time {
+            all.extend([
+                ("range", time.range.as_str()),
+                ("from_ms", &time.from_ms),
+                ("to_ms", &time.to_ms),
+            ]);
+        }
+        let query = query_string(&all);
+        if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{query}")
+        }
+    }
+
     /// The page: `fixed` stays, `changing` is asked for again when something arrives.
     fn page(&self, store: &Store, fixed: Markup, changing: Markup) -> HttpResponse {
         let body = html! {
@@ -190,6 +229,7 @@ impl Shell {
                 (head(&self.title))
                 body data-signals=(self.signals) {
                     a.skip href="#main" { "Skip to content" }
+                    @if self.tab == Tab::Metrics { a.skip href="#charts" { "Skip to the charts" } }
                     header.bar {
                         a.brand href="/" aria-label="Lens, overview" {
                             svg viewBox="0 0 20 20" aria-hidden="true" { circle cx="9" cy="9" r="5.5" {} path d="m13 13 4 4" {} }
@@ -197,7 +237,7 @@ impl Shell {
                         }
                         nav aria-label="Signals" {
                             @for (tab, href, label, icon) in Tab::ALL {
-                                a href=(href) aria-current=[(tab == self.tab).then_some("page")] data-testid={ "nav-" (label.to_lowercase()) } {
+                                a href=(self.at(href, &[])) aria-current=[(tab == self.tab).then_some("page")] data-testid={ "nav-" (label.to_lowercase()) } {
                                     svg viewBox="0 0 20 20" aria-hidden="true" { path d=(icon) {} }
                                     (label)
                                 }
@@ -205,20 +245,27 @@ impl Shell {
                         }
                         div.tools {
                             button type="button" id="live-toggle" aria-pressed="true" title="New data appears by itself" { span.pulse {} span { "Live" } }
+                            button type="button" id="help-toggle" title="Keys (?)" aria-label="Keys" { "?" }
                             button type="button" id="theme-toggle" title="Light, dark, or as the system has it" aria-label="Change theme" {
                                 svg viewBox="0 0 20 20" aria-hidden="true" { circle cx="10" cy="10" r="6" {} path.half d="M10 4a6 6 0 0 1 0 12z" {} }
                             }
                         }
                     }
-                    main id="main" {
+                    main id="main" tabindex="-1" {
                         (fixed)
                         // The attributes ask for this same page and put its #live in place of this one, keeping what is open and focused.
                         div id="live" hx-get=(self.uri) hx-trigger="lens:tick from:body" hx-select="#live" hx-swap="outerMorph" {
+                            @if let Some(range) = &self.range { (range.markup()) }
                             (changing)
                             (self.same())
                         }
                     }
                     (footer(store))
+                    dialog #help aria-label="Keys" {
+                        h2 { "Keys" }
+                        dl { @for (key, what) in KEYS { dt { kbd { (key) } } dd { (what) } } }
+                        form method="dialog" { button { "Close" } }
+                    }
                 }
             }
         };
@@ -241,6 +288,15 @@ impl Shell {
             }
         }
     }
+}
+
+/// A page that does not exist.
+pub fn not_found(request: &HttpRequest) -> HttpResponse {
+    PageProblem(Problem::NotFound(format!(
+        "There is no page {}.",
+        request.path()
+    )))
+    .error_response()
 }
 
 fn head(title: &str) -> Markup {
@@ -306,10 +362,13 @@ fn select(name: &str, label: &str, any: &str, chosen: &str, values: &[String]) -
 }
 
 /// A form whose every change asks for the page anew and goes into its address.
-fn filters(action: &str, fields: Markup) -> Markup {
+fn filters(action: &str, time: &Time, fields: Markup) -> Markup {
     html! {
         form.filters action=(action) method="get" role="search" hx-get=(action) hx-trigger="submit, change, input delay:250ms"
             hx-target="#live" hx-select="#live" hx-swap="outerMorph" hx-push-url="true" hx-sync="this:replace" {
+            @for (name, value) in [("range", &time.range), ("from_ms", &time.from_ms), ("to_ms", &time.to_ms)] {
+                @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
+            }
             (fields)
             noscript { button type="submit" { "Apply" } }
         }
@@ -372,7 +431,7 @@ fn shown(value: Option<&AnyValue>) -> String {
 
 /// `text` with every occurrence of a searched word marked.
 fn marked(text: &str, words: &[String]) -> Markup {
-    let lower = text.to_ascii_lowercase();
+    let lower = text.to_ascii_lowercase(); // as long as the text, so that places in it are places in the text
     let mut html = String::with_capacity(text.len() + 16);
     let mut rest = 0;
     let mut found: Vec<_> = words

@@ -4,31 +4,35 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Shell, Tab, filters, format, heading, nothing, query_string, same, select, uri,
+    PageProblem, Shell, Tab, TimeRange, filters, heading, nothing, query_string, same, select, uri,
 };
-use crate::flame::{self, Flame, Function};
+use crate::flame::{self, Flame, Function, Known, Spent};
+use crate::format;
 use crate::pprof::Merged;
 use crate::problem::Problem;
 use crate::query;
+use crate::source::Sources;
 use crate::store::profiles::{self, Pushed};
-use crate::store::{Store, aside, traces};
-
-/// Shown when no time is asked for, in milliseconds.
-const RECENT_MS: i64 = 15 * 60 * 1000;
+use crate::store::{Signal, Store, aside, traces};
 
 pub async fn page(
     request: HttpRequest,
     store: web::Data<Store>,
+    sources: web::Data<Sources>,
     query: web::Query<query::Profiles>,
 ) -> Result<HttpResponse, PageProblem> {
     let query = query.into_inner();
+    let now_ns = format::now_ns();
     let kind = kind_of(&query);
-    let (pushed, merged, left_out) = merge(&store, &query).await?;
-    let own_only = query.frames == "own";
-    let (flame, flame_json, functions) = aside(move || {
-        let flame = Flame::of(&merged, own_only);
+    let (pushed, merged, left_out) = merge(&store, &query, now_ns).await?;
+    let (own_only, heap) = (query.frames != "all", kind == "heap");
+    let function = query.function.clone();
+    let (flame, flame_json, functions, source) = aside(move || {
+        let known = Known::of(&merged, &sources, heap);
+        let flame = Flame::of(&merged, &known, own_only);
         let json = serde_json::to_string(&flame).unwrap_or_default();
-        (flame, json, flame::functions(&merged))
+        let source = (!function.is_empty()).then(|| source(&merged, &known, &sources, &function));
+        (flame, json, flame::functions(&merged, &known), source)
     })
     .await?;
     let kinds = profiles::kinds(&store.pool).await?;
@@ -57,6 +61,13 @@ pub async fn page(
             "profiles traces"
         },
         services: super::Services::load(&store).await?,
+        range: Some(TimeRange {
+            time: query.time.clone(),
+            otherwise: otherwise(&query),
+            uri: uri(&request),
+            kept_since: store.kept_since(Signal::Profiles).await?,
+            now_ns,
+        }),
         not: "Lens merges what was pushed; it compares no two profiles, and of a heap it shows the fullest moment, not an average.",
         same: vec![same::profile(kind, &query)],
     };
@@ -64,8 +75,9 @@ pub async fn page(
         query_string(&[
             ("type", kind),
             ("service", &query.service),
-            ("from_ms", &query.from_ms),
-            ("to_ms", &query.to_ms),
+            ("range", &query.time.range),
+            ("from_ms", &query.time.from_ms),
+            ("to_ms", &query.time.to_ms),
         ])
     };
     let fixed = html! {
@@ -74,18 +86,23 @@ pub async fn page(
                 @for other in &types { a href={ "/profiles?" (of_type(other)) } aria-current=[(other == kind).then_some("true")] data-testid={ "profile-type-" (other) } { (name_of(other)) } }
             }
         }))
-        (filters("/profiles", html! {
+        (filters("/profiles", &query.time, html! {
             input type="hidden" name="type" value=(kind);
             (select("service", "Service", "Any service", &query.service, &services))
             (select("label", "Label", "Any label", &query.label, &labels))
             label.field { span { "Span id" } input name="profile_id" value=(query.profile_id) placeholder="16 hex digits" pattern="[0-9a-fA-F]{16}" autocomplete="off"; }
             label.field { span { "Frames" } select name="frames" data-testid="flame-frames" {
-                option value="" selected[!own_only] { "All" }
-                option value="own" selected[own_only] { "Without the runtime's" }
+                option value="" selected[own_only] { "The program's" }
+                option value="all" selected[!own_only] { "The runtime's too" }
             } }
             label.field.grow { span { "Mark functions" } input type="search" name="q" value=(query.q) placeholder="Part of a name" data-focus="/" autocomplete="off" data-testid="flame-search"; }
         }))
     };
+    let file_from = query
+        .time
+        .bounds(otherwise(&query), now_ns)?
+        .0
+        .map_or_else(String::new, |from| (from / 1_000_000).to_string());
     let changing = html! {
         @if !query.profile_id.is_empty() {
             p.context data-testid="span-context" {
@@ -107,15 +124,99 @@ pub async fn page(
                 div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", at its fullest" } @if left_out > 0 { ", the oldest " (left_out) " left out" } } }
                 div { dt { "From" } dd.number { (format::date_time(pushed.last().map_or(0, |push| push.time_ns))) } }
                 div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns.saturating_add(push.duration_ns)))) } }
-                div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &range(&query).0), ("to_ms", &range(&query).1)])) } { "pprof" } } }
+                div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &file_from), ("to_ms", &query.time.to_ms)])) } { "pprof" } } }
             }
             // Drawn by flame.js out of the text beside it.
-            div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) {}
-            div id="flame-data" hidden { (flame_json) }
-            (top(&functions, &flame, &query.q))
+            div.profile {
+                div {
+                    div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) {}
+                    div id="flame-data" hidden { (flame_json) }
+                    div id="source" data-of=(shell.at("/profiles", &of_function(&query, kind, ""))) { @if let Some(source) = source { (source) } }
+                }
+                (top(&functions, &flame, &query.q, |function| format!("{}#source", shell.at("/profiles", &of_function(&query, kind, function)))))
+            }
         }
     };
     Ok(shell.page(&store, fixed, changing))
+}
+
+/// What the address of a function's source says besides the time.
+fn of_function<'a>(
+    query: &'a query::Profiles,
+    kind: &'a str,
+    function: &'a str,
+) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("type", kind),
+        ("service", &query.service),
+        ("label", &query.label),
+        ("profile_id", &query.profile_id),
+        ("frames", &query.frames),
+        ("function", function),
+    ]
+}
+
+/// Lines around those in which something was spent.
+const AROUND: i64 = 4;
+/// Lines shown of one function.
+const MOST_LINES: usize = 400;
+
+/// A function's source, each line with what was spent in it; without a checkout only the lines' numbers.
+fn source(merged: &Merged, known: &Known, sources: &Sources, function: &str) -> Markup {
+    let spent = flame::lines(merged, known, function);
+    let whole = merged
+        .stacks()
+        .fold(0_i64, |sum, (_, value)| sum.saturating_add(value))
+        .max(1) as f64;
+    let unit = merged.unit();
+    let share = |value: i64| 100.0 * value as f64 / whole;
+    // A function may stand in several files: copies of a generic one do not, equal names do.
+    let hottest = spent.iter().max_by_key(|spent| spent.total);
+    let file = hottest.and_then(|spent| sources.find(function, &spent.file, spent.line));
+    let text = file.and_then(|file| sources.lines(file));
+    let in_file: Vec<&Spent> = spent
+        .iter()
+        .filter(|spent| hottest.is_some_and(|hottest| hottest.file == spent.file))
+        .collect();
+    let of_line = |line: i64| in_file.iter().find(|spent| spent.line == line);
+    let bar = |total: i64| {
+        html! {
+            td.right.number { (format!("{:.1} %", share(total))) }
+            td.share { svg.meter aria-hidden="true" { rect width={ (format!("{:.1}", share(total))) "%" } height="100%" {} } }
+        }
+    };
+    html! {
+        section.source data-testid="source" {
+            h2 { code { (function) } " " @if let Some(file) = file { span.faint data-testid="source-file" { (file) } } }
+            @match (file, &text) {
+                _ if spent.is_empty() => p.faint { "No sample has this function." },
+                (Some(file), Some(text)) => {
+                    @let first = in_file.first().map_or(1, |spent| spent.line);
+                    @let begin = sources.begin(file, first).unwrap_or(first).max(first - 60);
+                    @let last = in_file.last().map_or(first, |spent| spent.line) + AROUND;
+                    div.scroll tabindex="0" role="region" aria-label="Source" { table { tbody {
+                        @for (number, line) in (1..).zip(text).skip_while(|(number, _)| *number < begin).take_while(|(number, _)| *number <= last).take(MOST_LINES) {
+                            @let spent = of_line(number);
+                            tr.hot[spent.is_some()] data-testid="source-line" data-line=(number) {
+                                @match spent {
+                                    Some(spent) => { (bar(spent.total)) }
+                                    None => { td {} td {} }
+                                }
+                                th scope="row" { @match sources.link(file, number) { Some(link) => a href=(link) { (number) }, None => (number) } }
+                                td title=[spent.map(|spent| format!("{} in this line itself", format::value(spent.own as f64, unit)))] { code { (line) } }
+                            }
+                        }
+                    } } }
+                }
+                _ => {
+                    p.faint { "The source is not here: " code { "LENS_SOURCE_DIR" } " names the checkout it is in. By line:" }
+                    table { tbody { @for spent in &spent {
+                        tr data-testid="source-line" data-line=(spent.line) { (bar(spent.total)) td { code { (spent.file) ":" (spent.line) } } }
+                    } } }
+                }
+            }
+        }
+    }
 }
 
 fn kind_of(query: &query::Profiles) -> &str {
@@ -134,30 +235,23 @@ fn name_of(kind: &str) -> &str {
     }
 }
 
-/// Begin and end that count: what is asked for, else everything of a span, else the last minutes.
-fn range(query: &query::Profiles) -> (String, String) {
-    if query.from_ms.is_empty() && query.to_ms.is_empty() && query.profile_id.is_empty() {
-        return (
-            (format::now_ns() / 1_000_000 - RECENT_MS).to_string(),
-            String::new(),
-        );
+/// The range that counts if none was chosen: everything of a span, else the last minutes.
+fn otherwise(query: &query::Profiles) -> &'static str {
+    if query.profile_id.is_empty() {
+        "15m"
+    } else {
+        "all"
     }
-    (query.from_ms.clone(), query.to_ms.clone())
 }
 
 /// The pushes that count, their sum, and how many of them are not in it because it became too large.
 async fn merge(
     store: &Store,
     query: &query::Profiles,
+    now_ns: i64,
 ) -> Result<(Vec<Pushed>, Merged, usize), Problem> {
     let kind = kind_of(query);
-    let (from_ms, to_ms) = range(query);
-    let filter = query::Profiles {
-        from_ms,
-        to_ms,
-        ..query.clone()
-    }
-    .filter(kind)?;
+    let filter = query.filter(kind, otherwise(query), now_ns)?;
     let pushed = profiles::list(&store.pool, &filter).await?;
     let to_merge = profiles::to_merge(&pushed, kind);
     let (merged, taken) = profiles::merge(&store.pool, &to_merge, &filter).await?;
@@ -197,16 +291,17 @@ fn timeline(
             .max(format::NS_PER_S) as f64
         / whole)
         .clamp(0.3, 4.0);
-    let narrowed = !query.from_ms.is_empty() || !query.to_ms.is_empty();
     html! {
-        figure.timeline aria-label="Pushes over time" {
-            svg role="img" aria-label={ (pushed.len()) " profiles" } {
+        figure.timeline aria-label="Pushes over time" data-zoom="" data-from=(from / 1_000_000) data-to=(to / 1_000_000) {
+            svg role="group" aria-label={ (pushed.len()) " profiles" } {
                 @for push in pushed {
                     @let x = (100.0 - width) * push.time_ns.saturating_sub(from) as f64 / whole;
                     @let height = 100.0 * push.total as f64 / highest;
-                    @let ms = (push.time_ns / 1_000_000).to_string();
-                    @let until = (push.time_ns / 1_000_000 + 1).to_string();
-                    a href={ "/profiles?" (query_string(&[("type", kind), ("service", &push.service), ("label", &query.label), ("frames", &query.frames), ("from_ms", &ms), ("to_ms", &until)])) } {
+                    // Its middle: at its edges the pushes before and after it were being taken as well.
+                    @let middle = push.time_ns.saturating_add(push.duration_ns / 2) / 1_000_000;
+                    @let ms = middle.to_string();
+                    @let until = (middle + 1).to_string();
+                    a href={ "/profiles?" (query_string(&[("type", kind), ("service", &push.service), ("label", &query.label), ("frames", &query.frames), ("from_ms", &ms), ("to_ms", &until)])) } aria-label={ (format::time_of_day(push.time_ns)) " " (push.service) ", " (format::value(push.total as f64, unit)) } tabindex="-1" {
                         rect.(services.colour(&push.service)) x={ (format!("{x:.2}")) "%" } width={ (format!("{width:.2}")) "%" } y={ (format!("{:.1}", 100.0 - height)) "%" } height={ (format!("{height:.1}")) "%" } {
                             title { (format::time_of_day(push.time_ns)) " " (push.service) ": " (format::value(push.total as f64, unit)) }
                         }
@@ -215,16 +310,35 @@ fn timeline(
             }
             figcaption {
                 span { (format::time_of_day(from)) }
-                @if narrowed { a href={ "/profiles?" (query_string(&[("type", kind), ("service", &query.service), ("label", &query.label)])) } { "Last 15 minutes" } }
-                @else { span { "choose a bar for that moment alone" } }
+                span { "choose a bar for that moment alone, or drag to zoom" }
                 span { (format::time_of_day(to)) }
             }
         }
     }
 }
 
+/// The end of a function's path, which says more than its beginning.
+fn short(name: &str) -> String {
+    let mut bare = String::new();
+    let mut depth = 0;
+    for letter in name.chars() {
+        match letter {
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            _ if depth == 0 => bare.push(letter),
+            _ => {}
+        }
+    }
+    let parts: Vec<&str> = bare.split("::").filter(|part| !part.is_empty()).collect();
+    match parts[..] {
+        [] => name.to_owned(),
+        [.., first, last] => format!("{first}::{last}"),
+        [only] => only.to_owned(),
+    }
+}
+
 /// Functions by what was spent in themselves.
-fn top(functions: &[Function], flame: &Flame, mark: &str) -> Markup {
+fn top(functions: &[Function], flame: &Flame, mark: &str, link: impl Fn(&str) -> String) -> Markup {
     let whole = flame.total.max(1) as f64;
     let words = if mark.is_empty() {
         Vec::new()
@@ -232,15 +346,18 @@ fn top(functions: &[Function], flame: &Flame, mark: &str) -> Markup {
         vec![mark.to_ascii_lowercase()]
     };
     html! {
-        h3 { "Functions" }
-        div.scroll {
-            table.list data-testid="functions" {
-                thead { tr { th { "Function" } th.right { "Own" } th.right { "With callees" } } }
+        div.functions {
+            table.list data-testid="functions" data-sortable="" {
+                thead { tr {
+                    th { "Function" }
+                    th.right aria-sort="descending" { button type="button" data-sort="own" { "Self" } }
+                    th.right { button type="button" data-sort="total" { "Total" } }
+                } }
                 tbody { @for function in functions {
-                    tr data-testid="function-row" data-name=(function.name) {
-                        td.name { code { (super::marked(&function.name, &words)) } }
-                        td.right.number { (format::value(function.own as f64, &flame.unit)) " " span.faint { (format!("{:.1} %", 100.0 * function.own as f64 / whole)) } }
-                        td.right.number { (format::value(function.total as f64, &flame.unit)) " " span.faint { (format!("{:.1} %", 100.0 * function.total as f64 / whole)) } }
+                    tr data-testid="function-row" data-name=(function.name) data-own=(function.own) data-total=(function.total) {
+                        td.name.faint[function.runtime] { a href=(link(&function.name)) title=(function.name) data-testid="function-link" { code { (super::marked(&short(&function.name), &words)) } } }
+                        td.right.number title=(format::value(function.own as f64, &flame.unit)) { (format!("{:.1} %", 100.0 * function.own as f64 / whole)) }
+                        td.right.number title=(format::value(function.total as f64, &flame.unit)) { (format!("{:.1} %", 100.0 * function.total as f64 / whole)) }
                     }
                 } }
             }

@@ -21,6 +21,18 @@ pub fn traces(query: &query::Traces) -> Same {
     if !query.route.is_empty() {
         terms.push(format!("span.http.route = {}", quoted(&query.route)));
     }
+    for term in query::terms(&query.q) {
+        match term {
+            query::Term::Field(name, value) => terms.push(format!(".{name} = {}", quoted(&value))),
+            query::Term::Word(word) => match query::ids(&word) {
+                Some((trace_id, _)) if !trace_id.is_empty() => {
+                    terms.push(format!("trace:id = {}", quoted(&trace_id)))
+                }
+                Some((_, span_id)) => terms.push(format!("span:id = {}", quoted(&span_id))),
+                None => terms.push(format!("name =~ {}", quoted(&format!("(?i).*{word}.*")))),
+            },
+        }
+    }
     match query.status.as_str() {
         "error" => terms.push("status = error".to_owned()),
         "ok" => terms.push("status != error".to_owned()),
@@ -63,21 +75,28 @@ pub fn logs(query: &query::Logs) -> Same {
         "" => "{service_name=~\".+\"}".to_owned(),
         service => format!("{{service_name={}}}", quoted(service)),
     };
-    for word in query
-        .q
-        .split_whitespace()
-        .map(|word| word.trim_matches('"'))
-        .filter(|word| !word.is_empty())
-    {
-        text.push_str(&format!(" |~ {}", quoted(&format!("(?i){word}"))));
+    let terms = query::terms(&query.q);
+    for term in &terms {
+        if let query::Term::Word(word) = term {
+            text.push_str(&format!(" |~ {}", quoted(&format!("(?i){word}"))));
+        }
     }
     if !query.level.is_empty() {
-        text.push_str(&format!(
-            " | detected_level={}",
-            quoted(&query.level.to_lowercase())
-        ));
+        let level = query.level.to_lowercase();
+        let levels = ["trace", "debug", "info", "warn", "error", "fatal"];
+        let above = level
+            .strip_suffix('+')
+            .and_then(|level| levels.iter().position(|name| *name == level));
+        text.push_str(&match above {
+            Some(lowest) => format!(" | detected_level=~{}", quoted(&levels[lowest..].join("|"))),
+            None => format!(" | detected_level={}", quoted(&level)),
+        });
     }
-    if let Some((key, value)) = query.field.split_once('=') {
+    let typed = terms.iter().filter_map(|term| match term {
+        query::Term::Field(name, value) => Some((name.as_str(), value.as_str())),
+        query::Term::Word(_) => None,
+    });
+    for (key, value) in query.field.split_once('=').into_iter().chain(typed) {
         text.push_str(&format!(
             " | {}={}",
             label(key.trim()),

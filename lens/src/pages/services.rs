@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Services, Shell, Tab, format, heading, nothing, query_string, same, uri};
-use crate::store::Store;
+use super::{
+    PageProblem, Services, Shell, Tab, TimeRange, heading, nothing, query_string, same, uri,
+};
+use crate::format;
+use crate::query;
 use crate::store::traces::{self, Edge};
+use crate::store::{Signal, Store};
 
-/// Spans that count, in minutes.
-const MINUTES: i64 = 15;
 const NODE_WIDTH: i32 = 190;
 const NODE_HEIGHT: i32 = 54;
 const COLUMN: i32 = 400;
@@ -21,30 +23,37 @@ const APART: i32 = 40;
 pub async fn page(
     request: HttpRequest,
     store: web::Data<Store>,
+    time: web::Query<query::Time>,
 ) -> Result<HttpResponse, PageProblem> {
-    let edges = traces::edges(
-        &store.pool,
-        format::now_ns() - MINUTES * 60 * format::NS_PER_S,
-    )
-    .await?;
-    let minutes = traces::minutes_covered(&store.pool, MINUTES, format::now_ns()).await?;
+    let now_ns = format::now_ns();
+    let bounds = time.bounds("15m", now_ns)?;
+    let edges = traces::edges(&store.pool, bounds).await?;
+    let minutes = traces::minutes_covered(&store.pool, bounds, now_ns).await?;
     let shell = Shell {
         tab: Tab::Services,
         title: "Services".to_owned(),
         uri: uri(&request),
         signals: "traces",
         services: Services::load(&store).await?,
-        not: "Lens draws calls between services, to databases and through messages of the last 15 minutes; Tempo's generator keeps them as metrics over time.",
+        range: Some(TimeRange {
+            time: time.into_inner(),
+            otherwise: "15m",
+            uri: uri(&request),
+            kept_since: store.kept_since(Signal::Traces).await?,
+            now_ns,
+        }),
+        not: "Lens draws calls between services, to databases and through messages; Tempo's generator keeps them as metrics over time.",
         same: vec![same::services()],
     };
     let fixed = heading(
         html! { "Services" },
-        html! { span.faint { "Last " (format::three(minutes)) " minutes" } },
+        html! { span.faint { (format::three(minutes)) " minutes" } },
     );
     let changing = html! {
         @if edges.is_empty() {
             (nothing("No call between services has been seen.", html! { "A call is a server or consumer span whose parent is another service's." }))
         } @else {
+            @if edges.len() == traces::MOST_EDGES { p.context { "Only the " (traces::MOST_EDGES) " calls that were made most are shown." } }
             (graph(&edges, &shell.services, minutes))
             (table(&edges, &shell.services, minutes))
         }
@@ -100,8 +109,8 @@ fn graph(edges: &[Edge], services: &Services, minutes: f64) -> Markup {
     let width = 40 + columns.values().max().copied().unwrap_or(0) as i32 * COLUMN + NODE_WIDTH;
     let height = 40 + (tallest - 1) * ROW + NODE_HEIGHT;
     html! {
-        div.scroll {
-            svg.graph data-testid="service-graph" viewBox={ "0 0 " (width) " " (height) } width=(width) height=(height) role="img" aria-label="Service graph" {
+        div.scroll tabindex="0" role="region" aria-label="Graph" {
+            svg.graph data-testid="service-graph" viewBox={ "0 0 " (width) " " (height) } width=(width) height=(height) role="group" aria-label="Service graph" {
                 @for (place, edge) in edges.iter().enumerate() {
                     // Calls and messages between the same two run apart.
                     @let alike = |other: &&Edge| other.caller == edge.caller && other.callee == edge.callee;
@@ -153,8 +162,8 @@ fn failed(edge: &Edge) -> String {
 
 fn table(edges: &[Edge], services: &Services, minutes: f64) -> Markup {
     html! {
-        h3 id="edges" { "Calls" }
-        div.scroll {
+        h2 id="edges" { "Calls" }
+        div.scroll tabindex="0" role="region" aria-label="Table" {
             table.list data-testid="edges" {
                 thead { tr { th { "From" } th { "To" } th.right { "Calls" } th.right { "Rate" } th.right { "Failed" } th.right { "Mean" } } }
                 tbody { @for edge in edges {

@@ -9,18 +9,21 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{
-    PageProblem, Services, Shell, Tab, format, heading, http_status, level, query_string, same,
-    shown, uri,
+    PageProblem, Services, Shell, Tab, heading, http_status, level, query_string, same, shown, uri,
 };
-use crate::attributes::{find, hex, is_hex};
+use crate::attributes::{find, find_renamed, hex, is_hex};
+use crate::format;
 use crate::problem::Problem;
+use crate::query;
 use crate::store::logs::{self, Entry};
 use crate::store::origins::Origin;
 use crate::store::traces::{self, BackLink, Summary, is_error};
 use crate::store::{Store, aside, origins, profiles, time_ns};
 
-/// Spans drawn; the API gives all.
-const MOST_SPANS: u32 = 2000;
+/// Spans arranged; the API gives all.
+const MOST_SPANS: u32 = 20_000;
+/// Spans drawn at a time; the next ones follow as one scrolls.
+const SPANS_A_CHUNK: usize = 100;
 /// Links drawn above the waterfall, and events drawn of one span.
 const MOST_LINKS: usize = 100;
 const MOST_EVENTS: usize = 200;
@@ -35,24 +38,34 @@ struct Row {
     service: String,
     origin: i64,
     id: String,
+    /// Where the page has it: spans may share an id.
+    anchor: String,
     depth: usize,
     children: usize,
 }
 
 impl Row {
     fn start(&self) -> i64 {
-        time_ns(self.span.start_time_unix_nano)
+        traces::times(&self.span).0
     }
 
-    /// None lasts less than nothing.
+    /// Clamped at 0, because clocks of two hosts differ.
     fn duration(&self) -> i64 {
-        time_ns(self.span.end_time_unix_nano)
-            .saturating_sub(self.start())
-            .max(0)
+        let (start, end) = traces::times(&self.span);
+        end.saturating_sub(start)
+    }
+
+    /// What is not known of its time.
+    fn unknown(&self) -> Option<&'static str> {
+        match (self.span.start_time_unix_nano, self.span.end_time_unix_nano) {
+            (0, _) => Some("start unknown"),
+            (_, 0) => Some("not ended yet"),
+            _ => None,
+        }
     }
 
     fn attribute(&self, key: &str) -> String {
-        find(&self.span.attributes, key).unwrap_or_default()
+        find_renamed(&self.span.attributes, key)
     }
 }
 
@@ -60,6 +73,7 @@ pub async fn page(
     request: HttpRequest,
     store: web::Data<Store>,
     trace_id: web::Path<String>,
+    query: web::Query<query::Trace>,
 ) -> Result<HttpResponse, PageProblem> {
     if !is_hex(&trace_id, 16) {
         return Err(Problem::BadRequest("A trace id has 32 hexadecimal digits.".to_owned()).into());
@@ -84,7 +98,7 @@ pub async fn page(
         limit: MOST_LOGS,
         ..logs::Filter::default()
     };
-    let (mut entries, _) = logs::list(&store.pool, &filter).await?;
+    let (mut entries, more_entries) = logs::list(&store.pool, &filter).await?;
     entries.sort_by_key(|entry| entry.time_ns);
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let profiled: HashSet<String> = profiles::spans_with_samples(&store.pool, &ids)
@@ -103,12 +117,45 @@ pub async fn page(
         tab: Tab::Traces,
         title: root.span.name.clone(),
         uri: uri(&request),
-        signals: "traces logs profiles",
+        // What was scrolled to stays, which asking for the page anew would undo.
+        signals: if rows.len() > SPANS_A_CHUNK {
+            ""
+        } else {
+            "traces logs profiles"
+        },
         services: Services::load(&store).await?,
-        not: "Lens shows a trace as it arrived; it has no critical path, no comparison of traces and no search inside a trace.",
+        range: None,
+        not: "Lens shows a trace as it arrived; it compares no two traces.",
         same: same::trace(&trace_id).into(),
     };
+    let critical = critical_path(&rows);
+    let zoom = rows
+        .iter()
+        .find(|row| row.id == query.zoom.to_ascii_lowercase());
+    let window = match zoom {
+        Some(row) => (
+            row.start(),
+            row.start().saturating_add(row.duration().max(1)),
+        ),
+        None => (
+            whole.start_ns,
+            whole.end_ns.max(whole.start_ns.saturating_add(1)),
+        ),
+    };
+    let mut from = query.from()?;
+    if let Some(place) = rows
+        .iter()
+        .position(|row| row.id == query.span.to_ascii_lowercase())
+    {
+        from = place.saturating_sub(SPANS_A_CHUNK / 4);
+    }
     let view = View {
+        window,
+        zoomed: zoom.is_some(),
+        critical,
+        from,
+        query: query.into_inner(),
+        more_entries,
         whole,
         rows,
         origins,
@@ -125,58 +172,144 @@ pub async fn page(
 
 /// Spans under their parents, each level by start; those whose parent has not arrived stand at the top.
 fn arrange(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> Vec<Row> {
-    let ids: HashSet<Vec<u8>> = spans.iter().map(|(_, span)| span.span_id.clone()).collect();
-    let mut children: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+    let services: Vec<String> = spans
+        .iter()
+        .map(|(origin, _)| {
+            origins
+                .get(origin)
+                .map_or_else(String::new, Origin::service)
+        })
+        .collect();
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (place, (_, span)) in spans.iter().enumerate() {
+        places.entry(&span.span_id).or_default().push(place);
+    }
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
     let mut tops = Vec::new();
     for (place, (_, span)) in spans.iter().enumerate() {
-        if ids.contains(&span.parent_span_id) && span.parent_span_id != span.span_id {
-            children
-                .entry(span.parent_span_id.clone())
-                .or_default()
-                .push(place);
-        } else {
-            tops.push(place);
+        match parent(place, span, &spans, &services, &places) {
+            Some(parent) => children[parent].push(place),
+            None => tops.push(place),
         }
     }
-    let mut spans: Vec<Option<(i64, Span)>> = spans.into_iter().map(Some).collect();
     let mut waiting: Vec<(usize, usize)> = tops.into_iter().rev().map(|place| (place, 0)).collect();
-    let mut rows = Vec::with_capacity(spans.len());
-    while let Some((place, depth)) = waiting.pop() {
-        let Some((origin, span)) = spans[place].take() else {
-            continue;
-        };
-        let under = children.get(&span.span_id).map_or(&[][..], Vec::as_slice);
-        waiting.extend(under.iter().rev().map(|place| (*place, depth + 1)));
-        let service = origins
-            .get(&origin)
-            .map_or_else(String::new, Origin::service);
-        rows.push(Row {
-            service,
+    let mut order = Vec::with_capacity(spans.len());
+    let mut placed = vec![false; spans.len()];
+    let mut unplaced = 0;
+    loop {
+        while let Some((place, depth)) = waiting.pop() {
+            if std::mem::replace(&mut placed[place], true) {
+                continue;
+            }
+            waiting.extend(
+                children[place]
+                    .iter()
+                    .rev()
+                    .map(|child| (*child, depth + 1)),
+            );
+            order.push((place, depth));
+        }
+        // Spans that are each other's parent hang under no top.
+        match (unplaced..spans.len()).find(|place| !placed[*place]) {
+            Some(place) => waiting.push((place, 0)),
+            None => break,
+        }
+        unplaced += 1;
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut spans: Vec<Option<(i64, Span)>> = spans.into_iter().map(Some).collect();
+    let row = |(place, depth): (usize, usize)| {
+        let (origin, span) = spans[place].take()?;
+        let id = hex(&span.span_id);
+        let number = seen
+            .entry(id.clone())
+            .and_modify(|number| *number += 1)
+            .or_insert(1);
+        Some(Row {
+            service: services[place].clone(),
             origin,
-            id: hex(&span.span_id),
+            anchor: if *number == 1 {
+                format!("span-{id}")
+            } else {
+                format!("span-{id}-{number}")
+            },
+            id,
             depth,
-            children: under.len(),
+            children: children[place].len(),
             span,
-        });
+        })
+    };
+    order.into_iter().filter_map(row).collect()
+}
+
+/// Place of the span under which another one stands. Of a client and a server that share an id, the server stands under the client, and what
+/// names that id as its parent under the one of its own service.
+fn parent(
+    place: usize,
+    span: &Span,
+    spans: &[(i64, Span)],
+    services: &[String],
+    places: &HashMap<&[u8], Vec<usize>>,
+) -> Option<usize> {
+    let kind = |place: &usize| spans[*place].1.kind();
+    if span.kind() == SpanKind::Server {
+        let same = places.get(span.span_id.as_slice())?;
+        if let Some(client) = same.iter().find(|other| kind(other) == SpanKind::Client) {
+            return Some(*client);
+        }
     }
-    // Spans that are each other's parent hang under no top.
-    for (origin, span) in spans.into_iter().flatten() {
-        let service = origins
-            .get(&origin)
-            .map_or_else(String::new, Origin::service);
-        rows.push(Row {
-            service,
-            origin,
-            id: hex(&span.span_id),
-            depth: 0,
-            children: 0,
-            span,
-        });
+    let candidates = places.get(span.parent_span_id.as_slice())?;
+    let mut others = candidates.iter().filter(|other| **other != place);
+    let of_same = others
+        .clone()
+        .find(|other| services[**other] == services[place]);
+    let server = || {
+        candidates
+            .iter()
+            .find(|other| **other != place && kind(other) == SpanKind::Server)
+    };
+    of_same.or_else(server).or_else(|| others.next()).copied()
+}
+
+/// Which spans, by their place, the trace would have been shorter without: from the end of each backwards, the child that ended last, then what ended
+/// before that one began. What outlives its parent did not hold it up.
+fn critical_path(rows: &[Row]) -> Vec<bool> {
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); rows.len()];
+    let mut above: Vec<usize> = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        above.truncate(row.depth);
+        if let Some(parent) = above.last() {
+            children[*parent].push(place);
+        }
+        above.push(place);
     }
-    rows
+    let end = |place: &usize| rows[*place].start().saturating_add(rows[*place].duration());
+    let mut critical = vec![false; rows.len()];
+    let mut waiting = vec![0];
+    while let Some(place) = waiting.pop() {
+        critical[place] = true;
+        let mut until = end(&place);
+        let mut under = std::mem::take(&mut children[place]);
+        under.sort_by_key(|child| std::cmp::Reverse(end(child)));
+        for child in under {
+            if end(&child) <= until && rows[child].start() >= rows[place].start() {
+                until = rows[child].start();
+                waiting.push(child);
+            }
+        }
+    }
+    critical
 }
 
 struct View {
+    /// First and last nanosecond that the width stands for.
+    window: (i64, i64),
+    zoomed: bool,
+    critical: Vec<bool>,
+    /// Number of the first span that is drawn.
+    from: usize,
+    query: query::Trace,
+    more_entries: bool,
     whole: Summary,
     rows: Vec<Row>,
     origins: HashMap<i64, Origin>,
@@ -190,9 +323,8 @@ struct View {
 
 impl View {
     fn markup(&self) -> Markup {
-        let from = self.whole.start_ns;
-        let to = self.whole.end_ns.max(from.saturating_add(1));
-        let whole = to.saturating_sub(from) as f64;
+        let whole = self.whole.duration().max(1) as f64;
+        let shown = self.window.1.saturating_sub(self.window.0) as f64;
         let (spans, errors) = (self.whole.spans, self.whole.errors);
         let mut services: Vec<&str> = self.rows.iter().map(|row| row.service.as_str()).collect();
         services.sort_unstable();
@@ -207,29 +339,79 @@ impl View {
             }))
             dl.facts {
                 div { dt { "Trace" } dd { code data-testid="trace-id" { (self.trace_id) } button.copy type="button" data-copy=(self.trace_id) aria-label="Copy the trace id" { "Copy" } } }
-                div { dt { "Started" } dd.number { (format::date_time(from)) } }
+                div { dt { "Started" } dd.number { (format::date_time(self.whole.start_ns)) } }
                 div { dt { "Duration" } dd.number data-testid="trace-duration" { (format::duration(whole)) } }
                 div { dt { "Spans" } dd.number data-testid="trace-spans" { (spans) } }
                 div { dt { "Errors" } dd.number.bad[errors > 0] data-testid="trace-errors" { (errors) } }
                 div { dt { "Services" } dd { @for service in services { (self.services.tag(service)) } } }
             }
+            @if spans > self.rows.len() as i64 {
+                p.context data-testid="trace-cut" { "Shown are the first " (format::count(self.rows.len() as i64)) " of " (format::count(spans)) " spans. " a.button href={ "/api/traces/" (self.trace_id) } { "All as JSON" } }
+            }
+            @if self.more_entries {
+                p.context { "Shown are " (format::count(self.entries.len() as i64)) " records of this trace. " a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id)])) } { "All its records" } }
+            }
             (self.linked())
+            form.filters method="get" role="search" {
+                label.field.grow { span { "Search inside" } input type="search" name="q" value=(self.query.q) placeholder="Part of a name, service or attribute" data-focus="/" autocomplete="off" data-testid="span-search"; }
+                @if self.zoomed { a.button href=(self.address(&query::Trace { zoom: String::new(), ..self.query.clone() })) data-testid="zoom-out" { "Zoom out" } }
+                span.legend.faint.small { i.critical {} " critical path" }
+            }
             section.waterfall aria-label="Waterfall" data-testid="waterfall" {
                 div.ruler aria-hidden="true" {
                     span { "Span" }
                     svg { @for quarter in 0..=4 {
                         text x={ (quarter * 25) "%" } y="15" text-anchor=(match quarter { 0 => "start", 4 => "end", _ => "middle" }) {
-                            (format::duration(whole * f64::from(quarter) / 4.0))
+                            (format::duration(self.window.0.saturating_sub(self.whole.start_ns) as f64 + shown * f64::from(quarter) / 4.0))
                         }
                     } }
                 }
-                @for row in &self.rows { (self.span(row, from, to)) }
-                @if spans > self.rows.len() as i64 { p.faint { "And " (spans - self.rows.len() as i64) " more spans, which began later; the JSON has more of them." } }
+                (self.chunk())
             }
             section {
                 h2 { "Logs of this trace " span.faint.number { (self.entries.len()) } }
                 @if self.entries.is_empty() { p.faint { "No record carries this trace id." } }
                 @else { div.lines data-testid="trace-logs" { @for entry in &self.entries { (self.log(entry)) } } }
+            }
+        }
+    }
+
+    /// Address of this trace with other wishes.
+    fn address(&self, query: &query::Trace) -> String {
+        let parameters = [
+            ("q", query.q.as_str()),
+            ("zoom", &query.zoom),
+            ("from", &query.from),
+        ];
+        format!("/traces/{}?{}", self.trace_id, query_string(&parameters))
+    }
+
+    /// The spans from the first one that is wanted on, and the way to those behind them.
+    fn chunk(&self) -> Markup {
+        let wanted = self.query.q.to_lowercase();
+        let found = |row: &&Row| {
+            wanted.is_empty()
+                || row.service.to_lowercase().contains(&wanted)
+                || crate::attributes::searchable(&row.span.attributes, &[&row.span.name])
+                    .contains(&wanted)
+        };
+        let rows = self
+            .rows
+            .iter()
+            .zip(&self.critical)
+            .filter(|(row, _)| found(row));
+        let mut rows = rows.skip(self.from).peekable();
+        html! {
+            div.chunk {
+                @if self.from > 0 {
+                    p.pager { a.button href=(self.address(&query::Trace { from: self.from.saturating_sub(SPANS_A_CHUNK).to_string(), ..self.query.clone() })) { "Spans before" } }
+                }
+                @if rows.peek().is_none() { p.faint data-testid="empty" { "No span has this." } }
+                @for (row, critical) in rows.by_ref().take(SPANS_A_CHUNK) { (self.span(row, *critical)) }
+                @if rows.peek().is_some() {
+                    @let next = self.address(&query::Trace { from: (self.from + SPANS_A_CHUNK).to_string(), ..self.query.clone() });
+                    p.pager hx-get=(next) hx-trigger="intersect once" hx-target="this" hx-select=".chunk" hx-swap="outerHTML" { a.button href=(next) data-testid="more-spans" { "More spans" } }
+                }
             }
         }
     }
@@ -267,12 +449,13 @@ impl View {
         }
     }
 
-    fn span(&self, row: &Row, from: i64, to: i64) -> Markup {
-        let whole = to.saturating_sub(from) as f64;
+    fn span(&self, row: &Row, critical: bool) -> Markup {
+        let from = self.window.0;
+        let whole = self.window.1.saturating_sub(from) as f64;
         let percent = |ns: i64| 100.0 * ns as f64 / whole;
         let after = row.start().saturating_sub(from);
-        let x = percent(after);
-        let width = percent(row.duration()).min(100.0 - x);
+        let x = percent(after).clamp(0.0, 100.0);
+        let width = (percent(after.saturating_add(row.duration())).clamp(0.0, 100.0) - x).max(0.0);
         let failed = is_error(&row.span);
         // The duration stands right of the bar; where there is no room, inside a wide one or left of a narrow one.
         let late = x + width > 80.0;
@@ -280,17 +463,19 @@ impl View {
         let label_x = if late && !inside { x } else { x + width };
         let kind = kind_name(row.span.kind());
         html! {
-            details.span id={ "span-" (row.id) } data-testid="span" data-span-id=(row.id) data-name=(row.span.name) {
+            details.span id=(row.anchor) data-testid="span" data-span-id=(row.id) data-depth=(row.depth) data-name=(row.span.name) {
                 summary.failed[failed] {
                     span.name.{ "d" (row.depth.min(DEEPEST_INDENT)) } {
                         span.chip.(self.services.colour(&row.service)) title=(row.service) {}
                         span.label { (row.span.name) }
                         @if failed { span.mark title="Failed" { "!" } }
+                        @if let Some(unknown) = row.unknown() { span.kind data-testid="span-unknown" { (unknown) } }
                         @if self.profiled.contains(&row.id) { span.hot title="Has a flame graph of its own" { "▲" } }
-                        span.kind { (kind) @if row.children > 0 { " · " (row.children) } }
+                        span.kind { (kind) }
+                        @if row.children > 0 { span.fold aria-hidden="true" title="Fold and unfold" data-testid="fold" { (row.children) } }
                     }
                     svg.line role="img" aria-label={ (format::duration(row.duration() as f64)) " after " (format::duration(after as f64)) } {
-                        rect.(self.services.colour(&row.service)) x={ (format!("{x:.3}")) "%" } width={ (format!("{width:.3}")) "%" } y="7" height="12" rx="2" {}
+                        rect.(self.services.colour(&row.service)).critical[critical] x={ (format!("{x:.3}")) "%" } width={ (format!("{width:.3}")) "%" } y="7" height="12" rx="2" {}
                         @for event in row.span.events.iter().take(MOST_EVENTS) {
                             circle.event cx={ (format!("{:.3}", percent(time_ns(event.time_unix_nano).saturating_sub(from)).clamp(0.0, 100.0))) "%" } cy="13" r="3" { title { (event.name) } }
                         }
@@ -299,7 +484,7 @@ impl View {
                         }
                     }
                 }
-                div.detail { (self.detail(row, from)) }
+                div.detail { (self.detail(row, self.whole.start_ns)) }
             }
         }
     }
@@ -321,6 +506,7 @@ impl View {
                 span.faint { (kind_name(span.kind())) " span " } code { (row.id) }
                 span.faint { "starts after " span.number { (format::duration(row.start().saturating_sub(from) as f64)) } ", lasts " span.number { (format::duration(row.duration() as f64)) } }
                 a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &row.id)])) } data-testid="span-logs-link" { "Logs of this span" }
+                a.button href={ (self.address(&query::Trace { zoom: row.id.clone(), from: String::new(), ..self.query.clone() })) "#" (row.anchor) } data-testid="span-zoom" { "Zoom to it" }
                 @if let Some(profile) = profile {
                     a.button.primary href={ "/profiles?" (query_string(&[("type", "cpu"), ("service", &row.service), ("profile_id", &profile)])) } data-testid="span-profile-link" { "Flame graph of this span" }
                 }
@@ -360,13 +546,13 @@ impl View {
     }
 
     fn log(&self, entry: &Entry) -> Markup {
-        let level = level(entry.record.severity_number);
+        let level = level(entry.severity);
         html! {
             a.line href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &hex(&entry.record.span_id))])) "#log-" (entry.id) } data-testid="trace-log" {
                 span.number.faint { (format::time_of_day(entry.time_ns)) }
                 span.level.(level) { (level) }
                 (self.services.tag(&entry.service))
-                span.message { (shown(entry.record.body.as_ref())) }
+                span.message { (super::logs::message(&entry.record)) }
             }
         }
     }
@@ -426,13 +612,91 @@ mod tests {
             ],
             &HashMap::new(),
         );
-        let found: Vec<(u8, usize)> = rows
-            .iter()
-            .map(|row| (row.span.span_id[0], row.depth))
-            .collect();
+        let found = |rows: &[Row]| -> Vec<(u8, usize)> {
+            rows.iter()
+                .map(|row| (row.span.span_id[0], row.depth))
+                .collect()
+        };
         assert_eq!(
-            found,
-            [(1, 0), (2, 1), (3, 2), (7, 1), (4, 0), (5, 0), (6, 0)]
+            found(&rows),
+            [(1, 0), (2, 1), (3, 2), (7, 1), (4, 0), (5, 0), (6, 1)]
         );
+
+        // A server that shares its id with its client, and a child of each.
+        let kind = |mut span: (i64, Span), origin, kind: SpanKind| {
+            span.0 = origin;
+            span.1.kind = kind as i32;
+            span
+        };
+        let service = |name: &str| Origin {
+            resource: Some(opentelemetry_proto::tonic::resource::v1::Resource {
+                attributes: vec![KeyValue {
+                    key: "service.name".to_owned(),
+                    value: Some(opentelemetry_proto::tonic::common::v1::AnyValue {
+                        value: Some(
+                            opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(
+                                name.to_owned(),
+                            ),
+                        ),
+                    }),
+                    ..KeyValue::default()
+                }],
+                ..Default::default()
+            }),
+            ..Origin::default()
+        };
+        let rows = arrange(
+            vec![
+                kind(span(1, 0), 1, SpanKind::Internal),
+                kind(span(2, 1), 2, SpanKind::Server),
+                kind(span(2, 1), 1, SpanKind::Client),
+                kind(span(3, 2), 1, SpanKind::Internal),
+                kind(span(4, 2), 2, SpanKind::Internal),
+            ],
+            &HashMap::from([(1, service("front")), (2, service("back"))]),
+        );
+        assert_eq!(found(&rows), [(1, 0), (2, 1), (2, 2), (4, 3), (3, 2)]);
+        assert_eq!(rows[2].span.kind(), SpanKind::Server);
+        assert_eq!(
+            (rows[1].anchor.as_str(), rows[2].anchor.as_str()),
+            ("span-0202020202020202", "span-0202020202020202-2")
+        );
+    }
+
+    #[test]
+    fn the_critical_path_is_what_the_trace_waited_for() {
+        let span = |id: u8, parent: u8, start: u64, end: u64| {
+            let parent_span_id = if parent == 0 { vec![] } else { vec![parent; 8] };
+            (
+                0,
+                Span {
+                    span_id: vec![id; 8],
+                    parent_span_id,
+                    start_time_unix_nano: start,
+                    end_time_unix_nano: end,
+                    ..Span::default()
+                },
+            )
+        };
+        // 2 and 3 ran side by side, 4 after them; 5 outlived its parent; 6 is what 3 waited for.
+        let rows = arrange(
+            vec![
+                span(1, 0, 100, 200),
+                span(2, 1, 105, 120),
+                span(3, 1, 106, 150),
+                span(6, 3, 110, 140),
+                span(4, 1, 160, 190),
+                span(5, 1, 170, 300),
+            ],
+            &HashMap::new(),
+        );
+        let critical = critical_path(&rows);
+        let found: Vec<u8> = rows
+            .iter()
+            .zip(critical)
+            .filter(|(_, critical)| *critical)
+            .map(|(row, _)| row.span.span_id[0])
+            .collect();
+        assert_eq!(found, [1, 3, 6, 4]);
     }
 }

@@ -4,21 +4,30 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Services, Shell, Tab, filters, format, heading, http_status, nothing, same,
-    select, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, http_status, nothing,
+    query_string, same, select, uri,
 };
+use crate::format;
 use crate::query;
-use crate::store::Store;
 use crate::store::traces::{self, Summary};
+use crate::store::{Signal, Store};
 
 const LISTED: u32 = 100;
+/// Room that the axis of the dots takes, in per cent.
+const AXIS: f64 = 6.0;
 
 pub async fn page(
     request: HttpRequest,
     store: web::Data<Store>,
     query: web::Query<query::Traces>,
 ) -> Result<HttpResponse, PageProblem> {
-    let listed = traces::list(&store.pool, &query.filter(LISTED)?).await?;
+    let now_ns = format::now_ns();
+    let mut filter = query.filter(LISTED, now_ns)?;
+    let shown = filter.limit as usize;
+    filter.limit += 1; // whether there are more
+    let mut listed = traces::list(&store.pool, &filter).await?;
+    let more = listed.len() > shown;
+    listed.truncate(shown);
     let (services, routes) = traces::choices(&store.pool).await?;
     let shell = Shell {
         tab: Tab::Traces,
@@ -26,19 +35,58 @@ pub async fn page(
         uri: uri(&request),
         signals: "traces",
         services: Services::load(&store).await?,
-        not: "Lens looks at whole traces by these filters only; it has no structural or aggregating queries, and Tempo keeps more and longer.",
+        range: Some(TimeRange {
+            time: query.time.clone(),
+            otherwise: "all",
+            uri: uri(&request),
+            kept_since: store.kept_since(Signal::Traces).await?,
+            now_ns,
+        }),
+        not: "Lens finds traces by what one of their spans has; it has no structural or aggregating queries, and Tempo keeps more and longer.",
         same: vec![same::traces(&query)],
     };
     let statuses = ["error".to_owned(), "ok".to_owned()];
+    let sorts = ["duration", "spans", "errors"].map(str::to_owned);
     let fixed = html! {
-        (heading(html! { "Traces" }, html! {}))
-        (filters("/traces", html! {
+        (heading(html! { "Traces" }, html! { a.button href=(shell.at("/api/export", &[("signal", "traces")])) { "Export" } }))
+        (filters("/traces", &query.time, html! {
+            label.field.grow {
+                span { "Search" }
+                input type="search" name="q" value=(query.q) placeholder="Trace id, part of a name, or attribute=value" data-focus="/" autocomplete="off" data-testid="trace-search";
+            }
             (select("service", "Service", "Any service", &query.service, &services))
             (select("route", "Route", "Any route", &query.route, &routes))
             (select("status", "Status", "Any status", &query.status, &statuses))
             label.field { span { "Longer than" } input type="number" name="min_ms" min="0" step="any" placeholder="ms" value=(query.min_ms); }
             label.field { span { "Shorter than" } input type="number" name="max_ms" min="0" step="any" placeholder="ms" value=(query.max_ms); }
+            (select("sort", "Sort by", "time", &query.sort, &sorts))
         }))
+    };
+    let page = query.page()?;
+    // Later pages keep their place while new traces arrive.
+    let until = match query.time.to_ms.as_str() {
+        "" => (now_ns / 1_000_000).to_string(),
+        to => to.to_owned(),
+    };
+    let from = filter.from_ns.map(|from| (from / 1_000_000).to_string());
+    let at = |page: u32| {
+        let number = page.to_string();
+        format!(
+            "/traces?{}",
+            query_string(&[
+                ("q", &query.q),
+                ("service", &query.service),
+                ("route", &query.route),
+                ("status", &query.status),
+                ("min_ms", &query.min_ms),
+                ("max_ms", &query.max_ms),
+                ("sort", &query.sort),
+                ("limit", &query.limit),
+                ("from_ms", from.as_deref().unwrap_or_default()),
+                ("to_ms", &until),
+                ("page", &number),
+            ])
+        )
     };
     let changing = html! {
         @if listed.is_empty() {
@@ -46,6 +94,13 @@ pub async fn page(
         } @else {
             (scatter(&listed))
             (table(&listed, &shell.services))
+        }
+        @if page > 1 || more {
+            p.pager {
+                @if page > 1 { a.button href=(at(page - 1)) data-testid="traces-newer" { "Newer" } }
+                span.faint.number { "from " (format::count(i64::from(filter.offset) + 1)) " to " (format::count(i64::from(filter.offset) + listed.len() as i64)) }
+                @if more { a.button href=(at(page + 1)) data-testid="traces-older" { "Older" } }
+            }
         }
     };
     Ok(shell.page(&store, fixed, changing))
@@ -73,19 +128,20 @@ fn scatter(listed: &[Summary]) -> Markup {
         .ceil()
         .max(lowest + 1.0);
     let x = |trace: &Summary| {
-        1.0 + 98.0 * trace.start_ns.saturating_sub(from) as f64 / to.saturating_sub(from) as f64
+        AXIS + (99.0 - AXIS) * trace.start_ns.saturating_sub(from) as f64
+            / to.saturating_sub(from) as f64
     };
     let y = |exponent: f64| 8.0 + 84.0 * (highest - exponent) / (highest - lowest);
     html! {
-        figure.scatter aria-label="Duration over time" {
-            svg role="img" aria-label={ (listed.len()) " traces by start and duration" } {
+        figure.scatter aria-label="Duration over time" data-zoom="" data-from=(from / 1_000_000) data-to=(to / 1_000_000 + 1) data-left=(AXIS) data-right="1" {
+            svg role="group" aria-label={ (listed.len()) " traces by start and duration" } {
                 @for exponent in lowest as i32..=highest as i32 {
                     @let at = format!("{:.1}%", y(f64::from(exponent)));
                     line.grid x1="0" x2="100%" y1=(at) y2=(at) {}
                     text.tick x="4" y=(at) dy="-3" { (format::duration(10f64.powi(exponent))) }
                 }
                 @for trace in listed {
-                    a href={ "/traces/" (trace.trace_id) } tabindex="-1" {
+                    a href={ "/traces/" (trace.trace_id) } tabindex="-1" aria-label={ (trace.name) ", " (format::duration(trace.duration() as f64)) } {
                         circle.dot.failed[trace.errors > 0] cx={ (format!("{:.2}", x(trace))) "%" } cy={ (format!("{:.1}", y(length(trace)))) "%" } r="4" {
                             title { (trace.name) " · " (format::duration(trace.duration() as f64)) }
                         }

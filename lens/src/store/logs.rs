@@ -1,18 +1,15 @@
-//! Log records and their full-text index.
+//! Log records.
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::traces::json_list;
-use super::{Amount, aside, first_of, time_ns};
-use crate::attributes::{flat_json, hex_id, text};
+use super::{Amount, Search, aside, first_of, time_ns};
+use crate::attributes::{hex_id, searchable, text};
 use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 200;
 const ROWS_A_STATEMENT: usize = 100;
-/// Text of one record that can be searched; the record itself is kept whole.
-const SEARCHED_BYTES: usize = 16 * 1024;
 
 /// A log record ready to be stored.
 pub struct LogRow {
@@ -22,7 +19,6 @@ pub struct LogRow {
     severity: i32,
     trace_id: String,
     span_id: String,
-    attributes: String,
     text: String,
     body: Vec<u8>,
 }
@@ -33,28 +29,41 @@ impl LogRow {
         let time = [record.time_unix_nano, record.observed_time_unix_nano]
             .into_iter()
             .find(|time| *time != 0);
-        // "key value" side by side, so that a search for one field is a search for a phrase.
-        let mut searched = String::new();
-        for attribute in &record.attributes {
-            searched.extend([&attribute.key, " ", &text(attribute.value.as_ref()), "\n"]);
-        }
-        searched.push_str(&text(record.body.as_ref()));
-        searched.truncate(searched.floor_char_boundary(SEARCHED_BYTES));
         Self {
             origin,
             service: service.to_owned(),
             time_ns: time.map_or(now_ns, time_ns),
-            severity: record.severity_number,
+            severity: severity(record),
             trace_id: hex_id(&record.trace_id, 16),
             span_id: hex_id(&record.span_id, 8),
-            attributes: flat_json(&record.attributes),
-            text: searched,
+            text: searchable(
+                &record.attributes,
+                &[&record.event_name, &text(record.body.as_ref())],
+            ),
             body: record.encode_to_vec(),
         }
     }
 
     fn size(&self) -> i64 {
-        (self.body.len() + self.attributes.len() + self.text.len() + OVERHEAD_BYTES) as i64
+        (self.body.len() + self.text.len() + OVERHEAD_BYTES) as i64
+    }
+}
+
+/// The severity number, or what the severity's text says where there is none; 0 if neither does.
+pub fn severity(record: &LogRecord) -> i32 {
+    if record.severity_number > 0 {
+        return record.severity_number;
+    }
+    match record.severity_text.trim().to_ascii_lowercase().as_str() {
+        "trace" | "verbose" | "finest" => 1,
+        "debug" | "fine" => 5,
+        "info" | "information" | "informational" | "log" => 9,
+        "notice" => 10,
+        "warn" | "warning" => 13,
+        "error" | "err" | "severe" => 17,
+        "crit" | "critical" | "alert" => 18,
+        "fatal" | "panic" | "emerg" | "emergency" => 21,
+        _ => 0,
     }
 }
 
@@ -66,7 +75,7 @@ pub async fn insert(
     let mut added = Amount::default();
     for chunk in rows.chunks(ROWS_A_STATEMENT) {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT INTO logs (origin, service, time_ns, severity, trace_id, span_id, attributes, size, body) ",
+            "INSERT INTO logs (origin, service, time_ns, severity, trace_id, span_id, size, text, body) ",
         );
         query.push_values(chunk, |mut values, row| {
             values
@@ -76,21 +85,9 @@ pub async fn insert(
                 .push_bind(row.severity)
                 .push_bind(&row.trace_id)
                 .push_bind(&row.span_id)
-                .push_bind(&row.attributes)
                 .push_bind(row.size())
+                .push_bind(&row.text)
                 .push_bind(&row.body);
-        });
-        let last = query
-            .build()
-            .execute(&mut *connection)
-            .await?
-            .last_insert_rowid();
-        // There is one writer, so the rows of one statement have consecutive ids.
-        let first = last - chunk.len() as i64 + 1;
-        let mut query: QueryBuilder<Sqlite> =
-            QueryBuilder::new("INSERT INTO logs_text (rowid, text) ");
-        query.push_values((first..).zip(chunk), |mut values, (id, row)| {
-            values.push_bind(id).push_bind(&row.text);
         });
         query.build().execute(&mut *connection).await?;
         added.rows += chunk.len() as u64;
@@ -99,40 +96,85 @@ pub async fn insert(
     Ok(added)
 }
 
+/// Keeps the records that are not stored yet: an import must not double what is there, while of two equal records that a program sends both count.
+pub async fn retain_new(pool: &SqlitePool, rows: &mut Vec<LogRow>) -> sqlx::Result<()> {
+    let mut new = Vec::with_capacity(rows.len());
+    for row in rows.drain(..) {
+        let known: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM logs WHERE time_ns = ? AND body = ?)")
+                .bind(row.time_ns)
+                .bind(&row.body)
+                .fetch_one(pool)
+                .await?;
+        if !known {
+            new.push(row);
+        }
+    }
+    *rows = new;
+    Ok(())
+}
+
 /// Lets the oldest records go.
 pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
-    let gone: Vec<(i64, i64)> = sqlx::query_as(
-        "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?) RETURNING id, size",
+    let sizes: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?) RETURNING size",
     )
     .bind(rows as i64)
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
-    let (ids, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
-    sqlx::query("DELETE FROM logs_text WHERE rowid IN (SELECT value FROM json_each(?))")
-        .bind(json_list(&ids))
-        .execute(connection)
-        .await?;
     Ok(Amount::of(&sizes))
 }
 
 /// Which records to list. Empty texts do not filter.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Words that all must occur in the body or the attributes; each matches from its beginning, `"several words"` as they stand.
-    pub text: String,
+    pub search: Search,
     pub service: String,
     /// Lowest and highest severity number.
     pub severity: Option<(i32, i32)>,
-    /// An attribute of the record or its resource, and its value.
-    pub field: Option<(String, String)>,
     pub trace_id: String,
     pub span_id: String,
     /// Both inclusive.
     pub from_ns: Option<i64>,
     pub to_ns: Option<i64>,
-    /// Only records that arrived before the one with this id.
-    pub before: Option<i64>,
+    /// Only records that are older than the one with this time and id.
+    pub before: Option<(i64, i64)>,
+    /// The oldest of those that pass first, instead of the newest.
+    pub oldest_first: bool,
     pub limit: u32,
+}
+
+impl Filter {
+    fn push(&self, query: &mut QueryBuilder<Sqlite>) {
+        for (value, sql) in [
+            (&self.service, " AND l.service = "),
+            (&self.trace_id, " AND l.trace_id = "),
+            (&self.span_id, " AND l.span_id = "),
+        ] {
+            if !value.is_empty() {
+                query.push(sql).push_bind(value.clone());
+            }
+        }
+        if !self.trace_id.is_empty() {
+            query.push(" AND l.trace_id <> ''"); // says to SQLite that the partial index will do
+        }
+        if let Some((lowest, highest)) = self.severity {
+            query
+                .push(" AND l.severity BETWEEN ")
+                .push_bind(lowest)
+                .push(" AND ")
+                .push_bind(highest);
+        }
+        for (bound, sql) in [
+            (self.from_ns, " AND l.time_ns >= "),
+            (self.to_ns, " AND l.time_ns <= "),
+        ] {
+            if let Some(bound) = bound {
+                query.push(sql).push_bind(bound);
+            }
+        }
+        self.search.push(query, "l");
+    }
 }
 
 /// A record as it is listed.
@@ -142,6 +184,8 @@ pub struct Entry {
     pub origin: i64,
     pub service: String,
     pub time_ns: i64,
+    /// As [`severity`] says.
+    pub severity: i32,
     pub record: LogRecord,
 }
 
@@ -149,144 +193,102 @@ pub struct Entry {
 type Row = (i64, i64, String, i64, Vec<u8>);
 
 fn entry((id, origin, service, time_ns, body): Row) -> Option<Entry> {
+    let record = LogRecord::decode(body.as_slice()).ok()?;
     Some(Entry {
         id,
         origin,
         service,
         time_ns,
-        record: LogRecord::decode(body.as_slice()).ok()?,
+        severity: severity(&record),
+        record,
     })
 }
 
-/// The last arrived records that pass the filter, newest first, no more than one answer holds; and whether there may be older ones.
+/// The records that pass the filter by their own time, newest first, no more than one answer holds; and whether there may be more.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> Result<(Vec<Entry>, bool), Problem> {
-    let expression = full_text(&filter.text);
-    let searched = !expression.is_empty();
-    let mut query: QueryBuilder<Sqlite> =
-        QueryBuilder::new("SELECT l.id, l.origin, l.service, l.time_ns, l.body FROM ");
-    if searched {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+        "SELECT l.id, l.origin, l.service, l.time_ns, l.body FROM logs l WHERE 1",
+    );
+    filter.push(&mut query);
+    if let Some((time_ns, id)) = filter.before {
         query
-            .push("logs_text x JOIN logs l ON l.id = x.rowid WHERE logs_text MATCH ")
-            .push_bind(expression);
-    } else {
-        query.push("logs l WHERE 1");
-    }
-    for (value, sql) in [
-        (&filter.service, " AND l.service = "),
-        (&filter.trace_id, " AND l.trace_id = "),
-        (&filter.span_id, " AND l.span_id = "),
-    ] {
-        if !value.is_empty() {
-            query.push(sql).push_bind(value);
-        }
-    }
-    if !filter.trace_id.is_empty() {
-        query.push(" AND l.trace_id <> ''"); // says to SQLite that the partial index will do
-    }
-    if let Some((lowest, highest)) = filter.severity {
-        query
-            .push(" AND l.severity BETWEEN ")
-            .push_bind(lowest)
-            .push(" AND ")
-            .push_bind(highest);
-    }
-    if let Some((key, value)) = &filter.field {
-        let path = json_path(key);
-        query.push(" AND (l.origin IN (SELECT id FROM origins WHERE json_extract(attributes, ");
-        query
-            .push_bind(path.clone())
-            .push(") = ")
-            .push_bind(value)
-            .push(") OR (");
-        if has_words(value) && value.len() < SEARCHED_BYTES / 4 {
-            // The index narrows down what the exact comparison then decides.
-            query.push("l.id IN (SELECT rowid FROM logs_text WHERE logs_text MATCH ");
-            query
-                .push_bind(quoted(&format!("{key} {value}")))
-                .push(") AND ");
-        }
-        query
-            .push("json_extract(l.attributes, ")
-            .push_bind(path)
-            .push(") = ")
-            .push_bind(value)
-            .push("))");
-    }
-    for (bound, sql) in [
-        (filter.from_ns, " AND l.time_ns >= "),
-        (filter.to_ns, " AND l.time_ns <= "),
-        (filter.before, " AND l.id < "),
-    ] {
-        if let Some(bound) = bound {
-            query.push(sql).push_bind(bound);
-        }
+            .push(" AND (l.time_ns, l.id) < (")
+            .push_bind(time_ns)
+            .push(", ")
+            .push_bind(id)
+            .push(")");
     }
     query
-        .push(if searched {
-            " ORDER BY x.rowid DESC LIMIT "
+        .push(if filter.oldest_first {
+            " ORDER BY l.time_ns, l.id LIMIT "
         } else {
-            " ORDER BY l.id DESC LIMIT "
+            " ORDER BY l.time_ns DESC, l.id DESC LIMIT "
         })
         .push_bind(filter.limit);
     let rows = query.build_query_as().fetch(pool);
-    let (rows, cut) = first_of(rows, |row: &Row| row.4.len()).await?;
+    let (mut rows, cut) = first_of(rows, |row: &Row| row.4.len()).await?;
+    if filter.oldest_first {
+        rows.reverse();
+    }
     let more = cut || rows.len() == filter.limit as usize;
     let entries = aside(move || rows.into_iter().filter_map(entry).collect()).await?;
     Ok((entries, more))
 }
 
+/// Time and service of a record.
+pub async fn place(pool: &SqlitePool, id: i64) -> sqlx::Result<Option<(i64, String)>> {
+    sqlx::query_as("SELECT time_ns, service FROM logs WHERE id = ?")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+}
+
+/// How many records of a level there are in a step of time.
+#[derive(Clone, Copy, Debug, FromRow, PartialEq, Eq)]
+pub struct Volume {
+    pub step: i64,
+    /// Severity number over 4, rounded up: 0 for none, 1 for trace … 6 for fatal.
+    pub level: i64,
+    pub count: i64,
+}
+
+/// The volume of the records that pass the filter, in steps since `from_ns`.
+pub async fn volume(
+    pool: &SqlitePool,
+    filter: &Filter,
+    from_ns: i64,
+    step_ns: i64,
+) -> sqlx::Result<Vec<Volume>> {
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT (l.time_ns - ");
+    query
+        .push_bind(from_ns)
+        .push(") / ")
+        .push_bind(step_ns)
+        .push(" AS step, min((l.severity + 3) / 4, 6) AS level, count(*) AS count FROM logs l WHERE 1");
+    filter.push(&mut query);
+    query.push(" GROUP BY 1, 2 ORDER BY 1, 2");
+    query.build_query_as().fetch_all(pool).await
+}
+
+/// First and last time of all records, `None` if there are none.
+pub async fn extent(pool: &SqlitePool) -> sqlx::Result<Option<(i64, i64)>> {
+    let (first, last): (Option<i64>, Option<i64>) =
+        sqlx::query_as("SELECT (SELECT min(time_ns) FROM logs), (SELECT max(time_ns) FROM logs)")
+            .fetch_one(pool)
+            .await?;
+    Ok(first.zip(last))
+}
+
 /// Names of the attributes that the newest records have, for suggestions.
-pub async fn fields(pool: &SqlitePool) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "SELECT DISTINCT f.key FROM (SELECT attributes FROM logs ORDER BY id DESC LIMIT 500) l, json_each(l.attributes) f ORDER BY f.key LIMIT 100",
-    )
-    .fetch_all(pool)
-    .await
-}
-
-/// Turns what a person typed into an FTS5 expression in which no character has a meaning that was not asked for; empty if no word is left.
-fn full_text(typed: &str) -> String {
-    let mut terms = Vec::new();
-    // Every second piece stood between quotation marks.
-    for (number, piece) in typed.split('"').enumerate() {
-        if number % 2 == 1 {
-            terms.extend(has_words(piece).then(|| quoted(piece)));
-        } else {
-            terms.extend(
-                piece
-                    .split_whitespace()
-                    .filter(|word| has_words(word))
-                    .map(|word| format!("{}*", quoted(word))),
-            );
-        }
-    }
-    terms.join(" AND ")
-}
-
-fn has_words(text: &str) -> bool {
-    text.chars().any(char::is_alphanumeric)
-}
-
-fn quoted(phrase: &str) -> String {
-    format!("\"{}\"", phrase.replace(['"', '\0'], " "))
-}
-
-fn json_path(key: &str) -> String {
-    format!("$.\"{}\"", key.replace(['"', '\\', '\0'], ""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_typed_has_no_syntax_but_quotation_marks() {
-        assert_eq!(full_text("time out"), r#""time"* AND "out"*"#);
-        assert_eq!(
-            full_text(r#""card declined" NEAR(a"#),
-            r#""card declined" AND "NEAR(a"*"#
-        );
-        assert_eq!(full_text("-- * \""), "");
-        assert_eq!(full_text("a\0b"), r#""a b"*"#);
-    }
+pub async fn fields(pool: &SqlitePool) -> Result<Vec<String>, Problem> {
+    let newest = Filter {
+        limit: 300,
+        ..Filter::default()
+    };
+    let (entries, _) = list(pool, &newest).await?;
+    let keys = entries
+        .into_iter()
+        .flat_map(|entry| entry.record.attributes);
+    let names: std::collections::BTreeSet<String> = keys.map(|attribute| attribute.key).collect();
+    Ok(names.into_iter().take(100).collect())
 }

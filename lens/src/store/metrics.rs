@@ -486,6 +486,15 @@ pub async fn series(pool: &SqlitePool, name: &str, service: &str) -> Result<Vec<
     aside(move || rows.into_iter().filter_map(one_series).collect()).await
 }
 
+/// Series by their ids.
+pub async fn by_id(pool: &SqlitePool, ids: &[i64]) -> Result<Vec<Series>, Problem> {
+    let rows = sqlx::query_as("SELECT id, origin, service, kind, metric FROM series WHERE id IN (SELECT value FROM json_each(?)) ORDER BY name, id")
+        .bind(json_list(ids))
+        .fetch_all(pool)
+        .await?;
+    aside(move || rows.into_iter().filter_map(one_series).collect()).await
+}
+
 /// The points of one series since `from_ns`, oldest first, for [`Point::decode`].
 pub async fn points(
     pool: &SqlitePool,
@@ -499,6 +508,29 @@ pub async fn points(
         .bind(to_ns)
         .fetch_all(pool)
         .await
+}
+
+/// Series with their points in a time, decoded; what does not fit into one answer is left out.
+pub async fn with_decoded(
+    pool: &SqlitePool,
+    series: Vec<Series>,
+    from_ns: i64,
+    to_ns: i64,
+) -> Result<Vec<(Series, Vec<Point>)>, Problem> {
+    let (mut found, mut bytes) = (Vec::with_capacity(series.len()), 0);
+    for series in series {
+        let bodies = points(pool, &series, from_ns, to_ns).await?;
+        bytes += bodies.iter().map(Vec::len).sum::<usize>();
+        if bytes > ANSWER_BYTES {
+            break;
+        }
+        let points = bodies
+            .iter()
+            .filter_map(|body| Point::decode(series.kind, body))
+            .collect();
+        found.push((series, points));
+    }
+    Ok(found)
 }
 
 /// The newest point of a series, without its attributes.

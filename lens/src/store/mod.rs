@@ -17,7 +17,7 @@ use std::time::Duration;
 use actix_web::web;
 use futures_util::{Stream, StreamExt};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlitePool};
+use sqlx::{ConnectOptions, QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::problem::Problem;
@@ -25,7 +25,7 @@ use crate::settings::{Bound, Bounds};
 pub use writer::{Job, Rows};
 
 /// The file's name carries the version of `schema.sql`: a lens of another version starts with a file of its own.
-const FILE: &str = "lens-1.db";
+const FILE: &str = "lens-2.db";
 /// Batches that may wait for the writer; beyond that a sender waits, and after [`PATIENCE`] is told to come back.
 const QUEUE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,6 +62,42 @@ async fn first_of<T>(
         kept.push(row);
     }
     Ok((kept, false))
+}
+
+/// Attributes and texts that a span or record must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Each somewhere in the texts or attributes, in any case; a part of a word is enough.
+    pub words: Vec<String>,
+    /// Name and value of attributes, of the row or of the resource it came from.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Search {
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.fields.is_empty()
+    }
+
+    /// Adds the conditions on the rows of a table, which has the name `row` in the query.
+    fn push(&self, query: &mut QueryBuilder<Sqlite>, row: &str) {
+        for word in &self.words {
+            query
+                .push(format!(" AND instr({row}.text, "))
+                .push_bind(word.replace('\0', " ").to_lowercase())
+                .push(") > 0");
+        }
+        for (key, value) in &self.fields {
+            let line = crate::attributes::searched_line(key, value);
+            query
+                .push(format!(" AND (instr({row}.text, "))
+                .push_bind(line.clone())
+                .push(format!(
+                    ") > 0 OR {row}.origin IN (SELECT id FROM origins WHERE instr(text, "
+                ))
+                .push_bind(line)
+                .push(") > 0))");
+        }
+    }
 }
 
 /// The four signals, in the order in which they are shown.
@@ -135,6 +171,15 @@ pub enum OpenError {
 impl Store {
     /// Opens or creates the store and starts its writer on the current runtime.
     pub async fn open(directory: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+        Self::open_limited(directory, bounds, None).await
+    }
+
+    /// With a database of at most so many pages, which fails as a full disk does.
+    async fn open_limited(
+        directory: &Path,
+        bounds: Bounds,
+        max_pages: Option<u32>,
+    ) -> Result<Self, OpenError> {
         let shown = directory.display().to_string();
         let unusable = |error| OpenError::Directory(shown.clone(), error);
         std::fs::create_dir_all(directory).map_err(unusable)?;
@@ -142,7 +187,7 @@ impl Store {
         lock.try_lock()
             .map_err(|_| OpenError::InUse(shown.clone()))?;
 
-        let options = SqliteConnectOptions::new()
+        let mut options = SqliteConnectOptions::new()
             .filename(directory.join(FILE))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -151,18 +196,21 @@ impl Store {
             .busy_timeout(Duration::from_secs(5))
             .pragma("journal_size_limit", "67108864")
             .disable_statement_logging();
+        if let Some(pages) = max_pages {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
         let mut connection = options.connect().await?;
         sqlx::raw_sql(include_str!("schema.sql"))
             .execute(&mut connection)
             .await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
-            .connect_with(options.read_only(true))
+            .connect_with(options.clone().read_only(true))
             .await?;
 
         let meters: Arc<[Meter; 4]> = Arc::default();
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::open(connection, meters.clone(), bounds).await?;
+        let writer = writer::Writer::open(options, connection, meters.clone(), bounds).await?;
         tokio::spawn(writer.run(queue));
         Ok(Self {
             pool,
@@ -193,6 +241,14 @@ impl Store {
             .map_err(Problem::Store)
     }
 
+    /// Whether rows can be stored now: writes some bytes and deletes them.
+    ///
+    /// # Errors
+    /// Why not: the disk is full, the file cannot be written, or too much is waiting.
+    pub async fn ready(&self) -> Result<(), Problem> {
+        self.write(Vec::new(), Rows::Probe).await
+    }
+
     pub fn usage(&self, signal: Signal) -> Usage {
         let meter = &self.meters[signal as usize];
         Usage {
@@ -202,6 +258,46 @@ impl Store {
             evicted: meter.evicted.load(Relaxed),
             bound: self.bounds.of(signal),
         }
+    }
+
+    /// Id, origin (of a point: series) and body of the rows behind an id whose time is in the range, in the order of their arrival.
+    pub async fn rows_after(
+        &self,
+        signal: Signal,
+        id: i64,
+        (from_ns, to_ns): (i64, i64),
+        limit: u32,
+    ) -> sqlx::Result<Vec<(i64, i64, Vec<u8>)>> {
+        let sql = match signal {
+            Signal::Traces => {
+                "SELECT id, origin, body FROM spans WHERE id > ? AND start_ns BETWEEN ? AND ? ORDER BY id LIMIT ?"
+            }
+            Signal::Logs => {
+                "SELECT id, origin, body FROM logs WHERE id > ? AND time_ns BETWEEN ? AND ? ORDER BY id LIMIT ?"
+            }
+            Signal::Metrics => {
+                "SELECT id, series, body FROM points WHERE id > ? AND time_ns BETWEEN ? AND ? ORDER BY id LIMIT ?"
+            }
+            Signal::Profiles => return Ok(Vec::new()),
+        };
+        sqlx::query_as(sql)
+            .bind(id)
+            .bind(from_ns)
+            .bind(to_ns)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+    }
+
+    /// Time of the oldest row of a signal that is kept, in nanoseconds since 1970.
+    pub async fn kept_since(&self, signal: Signal) -> sqlx::Result<Option<i64>> {
+        let sql = match signal {
+            Signal::Traces => "SELECT min(start_ns) FROM traces",
+            Signal::Logs => "SELECT min(time_ns) FROM logs",
+            Signal::Metrics => "SELECT (SELECT time_ns FROM points ORDER BY id LIMIT 1)",
+            Signal::Profiles => "SELECT min(time_ns) FROM profiles",
+        };
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await
     }
 
     /// Goes up whenever one of the signals changes.
@@ -237,5 +333,78 @@ impl Amount {
             rows: sizes.len() as u64,
             bytes: sizes.iter().map(|size| *size as u64).sum(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn records(count: usize) -> Rows {
+        let record = LogRecord {
+            event_name: "x".repeat(4000),
+            ..LogRecord::default()
+        };
+        Rows::Logs(
+            (0..count)
+                .map(|_| logs::LogRow::new(0, "s", &record, 1))
+                .collect(),
+        )
+    }
+
+    fn origin() -> Vec<origins::OriginRow> {
+        vec![(&origins::Origin::default()).into()]
+    }
+
+    #[actix_web::test]
+    async fn what_is_refused_by_a_full_database_is_said_and_what_comes_after_is_stored() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open_limited(directory.path(), Settings::default().bounds, Some(200))
+            .await
+            .expect("a store");
+        store.ready().await.expect("room");
+        let mut acknowledged = 0;
+        while store.write(origin(), records(10)).await.is_ok() {
+            acknowledged += 10;
+            assert!(acknowledged < 10_000, "the bound of pages is not kept");
+        }
+        for _ in 0..3 {
+            assert!(matches!(
+                store.write(origin(), records(10)).await,
+                Err(Problem::Store(_))
+            ));
+            assert!(store.ready().await.is_err(), "readiness says so too");
+        }
+        let stored = "SELECT count(*) FROM logs";
+        let count: i64 = sqlx::query_scalar(stored)
+            .fetch_one(&store.pool)
+            .await
+            .expect("a count");
+        assert_eq!(
+            count, acknowledged,
+            "all that was acknowledged, and nothing else"
+        );
+
+        // Somebody makes room.
+        let mut other = SqliteConnectOptions::new()
+            .filename(directory.path().join(FILE))
+            .connect()
+            .await
+            .expect("the file");
+        let deleted = "DELETE FROM logs WHERE id > 20";
+        sqlx::query(deleted)
+            .execute(&mut other)
+            .await
+            .expect("room");
+        store.ready().await.expect("room again");
+        store.write(origin(), records(10)).await.expect("stored");
+        let count: i64 = sqlx::query_scalar(stored)
+            .fetch_one(&mut other)
+            .await
+            .expect("a count");
+        assert_eq!(count, 30, "what was acknowledged is there for others too");
     }
 }

@@ -36,7 +36,7 @@ impl Origin {
 /// An origin ready to be stored.
 pub struct OriginRow {
     pub service: String,
-    attributes: String,
+    text: String,
     body: Vec<u8>,
 }
 
@@ -44,11 +44,12 @@ impl From<&Origin> for OriginRow {
     fn from(origin: &Origin) -> Self {
         Self {
             service: origin.service(),
-            attributes: attributes::flat_json(
+            text: attributes::searchable(
                 origin
                     .resource
                     .as_ref()
                     .map_or(&[], |resource| &resource.attributes),
+                &[],
             ),
             body: origin.encode_to_vec(),
         }
@@ -64,15 +65,14 @@ pub async fn intern(
     if let Some(id) = known.get(&row.body) {
         return Ok((*id, false));
     }
-    let new =
-        sqlx::query("INSERT OR IGNORE INTO origins (body, service, attributes) VALUES (?, ?, ?)")
-            .bind(&row.body)
-            .bind(&row.service)
-            .bind(&row.attributes)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected()
-            == 1;
+    let new = sqlx::query("INSERT OR IGNORE INTO origins (body, service, text) VALUES (?, ?, ?)")
+        .bind(&row.body)
+        .bind(&row.service)
+        .bind(&row.text)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected()
+        == 1;
     let id = sqlx::query_scalar("SELECT id FROM origins WHERE body = ?")
         .bind(&row.body)
         .fetch_one(connection)

@@ -66,7 +66,7 @@ impl ProfileRow {
                 time => time.min(LATEST_NS),
             };
             profile.duration_nanos = profile.duration_nanos.clamp(0, LATEST_NS);
-            let (position, kind) = profile.kind();
+            let (position, kind) = profile.kind(&label("__name__").unwrap_or_default());
             let labels_of_samples: BTreeSet<(&str, &str)> = profile
                 .sample
                 .iter()

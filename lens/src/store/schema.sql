@@ -1,12 +1,12 @@
 -- Ids are lower-case hexadecimal text, times nanoseconds since 1970. `body` is the record as protobuf, whole, so that the API gives back what came in;
--- the other columns are copies of what is searched. `size` is what a row counts against its signal's bound. `id` is the order of arrival.
+-- the other columns are copies of what is searched. `text` has a line `name=value` for each attribute and one for each text, in lower case. `size` is what a row counts against its signal's bound. `id` is the order of arrival.
 
 -- Resource and instrumentation scope, shared by the rows they came with.
 CREATE TABLE IF NOT EXISTS origins (
     id INTEGER PRIMARY KEY,
     body BLOB NOT NULL UNIQUE,
     service TEXT NOT NULL,
-    attributes TEXT NOT NULL -- of the resource, flat JSON
+    text TEXT NOT NULL -- of the resource
 );
 
 CREATE TABLE IF NOT EXISTS spans (
@@ -25,12 +25,16 @@ CREATE TABLE IF NOT EXISTS spans (
     start_ns INTEGER NOT NULL,
     end_ns INTEGER NOT NULL,
     size INTEGER NOT NULL,
+    was INTEGER NOT NULL DEFAULT 0, -- size of the row that this one took the place of
+    text TEXT NOT NULL,
     body BLOB NOT NULL
 );
--- A retried export stores nothing twice.
-CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id);
+-- A span that is sent again, by a retry or once it has ended, is the same span; a client and a server that share an id are two.
+CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id, service, kind, start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_id ON spans (span_id);
-CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
+-- Holds all that the overview's counts need.
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns, kind, service, error, end_ns);
+CREATE INDEX IF NOT EXISTS spans_by_route ON spans (route) WHERE route <> '';
 
 -- One row a trace, made again from its spans whenever some arrive.
 CREATE TABLE IF NOT EXISTS traces (
@@ -41,10 +45,12 @@ CREATE TABLE IF NOT EXISTS traces (
     end_ns INTEGER NOT NULL,
     spans INTEGER NOT NULL,
     errors INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+    bytes INTEGER NOT NULL,
+    services TEXT NOT NULL -- a line for each
 );
 CREATE INDEX IF NOT EXISTS traces_by_arrival ON traces (first_id);
 CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
+CREATE INDEX IF NOT EXISTS traces_failed ON traces (start_ns) WHERE errors > 0;
 
 CREATE TABLE IF NOT EXISTS links (
     trace_id TEXT NOT NULL,
@@ -63,12 +69,12 @@ CREATE TABLE IF NOT EXISTS logs (
     severity INTEGER NOT NULL,
     trace_id TEXT NOT NULL, -- empty: none
     span_id TEXT NOT NULL,
-    attributes TEXT NOT NULL, -- flat JSON
     size INTEGER NOT NULL,
+    text TEXT NOT NULL,
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS logs_by_trace ON logs (trace_id) WHERE trace_id <> '';
-CREATE VIRTUAL TABLE IF NOT EXISTS logs_text USING fts5 (text, content = '', contentless_delete = 1);
+CREATE INDEX IF NOT EXISTS logs_by_time ON logs (time_ns, severity);
 
 CREATE TABLE IF NOT EXISTS series (
     id INTEGER PRIMARY KEY,
@@ -109,3 +115,6 @@ CREATE TABLE IF NOT EXISTS profile_spans (
     PRIMARY KEY (span_id, profile)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS profile_spans_by_profile ON profile_spans (profile);
+
+-- Written and emptied again to find out whether the file can grow.
+CREATE TABLE IF NOT EXISTS probe (body BLOB NOT NULL);

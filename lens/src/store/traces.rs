@@ -5,8 +5,8 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, aside, first_of, time_ns};
-use crate::attributes::{column, find, hex, hex_id, valid_id};
+use super::{Amount, Search, aside, first_of, time_ns};
+use crate::attributes::{column, find_renamed, hex, hex_id, searchable, valid_id};
 use crate::problem::Problem;
 
 /// What a row counts besides its body: the other columns and the indexes, roughly.
@@ -32,21 +32,24 @@ pub struct SpanRow {
     start_ns: i64,
     end_ns: i64,
     links: Vec<(String, String)>,
+    text: String,
     body: Vec<u8>,
 }
 
 impl SpanRow {
-    /// `None` if one of the span's ids is none.
-    pub fn new(origin: usize, service: &str, span: &Span) -> Option<Self> {
+    /// `None` if one of the span's ids is none; `now_ns` stands in for a span without any time.
+    pub fn new(origin: usize, service: &str, mut span: Span, now_ns: i64) -> Option<Self> {
         if !valid_id(&span.trace_id, 16) || !valid_id(&span.span_id, 8) {
             return None;
         }
-        let attribute = |key| find(&span.attributes, key).unwrap_or_default();
+        if (span.start_time_unix_nano, span.end_time_unix_nano) == (0, 0) {
+            span.end_time_unix_nano = now_ns as u64;
+        }
+        let (start_ns, end_ns) = times(&span);
+        let attribute = |key| find_renamed(&span.attributes, key);
         let peer = match span.kind() {
-            SpanKind::Client => Some(attribute("db.system.name"))
-                .filter(|peer| !peer.is_empty())
-                .or_else(|| find(&span.attributes, "db.system")),
-            _ => None,
+            SpanKind::Client => attribute("db.system.name"),
+            _ => String::new(),
         };
         Some(Self {
             origin,
@@ -57,21 +60,31 @@ impl SpanRow {
             name: column(span.name.clone()),
             kind: span.kind,
             route: column(attribute("http.route")),
-            peer: column(peer.unwrap_or_default()),
+            peer: column(peer),
             http_status: attribute("http.response.status_code").parse().unwrap_or(0),
-            error: is_error(span),
-            start_ns: time_ns(span.start_time_unix_nano),
-            end_ns: time_ns(span.end_time_unix_nano.max(span.start_time_unix_nano)),
-            links: links(span)
+            error: is_error(&span),
+            start_ns,
+            end_ns,
+            links: links(&span)
                 .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
                 .collect(),
+            text: searchable(&span.attributes, &[&span.name]),
             body: span.encode_to_vec(),
         })
     }
 
     fn size(&self) -> i64 {
-        (self.body.len() + OVERHEAD_BYTES) as i64
+        (self.body.len() + self.text.len() + OVERHEAD_BYTES) as i64
     }
+}
+
+/// Start and end of a span. One without a start is shown where it ended, one that has not ended where it began.
+pub fn times(span: &Span) -> (i64, i64) {
+    let start = match span.start_time_unix_nano {
+        0 => span.end_time_unix_nano,
+        start => start,
+    };
+    (time_ns(start), time_ns(span.end_time_unix_nano.max(start)))
 }
 
 /// The links that lead somewhere: senders write what they like into the ids.
@@ -89,17 +102,18 @@ pub fn is_error(span: &Span) -> bool {
         .is_some_and(|status| status.code() == StatusCode::Error)
 }
 
-/// Stores the spans that are not there yet and makes the rows of their traces again.
+/// Stores the spans and makes the rows of their traces again. Of a span that is already there, the one that ended last stays: a retry changes
+/// nothing, and a span that was sent when it began is replaced once it has ended.
 pub async fn insert(
     connection: &mut SqliteConnection,
     rows: &[SpanRow],
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
-    let mut sizes: Vec<i64> = Vec::with_capacity(rows.len());
+    let mut added = Amount::default();
     for chunk in rows.chunks(ROWS_A_STATEMENT) {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT OR IGNORE INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error,
-             start_ns, end_ns, size, body) ",
+            "INSERT INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error,
+             start_ns, end_ns, size, text, body) ",
         );
         query.push_values(chunk, |mut values, row| {
             values
@@ -117,15 +131,20 @@ pub async fn insert(
                 .push_bind(row.start_ns)
                 .push_bind(row.end_ns)
                 .push_bind(row.size())
+                .push_bind(&row.text)
                 .push_bind(&row.body);
         });
-        query.push(" RETURNING size");
-        sizes.extend(
-            query
-                .build_query_scalar::<i64>()
-                .fetch_all(&mut *connection)
-                .await?,
+        query.push(
+            " ON CONFLICT (trace_id, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
+             name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error,
+             end_ns = excluded.end_ns, was = spans.size, size = excluded.size, text = excluded.text, body = excluded.body
+             WHERE excluded.end_ns > spans.end_ns RETURNING size, was",
         );
+        let stored: Vec<(i64, i64)> = query.build_query_as().fetch_all(&mut *connection).await?;
+        for (size, was) in stored {
+            added.rows += u64::from(was == 0);
+            added.bytes = added.bytes.wrapping_add((size - was) as u64);
+        }
     }
     for row in rows {
         for (trace_id, span_id) in &row.links {
@@ -142,16 +161,16 @@ pub async fn insert(
     touched.sort_unstable();
     touched.dedup();
     sqlx::query(
-        "INSERT OR REPLACE INTO traces (trace_id, first_id, root_id, start_ns, end_ns, spans, errors, bytes)
+        "INSERT OR REPLACE INTO traces (trace_id, first_id, root_id, start_ns, end_ns, spans, errors, bytes, services)
          SELECT trace_id, min(id),
-                (SELECT root.id FROM spans root WHERE root.trace_id = all_of.trace_id ORDER BY root.parent_id <> '', root.start_ns LIMIT 1),
-                min(start_ns), max(end_ns), count(*), sum(error), sum(size)
+                (SELECT root.id FROM spans root WHERE root.trace_id = all_of.trace_id ORDER BY root.parent_id <> '', root.start_ns, root.kind <> 3 LIMIT 1),
+                min(start_ns), max(end_ns), count(*), sum(error), sum(size), group_concat(DISTINCT char(10) || service || char(10))
          FROM spans all_of WHERE trace_id IN (SELECT value FROM json_each(?)) GROUP BY trace_id",
     )
     .bind(json_list(&touched))
     .execute(connection)
     .await?;
-    Ok(Amount::of(&sizes))
+    Ok(added)
 }
 
 /// Lets the oldest traces go, together about `rows` spans.
@@ -191,10 +210,15 @@ pub fn json_list<T: serde::Serialize>(items: &[T]) -> String {
 /// Which traces to list. Empty texts do not filter.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    pub trace_id: String,
     /// A service that has a span in the trace.
     pub service: String,
     /// `http.route` or name of a span in the trace.
     pub route: String,
+    /// What one span, or the resource it came from, must have: attributes with a value, and texts that occur in its name or attributes.
+    pub search: Search,
+    /// A span of the trace.
+    pub span_id: String,
     /// Whether a span failed.
     pub failed: Option<bool>,
     pub min_ns: Option<i64>,
@@ -202,7 +226,20 @@ pub struct Filter {
     /// Start of the trace, both inclusive.
     pub from_ns: Option<i64>,
     pub to_ns: Option<i64>,
+    pub sort: Sort,
+    /// Traces left out at the beginning of the list.
+    pub offset: u32,
     pub limit: u32,
+}
+
+/// The order of the list, the most first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    #[default]
+    Time,
+    Duration,
+    Spans,
+    Errors,
 }
 
 /// One line of the list. Service, name and status are its root span's.
@@ -238,28 +275,34 @@ pub async fn one(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Option<Summa
     query.build_query_as().fetch_optional(pool).await
 }
 
-/// The newest traces that pass the filter.
+/// The traces that pass the filter, in its order.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(SUMMARY);
     query.push("1");
+    if !filter.trace_id.is_empty() {
+        query.push(" AND t.trace_id = ").push_bind(&filter.trace_id);
+    }
     if !filter.service.is_empty() {
         query
-            .push(
-                " AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id AND s.service = ",
-            )
-            .push_bind(&filter.service)
-            .push(")");
+            .push(" AND instr(t.services, ")
+            .push_bind(format!("\n{}\n", filter.service))
+            .push(") > 0");
     }
-    if !filter.route.is_empty() {
-        query
-            .push(
-                " AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id AND (s.route = ",
-            )
-            .push_bind(&filter.route);
-        query
-            .push(" OR s.name = ")
-            .push_bind(&filter.route)
-            .push("))");
+    if !(filter.route.is_empty() && filter.span_id.is_empty() && filter.search.is_empty()) {
+        query.push(" AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id");
+        if !filter.route.is_empty() {
+            query
+                .push(" AND (s.route = ")
+                .push_bind(&filter.route)
+                .push(" OR s.name = ")
+                .push_bind(&filter.route)
+                .push(")");
+        }
+        if !filter.span_id.is_empty() {
+            query.push(" AND s.span_id = ").push_bind(&filter.span_id);
+        }
+        filter.search.push(&mut query, "s");
+        query.push(")");
     }
     if let Some(failed) = filter.failed {
         query.push(if failed {
@@ -278,9 +321,17 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summar
             query.push(sql).push_bind(bound);
         }
     }
+    query.push(match filter.sort {
+        Sort::Time => " ORDER BY ",
+        Sort::Duration => " ORDER BY t.end_ns - t.start_ns DESC, ",
+        Sort::Spans => " ORDER BY t.spans DESC, ",
+        Sort::Errors => " ORDER BY t.errors DESC, ",
+    });
     query
-        .push(" ORDER BY t.start_ns DESC LIMIT ")
-        .push_bind(filter.limit);
+        .push("t.start_ns DESC, t.trace_id LIMIT ")
+        .push_bind(filter.limit)
+        .push(" OFFSET ")
+        .push_bind(filter.offset);
     query.build_query_as().fetch_all(pool).await
 }
 
@@ -329,12 +380,15 @@ pub async fn links_into(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Vec<B
 /// Values that the filters of the list can take.
 pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String>)> {
     let services =
-        sqlx::query_scalar("SELECT DISTINCT service FROM origins ORDER BY service LIMIT 100")
+        sqlx::query_scalar("SELECT DISTINCT service FROM origins ORDER BY service LIMIT 200")
             .fetch_all(pool)
             .await?;
-    // Of the newest spans only: enough for a list to choose from, and no full scan.
+    // From one route to the next in the index, instead of over all spans.
     let routes = sqlx::query_scalar(
-        "SELECT DISTINCT route FROM (SELECT route FROM spans ORDER BY id DESC LIMIT 20000) WHERE route <> '' ORDER BY route LIMIT 200",
+        "WITH RECURSIVE next (route) AS (
+             SELECT min(route) FROM spans WHERE route <> ''
+             UNION ALL SELECT (SELECT min(route) FROM spans WHERE route <> '' AND route > next.route) FROM next WHERE next.route IS NOT NULL
+         ) SELECT route FROM next WHERE route IS NOT NULL LIMIT 200",
     )
     .fetch_all(pool)
     .await?;
@@ -356,9 +410,15 @@ pub struct Edge {
     pub mean_ns: f64,
 }
 
-/// Edges from the spans that started since `from_ns`: server and consumer spans whose parent is another service's, consumer spans that link to
+/// Edges listed.
+pub const MOST_EDGES: usize = 100;
+
+/// Edges from the spans that started in this time: server and consumer spans whose parent is another service's, consumer spans that link to
 /// a producer, and client spans that name a database.
-pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
+pub async fn edges(
+    pool: &SqlitePool,
+    (from_ns, to_ns): (Option<i64>, Option<i64>),
+) -> sqlx::Result<Vec<Edge>> {
     const SERVER: i32 = SpanKind::Server as i32;
     const CLIENT: i32 = SpanKind::Client as i32;
     const PRODUCER: i32 = SpanKind::Producer as i32;
@@ -367,21 +427,26 @@ pub async fn edges(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Edge>> {
         "SELECT caller, callee, external, messages, count(*) AS calls, sum(error) AS errors, avg(duration) AS mean_ns FROM (
              SELECT p.service AS caller, c.service AS callee, 0 AS external, c.kind = ?5 AS messages, c.error, c.end_ns - c.start_ns AS duration
              FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id = c.parent_id
-             WHERE c.start_ns >= ?1 AND c.kind IN (?2, ?5) AND p.kind IN (?3, ?4) AND p.service <> c.service
+             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.kind IN (?3, ?4) AND p.service <> c.service
+             UNION ALL
+             SELECT p.service, c.service, 0, 0, c.error, c.end_ns - c.start_ns
+             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id = c.span_id
+             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind = ?2 AND p.kind = ?3 AND p.service <> c.service
              UNION ALL
              SELECT p.service, c.service, 0, 1, c.error, c.end_ns - c.start_ns
              FROM spans c JOIN links l ON l.trace_id = c.trace_id AND l.span_id = c.span_id
              JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
-             WHERE c.start_ns >= ?1 AND c.kind IN (?2, ?5) AND p.service <> c.service
+             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.service <> c.service
              UNION ALL
-             SELECT service, peer, 1, 0, error, end_ns - start_ns FROM spans WHERE start_ns >= ?1 AND peer <> ''
+             SELECT service, peer, 1, 0, error, end_ns - start_ns FROM spans WHERE start_ns BETWEEN ?1 AND ?6 AND peer <> ''
          ) GROUP BY caller, callee, external, messages ORDER BY calls DESC LIMIT 100",
     )
-    .bind(from_ns)
+    .bind(from_ns.unwrap_or(0))
     .bind(SERVER)
     .bind(CLIENT)
     .bind(PRODUCER)
     .bind(CONSUMER)
+    .bind(to_ns.unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await
 }
@@ -427,25 +492,34 @@ pub struct Health {
     pub slowest_ns: i64,
 }
 
-/// How the services did since `from_ns`.
-pub async fn health(pool: &SqlitePool, from_ns: i64) -> sqlx::Result<Vec<Health>> {
+/// How the services did in this time.
+pub async fn health(
+    pool: &SqlitePool,
+    (from_ns, to_ns): (Option<i64>, Option<i64>),
+) -> sqlx::Result<Vec<Health>> {
     sqlx::query_as(
         "SELECT service, count(*) AS requests, sum(error) AS errors, avg(end_ns - start_ns) AS mean_ns, max(end_ns - start_ns) AS slowest_ns
-         FROM spans WHERE start_ns >= ? AND kind IN (?, ?) GROUP BY service ORDER BY requests DESC LIMIT 50",
+         FROM spans WHERE start_ns BETWEEN ? AND ? AND kind IN (?, ?) GROUP BY service ORDER BY requests DESC LIMIT 50",
     )
-    .bind(from_ns)
+    .bind(from_ns.unwrap_or(0))
+    .bind(to_ns.unwrap_or(i64::MAX))
     .bind(SpanKind::Server as i32)
     .bind(SpanKind::Consumer as i32)
     .fetch_all(pool)
     .await
 }
 
-/// The part of the last minutes that there are spans of, in minutes: rates are of this time, so that a demo that has just begun is not watered
-/// down. Never less than one.
-pub async fn minutes_covered(pool: &SqlitePool, most: i64, now_ns: i64) -> sqlx::Result<f64> {
+/// The part of this time that there are spans of, in minutes: rates are of it, so that a demo that has just begun is not watered down. Never less
+/// than one.
+pub async fn minutes_covered(
+    pool: &SqlitePool,
+    (from_ns, to_ns): (Option<i64>, Option<i64>),
+    now_ns: i64,
+) -> sqlx::Result<f64> {
     let first: Option<i64> = sqlx::query_scalar("SELECT min(start_ns) FROM spans")
         .fetch_one(pool)
         .await?;
-    let minutes = first.map_or(0.0, |first| now_ns.saturating_sub(first) as f64 / 60e9);
-    Ok(minutes.clamp(1.0, most as f64))
+    let from_ns = first.unwrap_or(now_ns).max(from_ns.unwrap_or(0));
+    let length = to_ns.unwrap_or(now_ns).saturating_sub(from_ns);
+    Ok((length as f64 / 60e9).max(1.0))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::known::Known;
@@ -16,6 +17,9 @@ const JOBS_A_TRANSACTION: usize = 16;
 /// New origins after which those that no row uses any more are looked for.
 const ORIGINS_A_SWEEP: usize = 256;
 
+/// What a probe writes: several pages, so that it fails where the rows of a usual request would.
+const PROBE_BYTES: i64 = 64 * 1024;
+
 /// Rows of one request and whom to answer.
 pub struct Job {
     /// What the rows' `origin` counts into.
@@ -24,8 +28,9 @@ pub struct Job {
     pub done: oneshot::Sender<sqlx::Result<()>>,
 }
 
-/// Rows of one signal.
+/// Rows of one signal, or none: [`PROBE_BYTES`] are then written and deleted again, to find out whether that can be done.
 pub enum Rows {
+    Probe,
     Spans(Vec<traces::SpanRow>),
     Logs(Vec<logs::LogRow>),
     Points(Vec<metrics::PointRow>),
@@ -33,18 +38,32 @@ pub enum Rows {
 }
 
 impl Rows {
-    fn signal(&self) -> Signal {
+    pub fn len(&self) -> usize {
         match self {
-            Self::Spans(_) => Signal::Traces,
-            Self::Logs(_) => Signal::Logs,
-            Self::Points(_) => Signal::Metrics,
-            Self::Profiles(_) => Signal::Profiles,
+            Self::Probe => 0,
+            Self::Spans(rows) => rows.len(),
+            Self::Logs(rows) => rows.len(),
+            Self::Points(rows) => rows.len(),
+            Self::Profiles(rows) => rows.len(),
+        }
+    }
+
+    fn signal(&self) -> Option<Signal> {
+        match self {
+            Self::Probe => None,
+            Self::Spans(_) => Some(Signal::Traces),
+            Self::Logs(_) => Some(Signal::Logs),
+            Self::Points(_) => Some(Signal::Metrics),
+            Self::Profiles(_) => Some(Signal::Profiles),
         }
     }
 }
 
 pub struct Writer {
-    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// `None` after a transaction failed. SQLite may have rolled back by itself then, on a full disk for one, which sqlx does not know: it would
+    /// go on with savepoints inside a transaction that never ends.
+    connection: Option<SqliteConnection>,
     meters: Arc<[Meter; 4]>,
     bounds: Bounds,
     known: Known,
@@ -61,6 +80,7 @@ struct Change {
 impl Writer {
     /// Counts what an earlier run left.
     pub async fn open(
+        options: SqliteConnectOptions,
         mut connection: SqliteConnection,
         meters: Arc<[Meter; 4]>,
         bounds: Bounds,
@@ -97,7 +117,8 @@ impl Writer {
             .bytes
             .fetch_add(of_series as u64, Relaxed);
         Ok(Self {
-            connection,
+            options,
+            connection: Some(connection),
             meters,
             bounds,
             known: Known::default(),
@@ -127,7 +148,9 @@ impl Writer {
             }
         }
         // Folds the write-ahead log into the file; what it says is of no use to anyone now.
-        let _ = self.connection.close().await;
+        if let Some(connection) = self.connection {
+            let _ = connection.close().await;
+        }
     }
 
     fn answer(&mut self, job: Job, outcome: sqlx::Result<()>) {
@@ -138,9 +161,32 @@ impl Writer {
         let _ = job.done.send(outcome);
     }
 
+    /// Stores the jobs in one transaction, all or none.
     async fn store(&mut self, jobs: &[Job]) -> sqlx::Result<()> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        match self.store_with(&mut connection, jobs).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Err(error) => {
+                // The error that counts is the first one.
+                let _ = connection.close_hard().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn store_with(
+        &mut self,
+        connection: &mut SqliteConnection,
+        jobs: &[Job],
+    ) -> sqlx::Result<()> {
         let mut changes = [Change::default(); 4];
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = connection.begin().await?;
         let mut new_origins = self.new_origins;
         for job in jobs {
             let mut ids = Vec::with_capacity(job.origins.len());
@@ -151,6 +197,13 @@ impl Writer {
                 ids.push(id);
             }
             let added = match &job.rows {
+                Rows::Probe => {
+                    sqlx::query("INSERT INTO probe VALUES (zeroblob(?))")
+                        .bind(PROBE_BYTES)
+                        .execute(&mut *transaction)
+                        .await?;
+                    Amount::default()
+                }
                 Rows::Spans(rows) => traces::insert(&mut transaction, rows, &ids).await?,
                 Rows::Logs(rows) => logs::insert(&mut transaction, rows, &ids).await?,
                 Rows::Points(rows) => {
@@ -158,15 +211,18 @@ impl Writer {
                 }
                 Rows::Profiles(rows) => profiles::insert(&mut transaction, rows).await?,
             };
-            let change = &mut changes[job.rows.signal() as usize];
-            change.added.rows += added.rows;
-            change.added.bytes += added.bytes;
+            if let Some(signal) = job.rows.signal() {
+                let change = &mut changes[signal as usize];
+                change.added.rows += added.rows;
+                // A span may have taken the place of a larger one.
+                change.added.bytes = change.added.bytes.wrapping_add(added.bytes);
+            }
         }
         for signal in Signal::ALL {
             let change = &mut changes[signal as usize];
             let meter = &self.meters[signal as usize];
             let mut rows = meter.rows.load(Relaxed) + change.added.rows;
-            let mut bytes = meter.bytes.load(Relaxed) + change.added.bytes;
+            let mut bytes = meter.bytes.load(Relaxed).wrapping_add(change.added.bytes);
             while let Some(oldest) = surplus(rows, bytes, self.bounds.of(signal)) {
                 let gone = match signal {
                     Signal::Traces => traces::evict(&mut transaction, oldest).await?,
@@ -191,6 +247,9 @@ impl Writer {
             new_origins = 0;
         }
         transaction.commit().await?;
+        if jobs.iter().any(|job| matches!(job.rows, Rows::Probe)) {
+            sqlx::query("DELETE FROM probe").execute(connection).await?;
+        }
 
         self.new_origins = new_origins;
         if self.known.is_full() {

@@ -396,7 +396,7 @@ async fn an_answer_holds_so_much_and_a_page_shows_so_much_of_a_text() {
     assert!(page.len() < 200_000, "{} bytes", page.len());
     let page = visible(&page);
     assert!(
-        page.contains("Spans 5 Errors 0") && page.contains("And 1 more spans"),
+        page.contains("Spans 5 Errors 0") && page.contains("Shown are the first 4 of 5 spans."),
         "{page}"
     );
     assert_eq!(page.matches("x… (7.63 MiB in all)").count(), 4);

@@ -402,7 +402,10 @@ async fn a_histogram_is_drawn_with_its_quantiles_and_exemplars() {
         )
     );
     let text = visible(&lens.text("/metrics?name=duration").await);
-    assert!(text.contains("50 · p50 300 ms · p95 875 ms"), "{text}");
+    assert!(
+        text.contains("50 · p50 300 ms (100 ms–500 ms) · p95 875 ms (500 ms–1 s)"),
+        "{text}"
+    );
     assert!(
         text.contains("histogram_quantile(0.95, sum by (le) (rate(duration_seconds_bucket[1m])))"),
         "{text}"

@@ -1,0 +1,776 @@
+//! ProtoJSON as OTLP has it: <https://protobuf.dev/programming-guides/json/>, but ids are hexadecimal.
+//!
+//! JSON is turned into the bytes that a binary exporter would have sent, so that everything behind has one form to deal with, and back. A span,
+//! record or point that cannot be read is left out and counted; its neighbours stay.
+
+use std::fmt::{Display, Write};
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use prost::encoding::{decode_varint, encode_varint};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::schema::{Field, Kind, Message};
+use crate::attributes::hex;
+
+/// Bytes may be written in the standard alphabet or that of URLs, padded or not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What could not be taken of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// Spans, records or points.
+    pub items: i64,
+    /// Why the first of them was not taken.
+    pub reason: Option<String>,
+}
+
+impl Rejected {
+    /// Counts so many; the first reason is kept.
+    pub fn add(&mut self, items: i64, reason: impl FnOnce() -> String) {
+        self.items = self.items.saturating_add(items);
+        if self.reason.is_none() {
+            self.reason = Some(reason());
+        }
+    }
+}
+
+/// Reads JSON as a message of this type; gives its protobuf encoding and what was left out.
+///
+/// # Errors
+/// When the bytes are no JSON object.
+pub fn read(
+    message: &'static Message,
+    json: &[u8],
+) -> Result<(Vec<u8>, Rejected), serde_json::Error> {
+    let (mut out, mut rejected) = (Vec::with_capacity(json.len() / 2), Rejected::default());
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    Value {
+        message,
+        out: &mut out,
+        rejected: &mut rejected,
+    }
+    .deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok((out, rejected))
+}
+
+fn key(field: &Field, wire_type: u32, out: &mut Vec<u8>) {
+    encode_varint(u64::from(field.number << 3 | wire_type), out);
+}
+
+/// Writes what `inside` writes as a length-delimited field.
+fn delimited<E>(
+    field: &Field,
+    out: &mut Vec<u8>,
+    inside: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    key(field, 2, out);
+    let begin = out.len();
+    inside(out)?;
+    let mut length = Vec::with_capacity(5);
+    encode_varint((out.len() - begin) as u64, &mut length);
+    out.splice(begin..begin, length);
+    Ok(())
+}
+
+/// Reads a message's object.
+struct Value<'a> {
+    message: &'static Message,
+    out: &'a mut Vec<u8>,
+    rejected: &'a mut Rejected,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "an object ({})", self.message.name)
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key_seed(Name(self.message))? {
+            match field {
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Some(field) => map.next_value_seed(Content {
+                    field,
+                    listed: false,
+                    out: self.out,
+                    rejected: self.rejected,
+                })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the field that a name stands for, in camelCase or as the definition has it.
+struct Name(&'static Message);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<&'static Field>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Option<&'static Field>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        let fields = self.0.fields;
+        Ok(fields.iter().find(|field| field.name == name).or_else(|| {
+            let snake = |field: &&Field| {
+                let mut rest = name.chars();
+                let same = field.name.chars().all(|letter| {
+                    (!letter.is_ascii_uppercase() || rest.next() == Some('_'))
+                        && rest.next() == Some(letter.to_ascii_lowercase())
+                });
+                same && rest.next().is_none()
+            };
+            fields.iter().find(snake)
+        }))
+    }
+}
+
+/// Reads a field's value, or one element of its list.
+struct Content<'a> {
+    field: &'static Field,
+    listed: bool,
+    out: &'a mut Vec<u8>,
+    rejected: &'a mut Rejected,
+}
+
+impl Content<'_> {
+    fn wrong<E: de::Error>(&self, found: impl Display) -> E {
+        E::custom(format_args!("{} cannot be {found}", self.field.name))
+    }
+
+    /// A whole number within what the field's type holds.
+    fn whole<E: de::Error>(self, number: i128) -> Result<(), E> {
+        let (field, wrong) = (self.field, self.wrong(number));
+        let fits = match field.kind {
+            Kind::Fixed64 | Kind::Uint64 => u64::try_from(number).is_ok(),
+            Kind::Sfixed64 | Kind::Int64 => i64::try_from(number).is_ok(),
+            Kind::Fixed32 | Kind::Uint32 => u32::try_from(number).is_ok(),
+            Kind::Sint32 | Kind::Enum(_) => i32::try_from(number).is_ok(),
+            _ => false,
+        };
+        if !fits {
+            return Err(wrong);
+        }
+        match field.kind {
+            Kind::Fixed64 | Kind::Sfixed64 => {
+                key(field, 1, self.out);
+                self.out.extend((number as u64).to_le_bytes());
+            }
+            Kind::Fixed32 => {
+                key(field, 5, self.out);
+                self.out.extend((number as u32).to_le_bytes());
+            }
+            Kind::Sint32 => {
+                let number = number as i32;
+                key(field, 0, self.out);
+                encode_varint(u64::from((number << 1 ^ number >> 31) as u32), self.out);
+            }
+            _ => {
+                key(field, 0, self.out);
+                encode_varint(number as i64 as u64, self.out);
+            }
+        }
+        Ok(())
+    }
+
+    fn double<E>(self, number: f64) -> Result<(), E> {
+        key(self.field, 1, self.out);
+        self.out.extend(number.to_le_bytes());
+        Ok(())
+    }
+
+    fn bytes<E>(self, bytes: &[u8]) -> Result<(), E> {
+        delimited(self.field, self.out, |out| {
+            out.extend(bytes);
+            Ok(())
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Content<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Content<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "what {} holds", self.field.name)
+    }
+
+    /// `null` means absent. As an element it is an empty value, so that those after it keep their places; other lists have no use for it.
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        let is_value = self
+            .field
+            .kind
+            .message()
+            .is_some_and(|of| of.name == "AnyValue");
+        if self.listed && is_value {
+            return self.bytes(&[]);
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        if !matches!(self.field.kind, Kind::Bool) {
+            return Err(self.wrong(value));
+        }
+        key(self.field, 0, self.out);
+        self.out.push(u8::from(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        match self.field.kind {
+            Kind::Double => self.double(value as f64),
+            _ => self.whole(i128::from(value)),
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        match self.field.kind {
+            Kind::Double => self.double(value as f64),
+            _ => self.whole(i128::from(value)),
+        }
+    }
+
+    /// `1e3` and `5.0` are whole numbers.
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        match self.field.kind {
+            Kind::Double => self.double(value),
+            _ if value.fract() == 0.0 && value.abs() < 1e20 => self.whole(value as i128),
+            _ => Err(self.wrong(value)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        let shown = || format!("{:?}", value.chars().take(40).collect::<String>());
+        match self.field.kind {
+            Kind::String => self.bytes(value.as_bytes()),
+            Kind::Bytes => {
+                let standard = value.replace('-', "+").replace('_', "/");
+                match BASE64.decode(standard) {
+                    Ok(bytes) => self.bytes(&bytes),
+                    Err(_) => Err(self.wrong(shown())),
+                }
+            }
+            // An empty text is an absent value wherever a text is none.
+            _ if value.is_empty() => Ok(()),
+            Kind::Id => {
+                let digits: Option<Vec<u8>> = value
+                    .chars()
+                    .map(|digit| digit.to_digit(16).map(|digit| digit as u8))
+                    .collect();
+                match digits.filter(|digits| digits.len().is_multiple_of(2)) {
+                    Some(digits) => {
+                        let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
+                        self.bytes(&bytes.collect::<Vec<u8>>())
+                    }
+                    None => Err(self.wrong(shown())),
+                }
+            }
+            Kind::Bool => match value {
+                "true" => self.visit_bool(true),
+                "false" => self.visit_bool(false),
+                _ => Err(self.wrong(shown())),
+            },
+            Kind::Message(_) | Kind::Elements(_) => Err(self.wrong(shown())),
+            Kind::Enum(names) if names.contains(&value) => {
+                let number = names.iter().position(|name| *name == value);
+                self.whole(number.unwrap_or_default() as i128)
+            }
+            Kind::Double => match value {
+                "NaN" => self.double(f64::NAN),
+                "Infinity" => self.double(f64::INFINITY),
+                "-Infinity" => self.double(f64::NEG_INFINITY),
+                // Rust reads more than JSON writes: "inf", "+1", "nan".
+                _ if value.contains(|letter: char| !"0123456789+-.eE".contains(letter)) => {
+                    Err(self.wrong(shown()))
+                }
+                _ => match value.parse::<f64>() {
+                    Ok(number) if number.is_finite() => self.double(number),
+                    _ => Err(self.wrong(shown())),
+                },
+            },
+            _ => match value.parse::<i128>() {
+                Ok(number) => self.whole(number),
+                Err(_) => match value.parse::<f64>() {
+                    Ok(number) if number.is_finite() => self.visit_f64(number),
+                    _ => Err(self.wrong(shown())),
+                },
+            },
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let Kind::Message(message) = self.field.kind else {
+            return Err(self.wrong("an object"));
+        };
+        delimited(self.field, self.out, |out| {
+            Value {
+                message,
+                out,
+                rejected: self.rejected,
+            }
+            .deserialize(MapAccessDeserializer::new(map))
+        })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        if !self.field.repeated || self.listed {
+            return Err(self.wrong("a list"));
+        }
+        if let Kind::Elements(message) = self.field.kind {
+            while let Some(element) = list.next_element::<&RawValue>()? {
+                self.element(message, element);
+            }
+            return Ok(());
+        }
+        let Self {
+            field,
+            out,
+            rejected,
+            ..
+        } = self;
+        while list
+            .next_element_seed(Content {
+                field,
+                listed: true,
+                out: &mut *out,
+                rejected: &mut *rejected,
+            })?
+            .is_some()
+        {}
+        Ok(())
+    }
+}
+
+impl Content<'_> {
+    /// Reads an element that stands for itself, or counts what is in it as rejected.
+    fn element(&mut self, message: &'static Message, element: &RawValue) {
+        if element.get() == "null" {
+            return;
+        }
+        let (begin, before) = (self.out.len(), self.rejected.items);
+        let rejected = &mut *self.rejected;
+        let outcome = delimited(self.field, self.out, |out| {
+            Value {
+                message,
+                out,
+                rejected,
+            }
+            .deserialize(&mut serde_json::Deserializer::from_str(element.get()))
+        });
+        if let Err(error) = outcome {
+            self.out.truncate(begin);
+            self.rejected.items = before;
+            let text = error.to_string();
+            let reason = text.split(" at line ").next().unwrap_or_default();
+            self.rejected.add(items(message, element.get()), || {
+                format!("{}: {reason}", message.name)
+            });
+        }
+    }
+}
+
+/// How many spans, records or points stand in an element.
+fn items(message: &'static Message, element: &str) -> i64 {
+    if message.item {
+        return 1;
+    }
+    let mut count = 0;
+    // What cannot be read any further counts no more.
+    let _ =
+        Items(message, &mut count).deserialize(&mut serde_json::Deserializer::from_str(element));
+    count
+}
+
+/// Counts items.
+struct Items<'a>(&'static Message, &'a mut i64);
+
+impl<'de> DeserializeSeed<'de> for Items<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("objects and lists")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if self.0.item {
+            *self.1 += 1;
+        }
+        while let Some(field) = map.next_key_seed(Name(self.0))? {
+            match field.and_then(|field| field.kind.message()) {
+                Some(message) if !self.0.item && !message.fields.is_empty() => {
+                    map.next_value_seed(Items(message, self.1))?
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Items(self.0, self.1))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Writes a message's protobuf encoding, as prost makes it, as JSON on one line.
+pub fn write(message: &'static Message, mut bytes: &[u8], out: &mut String) {
+    out.push('{');
+    let mut open: Option<&Field> = None;
+    let mut first = true;
+    while let Ok(tag) = decode_varint(&mut bytes) {
+        let Some(field) = message.field((tag >> 3) as u32) else {
+            skip(tag & 7, &mut bytes);
+            continue;
+        };
+        // The elements of a list follow each other.
+        if open.is_some_and(|open| open.number == field.number) {
+            out.push(',');
+        } else {
+            out.push_str(if open.take().is_some() { "]" } else { "" });
+            out.push_str(if first { "" } else { "," });
+            let _ = write!(out, "\"{}\":", field.name);
+            if field.repeated {
+                out.push('[');
+                open = Some(field);
+            }
+        }
+        first = false;
+        let text = matches!(
+            field.kind,
+            Kind::String | Kind::Bytes | Kind::Id | Kind::Message(_) | Kind::Elements(_)
+        );
+        if tag & 7 != 2 {
+            number(field.kind, &mut bytes, out);
+            continue;
+        }
+        let length = decode_varint(&mut bytes).map_or(0, |length| length as usize);
+        let (mut content, rest) = bytes.split_at(length.min(bytes.len()));
+        bytes = rest;
+        if !text {
+            // Packed numbers.
+            let mut separator = "";
+            while !content.is_empty() {
+                out.push_str(separator);
+                number(field.kind, &mut content, out);
+                separator = ",";
+            }
+            continue;
+        }
+        match field.kind {
+            Kind::Message(message) | Kind::Elements(message) => write(message, content, out),
+            Kind::Id => {
+                let _ = write!(out, "\"{}\"", hex(content));
+            }
+            Kind::Bytes => {
+                let _ = write!(out, "\"{}\"", BASE64.encode(content));
+            }
+            _ => out.push_str(
+                &serde_json::to_string(&String::from_utf8_lossy(content)).unwrap_or_default(),
+            ),
+        }
+    }
+    // Some readers insist on an empty list.
+    if first && ["ArrayValue", "KeyValueList"].contains(&message.name) {
+        out.push_str("\"values\":[]");
+    }
+    out.push_str(if open.is_some() { "]}" } else { "}" });
+}
+
+fn number(kind: Kind, bytes: &mut &[u8], out: &mut String) {
+    let fixed = |bytes: &mut &[u8]| {
+        let value = bytes
+            .first_chunk()
+            .map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        *bytes = bytes.get(8..).unwrap_or_default();
+        value
+    };
+    let _ = match kind {
+        Kind::Double => match f64::from_bits(fixed(bytes)) {
+            number if number.is_nan() => write!(out, "\"NaN\""),
+            f64::INFINITY => write!(out, "\"Infinity\""),
+            f64::NEG_INFINITY => write!(out, "\"-Infinity\""),
+            number => write!(out, "{number:?}"),
+        },
+        Kind::Fixed64 => write!(out, "\"{}\"", fixed(bytes)),
+        Kind::Sfixed64 => write!(out, "\"{}\"", fixed(bytes) as i64),
+        Kind::Fixed32 => {
+            let value = bytes
+                .first_chunk()
+                .map_or(0, |chunk| u32::from_le_bytes(*chunk));
+            *bytes = bytes.get(4..).unwrap_or_default();
+            write!(out, "{value}")
+        }
+        _ => {
+            let value = decode_varint(bytes).unwrap_or_default();
+            match kind {
+                Kind::Bool => write!(out, "{}", value != 0),
+                Kind::Uint64 => write!(out, "\"{value}\""),
+                Kind::Int64 => write!(out, "\"{}\"", value as i64),
+                Kind::Sint32 => write!(out, "{}", (value >> 1) as i32 ^ -((value & 1) as i32)),
+                Kind::Enum(_) => write!(out, "{}", value as i32),
+                _ => write!(out, "{value}"),
+            }
+        }
+    };
+}
+
+fn skip(wire_type: u64, bytes: &mut &[u8]) {
+    let length = match wire_type {
+        0 => decode_varint(bytes).map_or(usize::MAX, |_| 0),
+        1 => 8,
+        5 => 4,
+        2 => decode_varint(bytes).map_or(usize::MAX, |length| length as usize),
+        _ => usize::MAX,
+    };
+    *bytes = bytes.get(length..).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::schema::{METRICS, TRACES};
+
+    fn traces(spans: &str) -> (ExportTraceServiceRequest, Rejected) {
+        let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+        let (bytes, rejected) = read(&TRACES, json.as_bytes()).expect("JSON");
+        (
+            ExportTraceServiceRequest::decode(bytes.as_slice()).expect("protobuf"),
+            rejected,
+        )
+    }
+
+    #[test]
+    fn every_lawful_spelling_of_a_number_is_taken() {
+        for (written, read) in [
+            ("1000", 1000),
+            ("\"1000\"", 1000),
+            ("1e3", 1000),
+            ("\"1e3\"", 1000),
+            ("1000.0", 1000),
+            ("18446744073709551615", u64::MAX),
+            ("\"18446744073709551615\"", u64::MAX),
+            ("null", 0),
+            ("\"\"", 0),
+        ] {
+            let (request, rejected) = traces(&format!(r#"{{"startTimeUnixNano":{written}}}"#));
+            let span = &request.resource_spans[0].scope_spans[0].spans[0];
+            assert_eq!(
+                (span.start_time_unix_nano, rejected.items),
+                (read, 0),
+                "{written}"
+            );
+        }
+        for written in [
+            "-1",
+            "1.5",
+            "\"abc\"",
+            "true",
+            "[]",
+            "{}",
+            "1e30",
+            "\"18446744073709551616\"",
+        ] {
+            let (request, rejected) = traces(&format!(
+                r#"{{"startTimeUnixNano":{written}}},{{"name":"ok"}}"#
+            ));
+            let spans = &request.resource_spans[0].scope_spans[0].spans;
+            assert_eq!((spans.len(), rejected.items), (1, 1), "{written}");
+            assert!(
+                rejected
+                    .reason
+                    .as_deref()
+                    .is_some_and(|reason| reason.starts_with("Span: startTimeUnixNano cannot be ")),
+                "{rejected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_of_every_kind_are_taken() {
+        let value = |json: &str| {
+            let (request, rejected) = traces(&format!(
+                r#"{{"attributes":[{{"key":"k","value":{json}}}]}}"#
+            ));
+            assert_eq!(rejected, Rejected::default(), "{json}");
+            let mut span = request.resource_spans[0].scope_spans[0].spans[0].clone();
+            span.attributes
+                .remove(0)
+                .value
+                .and_then(|value| value.value)
+        };
+        assert_eq!(value("null"), None);
+        assert_eq!(value("{}"), None);
+        assert_eq!(
+            value(r#"{"stringValue":""}"#),
+            Some(Any::StringValue(String::new()))
+        );
+        assert_eq!(
+            value(r#"{"string_value":"a","new":[1]}"#),
+            Some(Any::StringValue("a".to_owned()))
+        );
+        assert_eq!(value(r#"{"intValue":"-5"}"#), Some(Any::IntValue(-5)));
+        assert_eq!(value(r#"{"intValue":-1.2e1}"#), Some(Any::IntValue(-12)));
+        assert_eq!(value(r#"{"boolValue":false}"#), Some(Any::BoolValue(false)));
+        assert_eq!(
+            value(r#"{"doubleValue":"-Infinity"}"#),
+            Some(Any::DoubleValue(f64::NEG_INFINITY))
+        );
+        assert_eq!(value(r#"{"doubleValue":3}"#), Some(Any::DoubleValue(3.0)));
+        for bytes in ["+/8=", "-_8=", "-_8", "+/8"] {
+            assert_eq!(
+                value(&format!(r#"{{"bytesValue":"{bytes}"}}"#)),
+                Some(Any::BytesValue(vec![0xfb, 0xff]))
+            );
+        }
+        let Some(Any::ArrayValue(list)) =
+            value(r#"{"arrayValue":{"values":[null,{"intValue":1}]}}"#)
+        else {
+            panic!("a list");
+        };
+        assert_eq!(list.values.len(), 2);
+        for empty in ["{}", "null", r#"{"values":null}"#, r#"{"values":[]}"#] {
+            assert!(
+                matches!(
+                    value(&format!(r#"{{"arrayValue":{empty}}}"#)),
+                    None | Some(Any::ArrayValue(_))
+                ),
+                "{empty}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_around_the_items_may_be_absent_and_what_is_wrong_takes_only_itself() {
+        let json = br#"{"resource_metrics":[
+            {"resource":null,"scopeMetrics":[{"scope":null,"metrics":[
+                {"name":"a","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","isMonotonic":true,"dataPoints":[{"asInt":"1"},{"asInt":[]},null]}},
+                {"name":7,"gauge":{"dataPoints":[{"asInt":"1"},{"asInt":"2"}]}},
+                {"name":"b","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"scale":-1,"positive":{"offset":"-3","bucketCounts":["1",2]}}]}},
+                {"name":"c","histogram":{"dataPoints":[{"bucketCounts":null,"explicitBounds":["0.5","Infinity"],"sum":"NaN","exemplars":null}]}}
+            ]}]},
+            {"resource":[],"scopeMetrics":[{"metrics":[{"summary":{"dataPoints":[{},{},{}]}}]}]},
+            null]}"#;
+        let (bytes, rejected) = read(&METRICS, json).expect("JSON");
+        assert_eq!(rejected.items, 1 + 2 + 3);
+        let request = ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("protobuf");
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        assert_eq!(request.resource_metrics.len(), 1);
+        let Some(Data::Sum(sum)) = &metrics[0].data else {
+            panic!("a sum")
+        };
+        assert_eq!(
+            (
+                sum.aggregation_temporality,
+                sum.is_monotonic,
+                sum.data_points.len()
+            ),
+            (1, true, 1)
+        );
+        let Some(Data::ExponentialHistogram(histogram)) = &metrics[1].data else {
+            panic!("an exponential histogram")
+        };
+        let positive = histogram.data_points[0].positive.clone().expect("buckets");
+        assert_eq!(
+            (
+                histogram.data_points[0].scale,
+                positive.offset,
+                positive.bucket_counts
+            ),
+            (-1, -3, vec![1, 2])
+        );
+        let Some(Data::Histogram(histogram)) = &metrics[2].data else {
+            panic!("a histogram")
+        };
+        assert_eq!(
+            histogram.data_points[0].explicit_bounds,
+            [0.5, f64::INFINITY]
+        );
+        assert!(histogram.data_points[0].sum.is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn what_was_written_is_read_as_the_same() {
+        let (request, _) = traces(
+            r#"{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"00F067AA0BA902B7","kind":"SPAN_KIND_SERVER","name":"a\"b",
+                "startTimeUnixNano":"1","status":{"code":2},"flags":3,"droppedLinksCount":1,
+                "attributes":[{"key":"d","value":{"doubleValue":"NaN"}},{"key":"b","value":{"bytesValue":"AQI="}},
+                              {"key":"m","value":{"kvlistValue":{"values":[{"key":"i","value":{"intValue":-1}}]}}},{"key":"e","value":{}}],
+                "events":[{"name":"e"}],"links":[{"traceId":"0af7651916cd43dd8448eb211c80319c"}]},{"name":"second"}"#,
+        );
+        let bytes = request.encode_to_vec();
+        let mut json = String::new();
+        write(&TRACES, &bytes, &mut json);
+        assert!(
+            json.contains(r#""spanId":"00f067aa0ba902b7""#) && !json.contains('\n'),
+            "{json}"
+        );
+        let (again, rejected) = read(&TRACES, json.as_bytes()).expect("JSON");
+        assert_eq!(rejected, Rejected::default());
+        let again = ExportTraceServiceRequest::decode(again.as_slice()).expect("protobuf");
+        assert_eq!(again.encode_to_vec(), bytes);
+    }
+}

@@ -1,0 +1,7 @@
+//! The wire formats of OTLP as data: which fields a message has decides how deep its bytes may nest ([`depth`]) and how its JSON is read and
+//! written ([`json`]).
+
+pub mod depth;
+pub mod json;
+#[rustfmt::skip] // tables
+pub mod schema;
