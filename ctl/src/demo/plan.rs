@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
@@ -52,6 +52,10 @@ impl Plan {
         let mut command = Command::new(&self.lens);
         command.env("LENS_LISTEN", self.lens_listen.to_string());
         default(&mut command, "LENS_DATA_DIR", self.data_dir.join("lens"));
+        // In a checkout, flame graphs lead to its lines.
+        if Path::new("Cargo.toml").is_file() {
+            default(&mut command, "LENS_SOURCE_DIR", PathBuf::from("."));
+        }
         command
     }
 

@@ -120,3 +120,42 @@ faults.addEventListener("reset", (event) => {
 faults.addEventListener("submit", (event) => event.preventDefault());
 faults.addEventListener("input", (event) => event.target.setCustomValidity(""));
 change("GET");
+
+// Readiness, metrics and faults as tables: name and value, and for metrics what tells the lines of one name apart.
+const shown = document.getElementById("shown");
+
+/** The leaves of a JSON value as rows: path and value. */
+function leaves(value, path = "") {
+  if (value === null || typeof value !== "object") return [[path, String(value ?? "none")]];
+  return Object.entries(value).flatMap(([name, inner]) => leaves(inner, path ? `${path}.${name}` : name));
+}
+
+/** Lines of the metrics' exposition as rows: name, attributes, value. */
+function samples(text) {
+  const lines = text.split("\n").filter((line) => line && !line.startsWith("#"));
+  return lines.map((line) => {
+    const [, name, labels = "", value] = /^([^{\s]+)(?:\{(.*?)\})? (\S+)/.exec(line) ?? [null, line, "", ""];
+    return [name, labels.replaceAll('"', " ").replaceAll(",", " "), value];
+  });
+}
+
+for (const anchor of document.querySelectorAll("[data-show]")) {
+  anchor.addEventListener("click", async (event) => {
+    event.preventDefault();
+    const answer = await fetch(anchor.href);
+    const text = await answer.text();
+    const json = answer.headers.get("content-type")?.includes("json");
+    shown.querySelector("h2").textContent = `${anchor.textContent} (${answer.status})`;
+    const rows = (json ? leaves(JSON.parse(text)) : samples(text)).map((cells) => {
+      const row = document.createElement("tr");
+      for (const cell of cells) row.insertCell().textContent = cell;
+      return row;
+    });
+    shown.querySelector("tbody").replaceChildren(...rows);
+    shown.querySelector("input").value = "";
+    shown.showModal();
+  });
+}
+shown.querySelector("input").addEventListener("input", (event) => {
+  for (const row of shown.querySelectorAll("tr")) row.hidden = !row.textContent.includes(event.target.value);
+});

@@ -158,6 +158,7 @@ pub fn render(links: &Links, faro: &Faro, own: &Facts) -> String {
         .iter()
         .filter_map(|(name, template)| Some((*name, own.expand(template.as_deref()?))))
         .collect();
+    let viewer = links.trace.as_deref().and_then(origin);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -175,11 +176,17 @@ pub fn render(links: &Links, faro: &Faro, own: &Facts) -> String {
                     h1 { "Signalbox" }
                     p { "Send a request, then follow it: its trace, its logs, its metrics, its flame graph." }
                     nav {
+                        @if let Some(viewer) = &viewer { a href=(viewer) data-testid="viewer" { "Viewer" } }
                         a href="/docs/" { "API" }
-                        a href="/readyz" { "Readiness" }
-                        a href="/metrics" { "Metrics" }
-                        a href="/faults" { "Faults" }
+                        // Shown on this page by its script; without it they are plain answers.
+                        a href="/readyz" data-show="" { "Readiness" }
+                        a href="/metrics" data-show="" { "Metrics" }
+                        a href="/faults" data-show="" { "Faults" }
                     }
+                }
+                dialog #shown aria-labelledby="shown-name" {
+                    header { h2 id="shown-name" {} input type="search" placeholder="Find" aria-label="Find"; form method="dialog" { button { "Close" } } }
+                    table { tbody {} }
                 }
                 main {
                     section aria-labelledby="send" {
@@ -215,6 +222,13 @@ pub fn render(links: &Links, faro: &Faro, own: &Facts) -> String {
         }
     }
     .into_string()
+}
+
+/// Scheme, host and port of a URL, which is where its program has its first page.
+fn origin(url: &str) -> Option<&str> {
+    let begin = url.find("://")? + 3;
+    let end = url[begin..].find('/').map_or(url.len(), |end| begin + end);
+    Some(&url[..end])
 }
 
 fn card(offer: &Offer) -> Markup {
