@@ -35,3 +35,8 @@ pub mod server;
 pub mod settings;
 pub mod signals;
 pub mod whole;
+
+/// The listings of docs/learn/instrumenting-rust.md compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/learn/instrumenting-rust.md")]
+pub struct InstrumentingStepByStep;

@@ -7,6 +7,7 @@ mod causes;
 mod diagnosis;
 mod flow;
 mod hops;
+mod logins;
 mod read;
 mod table;
 
@@ -49,6 +50,11 @@ pub async fn run(args: Args) -> Result<(), String> {
     let Diagnosis { notes, findings } = diagnosis::of(facts, over);
     notes.iter().for_each(|note| say!("note  {note}"));
     findings.iter().for_each(|finding| say!("LOSS  {finding}"));
+    let refused = logins::refused(&client).await;
+    refused.iter().for_each(|refused| say!("LOGIN {refused}"));
+    if !refused.is_empty() && findings.is_empty() {
+        return Err("a login of .env is refused".into());
+    }
     if findings.is_empty() {
         say!("healthy: nothing is lost and nothing is stuck");
         return Ok(());
