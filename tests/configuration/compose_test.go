@@ -89,6 +89,18 @@ var rules = map[string]func(*types.Project, types.ServiceConfig) bool{
 			return ours(project, mount) && err != nil
 		})
 	},
+	// `docker compose up --wait` takes the end of a job that nobody waits for as a failure.
+	"is waited for, if it ends": func(project *types.Project, service types.ServiceConfig) bool {
+		if service.Restart != "on-failure" {
+			return true
+		}
+		for _, other := range project.Services {
+			if other.DependsOn[service.Name].Condition == types.ServiceConditionCompletedSuccessfully {
+				return true
+			}
+		}
+		return false
+	},
 	"asks its neighbours directly, whatever proxy Docker hands to it": func(project *types.Project, service types.ServiceConfig) bool {
 		return len(viaProxy(project, service)) == 0
 	},
