@@ -179,6 +179,16 @@ test: ## Everything that needs no Docker; says what it skips and what adds that
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
+	@$(MAKE) --no-print-directory test-features
+
+# One feature alone, none, and all: what a reader may choose compiles. The tests run without any and with all.
+FEATURES := actix tower client profiles exemplars scrape runtime testing
+test-features: ## The telemetry crate with each of its features alone, with none and with all
+	@for feature in "" $(FEATURES); do \
+	  echo "telemetry with feature '$$feature'" && cargo clippy --quiet -p signalbox-telemetry --no-default-features --features "$$feature" -- -D warnings || exit; \
+	done
+	cargo test -p signalbox-telemetry --no-default-features --lib
+	cargo test -p signalbox-telemetry --all-features
 
 # The browser first: it counts requests, and the other sends thousands to the same demo.
 test-python: ## The API against its own description, the click path in a real browser, and a service of another language
@@ -254,4 +264,4 @@ help: ## List the targets
 .PHONY: alloy-reload clean readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-grafana test-python test-rust test-stack verify-docs
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-python test-rust test-stack verify-docs

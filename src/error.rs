@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use signalbox_telemetry::actix::{RequestId, annotate};
 pub use signalbox_telemetry::causes;
 use signalbox_telemetry::context;
+use signalbox_telemetry::{RequestHandle, actix::annotate};
 
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -376,8 +376,8 @@ fn document(error: &Error, request: &HttpRequest) -> Problem {
         trace_id: context::current().map(|ids| ids.trace_id),
         request_id: request
             .extensions()
-            .get::<RequestId>()
-            .map(|id| id.0.to_string()),
+            .get::<RequestHandle>()
+            .map(|id| id.id().to_owned()),
         extensions: error.extensions.clone(),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use opentelemetry::metrics::{Counter, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 
-use signalbox_telemetry::exemplars::Histogram;
+use signalbox_telemetry::metrics::Histogram;
 
 /// How values of a metric add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

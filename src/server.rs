@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use actix_web::middleware::from_fn;
+use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer, web};
 
 use crate::deps::cache::{Cache, CacheError};
@@ -133,34 +134,34 @@ impl Server {
 }
 
 /// Starts a server. Everything that a request passes, from the outside in: root span, error edge, limits, routes.
-///
-/// A macro, because the type of an app with middleware cannot be written down.
-macro_rules! start {
-    ($settings:expr, $listener:expr, $shared:expr, $routes:path) => {{
-        let settings: &Settings = $settings;
-        let limits = Limits::new(&settings.limits);
-        let body_bytes = settings.limits.body_bytes;
-        let shared = $shared;
-        tracing::info!("listening on http://{}", $listener.local_addr()?);
-        HttpServer::new(move || {
-            App::new()
-                .configure(shared.clone())
-                .app_data(web::Data::new(limits.clone()))
-                .configure(|config| routes::extractors(config, body_bytes))
-                .configure($routes)
-                .default_service(web::to(routes::nothing_here))
-                .wrap(routes::security_headers())
-                .wrap(from_fn(admit))
-                .wrap(from_fn(edge))
-                .wrap(Instrument::new())
-        })
+fn start(
+    settings: &Settings,
+    listener: TcpListener,
+    shared: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    routes: fn(&mut ServiceConfig),
+) -> Result<actix_web::dev::Server, BuildError> {
+    let limits = Limits::new(&settings.limits);
+    let body_bytes = settings.limits.body_bytes;
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    let app = move || {
+        App::new()
+            .configure(shared.clone())
+            .app_data(web::Data::new(limits.clone()))
+            .configure(|config| routes::extractors(config, body_bytes))
+            .configure(routes)
+            .default_service(web::to(routes::nothing_here))
+            .wrap(routes::security_headers())
+            .wrap(from_fn(admit))
+            .wrap(from_fn(edge))
+            .wrap(Instrument::new())
+    };
+    let server = HttpServer::new(app)
         .workers(settings.http_threads)
         .max_connections(settings.limits.connections)
         .shutdown_timeout(settings.shutdown_timeout.as_secs())
         .disable_signals()
-        .listen($listener)?
-        .run()
-    }};
+        .listen(listener)?;
+    Ok(server.run())
 }
 
 async fn api(
@@ -181,7 +182,7 @@ async fn api(
     let client_ids = settings.client_ids.clone();
     let links = settings.links.clone();
     let faro = Faro::new(settings.faro_url.clone());
-    let shared = move |config: &mut web::ServiceConfig| {
+    let shared = move |config: &mut ServiceConfig| {
         config
             .app_data(web::Data::new(state.clone()))
             .app_data(web::Data::new(cache.clone()))
@@ -196,7 +197,7 @@ async fn api(
             .app_data(web::Data::new(faro.clone()))
             .app_data(web::Data::new(pull.clone()));
     };
-    let server = start!(&settings, listener, shared, routes::api);
+    let server = start(&settings, listener, shared, routes::api)?;
     Ok((server, database))
 }
 
@@ -208,12 +209,12 @@ fn worker(
     let (jobs, running) = Jobs::start(&settings)?;
     let readiness = Readiness::of_worker(jobs.clone());
     readiness.watch();
-    let shared = move |config: &mut web::ServiceConfig| {
+    let shared = move |config: &mut ServiceConfig| {
         config
             .app_data(web::Data::new(jobs.clone()))
             .app_data(web::Data::new(readiness.clone()))
             .app_data(web::Data::new(pull.clone()));
     };
-    let server = start!(&settings, listener, shared, routes::worker);
+    let server = start(&settings, listener, shared, routes::worker)?;
     Ok((server, running))
 }

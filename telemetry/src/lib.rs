@@ -1,33 +1,51 @@
 //! Traces, metrics, logs and profiles of one process, set up by one call and flushed by one guard.
 //!
 //! The crate names nothing of the program around it, so it can be copied into another workspace; README.md says how.
+#![cfg_attr(
+    all(feature = "actix", feature = "tower", feature = "profiles"),
+    doc = include_str!("../README.md")
+)]
 mod base;
+#[cfg(feature = "http-core")]
 mod http;
 mod pipeline;
 mod signals;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry::global;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::logs::{LogExporter, SdkLoggerProvider};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
-use tracing_subscriber::Registry;
+use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
 
 pub use base::proxy::goes_direct;
 use base::resource;
 pub use base::secret_url::SecretUrl;
+use base::settings::Logs;
 pub use base::settings::{Identity, SettingError, Settings, from_environment};
-pub use http::{actix, client};
-pub use pipeline::exemplars;
+#[cfg(any(feature = "actix", feature = "tower"))]
+pub use http::RequestHandle;
+#[cfg(feature = "actix")]
+pub use http::actix;
+#[cfg(feature = "client")]
+pub use http::client;
+#[cfg(feature = "tower")]
+pub use http::tower;
 use pipeline::exemplars::Store;
 use pipeline::health::{self, Health};
-pub use signals::{context, metrics, profiles};
-use signals::{logs, runtime, traces};
+#[cfg(feature = "profiles")]
+pub use signals::profiles;
+#[cfg(not(feature = "profiles"))]
+use signals::profiles;
+use signals::{Telemetry, logs, propagation, runtime, traces};
+pub use signals::{context, metrics};
 
 /// What kept telemetry from starting.
 #[derive(Debug, thiserror::Error)]
@@ -39,27 +57,47 @@ pub struct Error(String);
 #[error("telemetry was not flushed completely: {}", .0.join("; "))]
 pub struct FlushErrors(Vec<String>);
 
-/// Owns what [`init`] started. Keep it until the server has stopped, then call [`Guard::shutdown`].
+/// Owns what [`init`] or [`start`] started. Keep it until the server has stopped, then call [`Guard::shutdown`].
 #[must_use = "telemetry that is not shut down loses its last batch"]
 pub struct Guard {
+    telemetry: Arc<Telemetry>,
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
-    metrics: Option<SdkMeterProvider>,
+    stdout: Option<logs::Stdout>,
+    log_settings: Logs,
+    #[cfg_attr(not(feature = "scrape"), expect(dead_code))]
     pull: metrics::Pull,
     profiles: profiles::Agents,
+    /// What the settings ask for and cannot be had here.
+    missing: Option<String>,
     health: Health,
 }
 
-/// Starts all signals. Call it once, in a plain `fn main`, before any runtime exists.
+/// Starts all signals and makes them the process': its `tracing` subscriber, and what `opentelemetry::global` hands to
+/// other libraries. Call it once, in a plain `fn main`, before any runtime exists.
 ///
 /// # Errors
 /// When a TLS file cannot be read, or when the process already has a `tracing` subscriber.
 pub fn init(settings: &Settings) -> Result<Guard, Error> {
-    start(settings, None::<testing::Spans>, None::<testing::Records>)
+    let guard = start(settings)?;
+    guard.subscribe()?;
+    Ok(guard)
 }
 
-/// As [`init`], with exporters in the place of OTLP's if given.
-fn start(
+/// Starts all signals without a subscriber: [`Guard::layer`] is what one is made of.
+///
+/// # Errors
+/// When a TLS file cannot be read.
+pub fn start(settings: &Settings) -> Result<Guard, Error> {
+    start_with(
+        settings,
+        None::<opentelemetry_otlp::SpanExporter>,
+        None::<opentelemetry_otlp::LogExporter>,
+    )
+}
+
+/// As [`start`], with exporters in the place of OTLP's if given.
+fn start_with(
     settings: &Settings,
     span_exporter: Option<impl SpanExporter + 'static>,
     log_exporter: Option<impl LogExporter + 'static>,
@@ -70,33 +108,31 @@ fn start(
     let attributes = resource::attributes(settings);
     let resource = resource::resource(&attributes);
     let health = Health::default();
-    let mut guard = Guard {
-        traces: None,
-        logs: None,
-        metrics: None,
-        pull: metrics::Pull::none(),
-        profiles: profiles::Agents::default(),
-        health: Health::default(),
+    let mut telemetry = Telemetry {
+        own: Some(logs::OwnNames::of(&settings.identity)),
+        #[cfg(feature = "http-core")]
+        http: settings.http.clone(),
+        exemplars: Arc::new(Store::new(settings.metrics.exemplars)),
+        profiler: profiles::Profiler::new(&settings.profiles),
+        ..Telemetry::default()
     };
+    let (mut traces, mut logs, mut pull) = (None, None, metrics::Pull::none());
 
     if !settings.disabled {
         // Metrics first: the other signals' own counts are metrics.
-        let (provider, pull) = metrics::provider(&settings.metrics, &resource, &health)?;
-        if let Some(provider) = &provider {
-            global::set_meter_provider(provider.clone());
-            Store::global().enable(settings.metrics.exemplars);
-        }
-        (guard.metrics, guard.pull) = (provider, pull);
+        let exemplars = &telemetry.exemplars;
+        (telemetry.meters, pull) =
+            metrics::provider(&settings.metrics, &resource, &health, exemplars)?;
 
         let provider = match span_exporter {
             Some(exporter) => traces::provider_with(&settings.traces, &resource, &health, exporter),
             None => traces::provider(&settings.traces, &resource, &health)?,
         };
-        traces::set_tracer(provider.tracer("telemetry"));
-        context::set_propagator(traces::propagator(settings.propagators));
-        guard.traces = Some(provider);
+        telemetry.tracer = Some(provider.tracer("telemetry"));
+        telemetry.propagator = propagation::propagator(settings.propagators);
+        traces = Some(provider);
 
-        guard.logs = match log_exporter {
+        logs = match log_exporter {
             Some(exporter) => Some(logs::provider_with(
                 &settings.logs,
                 &resource,
@@ -106,55 +142,94 @@ fn start(
             None => logs::provider(&settings.logs, &resource, &health)?,
         };
     }
-
-    subscribe(settings, guard.logs.as_ref(), &health)?;
-
-    if guard.metrics.is_some() {
-        let meter = global::meter("telemetry");
+    if telemetry.meters.is_some() {
+        let meter = telemetry.meter("telemetry");
         let prefix = settings.identity.metric_prefix;
         let queues = [
             settings.traces.batch.queue_items,
             settings.logs.batch.queue_items,
         ];
         health::observe(&meter, prefix, &health, queues);
-        runtime::observe(&meter, prefix);
-        actix::observe(&meter);
+        runtime::observe(&meter, prefix, &telemetry.runtimes);
     }
-    if !settings.disabled {
-        // Last, so that their threads' failures are logged.
-        guard.profiles = profiles::start(&settings.profiles, &attributes, &health)?;
-    }
-    guard.health = health;
-    Ok(guard)
-}
-
-/// Connects `tracing` with traces, OTLP logs and stdout.
-fn subscribe(
-    settings: &Settings,
-    logs: Option<&SdkLoggerProvider>,
-    health: &Health,
-) -> Result<(), Error> {
     let request_id = settings.identity.request_id_attribute;
-    logs::set_prefix(settings.identity.metric_prefix);
-    let subscriber = Registry::default()
-        .with(logs::Filter::new(&settings.logs.filter))
-        .with(traces::bridge(traces::tracer().cloned()))
-        .with(logs.map(|provider| logs::otlp_layer(provider, &settings.logs, request_id)))
-        .with(logs::stdout_layer(
-            settings.logs.stdout,
-            request_id,
-            health,
-        )?);
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| Error(error.to_string()))
+    let stdout = logs::stdout_layer(settings.logs.stdout, request_id, &health)?;
+    let telemetry = Arc::new(telemetry);
+    let (mut agents, mut missing) = (profiles::Agents::default(), None);
+    if !settings.disabled {
+        (agents, missing) = profiles::start(&settings.profiles, &attributes, &health, &telemetry)?;
+    }
+    Ok(Guard {
+        telemetry,
+        traces,
+        logs,
+        stdout,
+        log_settings: settings.logs.clone(),
+        pull,
+        profiles: agents,
+        missing,
+        health,
+    })
 }
 
 impl Guard {
+    /// The layer that makes traces, OTLP logs and lines on stdout of what `tracing` records, for a subscriber that has
+    /// other layers too. `RUST_LOG` rules this layer and no other. One a [`Guard`] is enough.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+    {
+        self.layers(Some(logs::Filter::new(&self.log_settings.filter)))
+    }
+
+    fn layers<S>(&self, filter: Option<logs::Filter>) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+    {
+        let otlp = self.logs.as_ref().map(|provider| {
+            logs::otlp_layer(
+                provider,
+                &self.log_settings,
+                &self.telemetry,
+                filter.clone(),
+            )
+        });
+        let stdout = self.stdout.clone().map(|mut stdout| {
+            stdout.filter.clone_from(&filter);
+            stdout
+        });
+        let outputs = logs::Outputs { otlp, stdout };
+        traces::bridge(&self.telemetry, filter).and_then(outputs)
+    }
+
+    /// Makes this telemetry the process'.
+    fn subscribe(&self) -> Result<(), Error> {
+        // As a layer of its own, so that what nobody wants is not even made.
+        let subscriber = Registry::default()
+            .with(logs::Filter::new(&self.log_settings.filter))
+            .with(self.layers(None));
+        tracing::subscriber::set_global_default(subscriber)
+            .map_err(|error| Error(error.to_string()))?;
+        if let Some(missing) = &self.missing {
+            tracing::warn!(target: "telemetry", "{missing}");
+        }
+        if let Some(traces) = &self.traces {
+            global::set_tracer_provider(traces.clone());
+        }
+        if let Some(meters) = &self.telemetry.meters {
+            global::set_meter_provider(meters.clone());
+        }
+        Ok(())
+    }
+
     /// A reader of the metrics for `/metrics`: same names and values as the push.
+    #[cfg(feature = "scrape")]
     pub fn pull(&self) -> metrics::Pull {
         self.pull.clone()
     }
 
     /// Exports what waits. For tests; the export threads do it by themselves.
+    #[cfg(any(test, feature = "testing"))]
     fn flush(&self) {
         let results = [
             self.traces.as_ref().map(SdkTracerProvider::force_flush),
@@ -165,70 +240,35 @@ impl Guard {
         }
     }
 
-    /// Flushes all signals in parallel and gives up at `deadline`: each thread that has not ended by then is left to
-    /// the end of the process.
+    /// Flushes all signals and gives up at `deadline`: each thread that has not ended by then is left to the end of the
+    /// process. Metrics go last, because they count what became of the others, which may use two thirds of the time.
     ///
     /// # Errors
     /// One for each signal that was not flushed, with its reason.
     pub fn shutdown(self, deadline: Duration) -> Result<(), FlushErrors> {
         let until = Instant::now() + deadline;
-        let Self {
-            traces,
-            logs,
-            metrics,
-            profiles,
-            health,
-            ..
-        } = self;
-        let lost_before = health.lost();
-        type Job = Box<dyn FnOnce() -> Result<(), String> + Send>;
-        let mut jobs: Vec<(&'static str, Job)> = profiles.into_shutdowns();
-        if let Some(traces) = traces {
-            jobs.push((
-                "traces",
-                Box::new(move || text(traces.shutdown_with_timeout(deadline))),
-            ));
+        let first = Instant::now() + deadline * 2 / 3;
+        let lost_before = self.health.lost();
+        let mut jobs: Vec<Job> = self.profiles.into_shutdowns();
+        if let Some(traces) = self.traces {
+            let flush = move || text(traces.shutdown_with_timeout(left(first)));
+            jobs.push(("traces", Box::new(flush)));
         }
-        if let Some(logs) = logs {
-            jobs.push((
-                "logs",
-                Box::new(move || text(logs.shutdown_with_timeout(deadline))),
-            ));
+        if let Some(logs) = self.logs {
+            let flush = move || text(logs.shutdown_with_timeout(left(first)));
+            jobs.push(("logs", Box::new(flush)));
         }
-        if let Some(metrics) = metrics {
-            jobs.push((
-                "metrics",
-                Box::new(move || text(metrics.shutdown_with_timeout(deadline))),
-            ));
+        let mut errors = finish(jobs, first, deadline);
+        if let Some(metrics) = self.telemetry.meters.clone() {
+            let flush = move || text(metrics.shutdown_with_timeout(left(until)));
+            errors.extend(finish(vec![("metrics", Box::new(flush))], until, deadline));
         }
-        let mut waiting: Vec<&str> = jobs.iter().map(|(signal, _)| *signal).collect();
-        let (sender, results) = mpsc::channel();
-        for (signal, job) in jobs {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let _ = sender.send((signal, job())); // nobody listens after the deadline
-            });
-        }
-        let mut errors = Vec::new();
-        while !waiting.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok((signal, result)) = results.recv_timeout(left) else {
-                break;
-            };
-            waiting.retain(|waiting| *waiting != signal);
-            errors.extend(result.err().map(|error| format!("{signal}: {error}")));
-        }
-        errors.extend(
-            waiting
-                .iter()
-                .map(|signal| format!("{signal}: not flushed within {deadline:?}")),
-        );
         // After the others, which may still have something to say.
-        if !health.stdout.drained(until) {
+        if !self.health.stdout.drained(until) {
             errors.push(format!("stdout: not flushed within {deadline:?}"));
         }
         // The SDK's batch processors keep the failure of their last export to themselves.
-        for ((signal, before), (_, after)) in lost_before.into_iter().zip(health.lost()) {
+        for ((signal, before), (_, after)) in lost_before.into_iter().zip(self.health.lost()) {
             if after > before {
                 errors.push(format!("{signal}: {} items lost", after - before));
             }
@@ -239,6 +279,35 @@ impl Guard {
             Err(FlushErrors(errors))
         }
     }
+}
+
+type Job = (&'static str, Box<dyn FnOnce() -> Result<(), String> + Send>);
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+/// Runs `jobs` side by side until all have ended or the time has come. Returns what went wrong; `deadline` is for the text.
+fn finish(jobs: Vec<Job>, until: Instant, deadline: Duration) -> Vec<String> {
+    let mut waiting: Vec<&str> = jobs.iter().map(|(signal, _)| *signal).collect();
+    let (sender, results) = mpsc::channel();
+    for (signal, job) in jobs {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let _ = sender.send((signal, job())); // nobody listens after the deadline
+        });
+    }
+    let mut errors = Vec::new();
+    while !waiting.is_empty() {
+        let Ok((signal, result)) = results.recv_timeout(left(until)) else {
+            break;
+        };
+        waiting.retain(|waiting| *waiting != signal);
+        errors.extend(result.err().map(|error| format!("{signal}: {error}")));
+    }
+    let late = waiting.iter();
+    errors.extend(late.map(|signal| format!("{signal}: not flushed within {deadline:?}")));
+    errors
 }
 
 fn text(result: opentelemetry_sdk::error::OTelSdkResult) -> Result<(), String> {
@@ -258,27 +327,6 @@ pub fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// `error.type` of what was given up before its end.
-const CANCELLED: &str = "cancelled";
-
-/// The methods the conventions know, and what stands for all others.
-const METHODS: [&str; 11] = [
-    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY",
-    "_OTHER",
-];
-
-fn method_index(method: &str) -> usize {
-    METHODS
-        .iter()
-        .position(|known| *known == method)
-        .unwrap_or(METHODS.len() - 1)
-}
-
-/// The method as an attribute.
-fn method(method: &str) -> &'static str {
-    METHODS[method_index(method)]
 }
 
 #[cfg(test)]

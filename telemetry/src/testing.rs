@@ -1,17 +1,17 @@
-//! In-memory capture of what is emitted, for assertions: the real pipeline up to the exporter, with the exporter
-//! replaced. One capture serves all tests of a process, because `tracing` and OpenTelemetry have one global each; tests
-//! tell their own apart by trace id or attribute.
-use std::sync::{Arc, Mutex, OnceLock};
+//! In-memory capture of what is emitted, for assertions: the real pipeline up to the exporter, with the exporter replaced.
+use std::sync::OnceLock;
 
 use opentelemetry::logs::AnyValue;
+#[cfg(feature = "scrape")]
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLogRecord};
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use opentelemetry_sdk::logs::{InMemoryLogExporter, SdkLogRecord};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SpanData};
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
 
-use crate::base::locked;
 use crate::base::settings::{Identity, Settings};
-use crate::{Guard, start};
+use crate::{Guard, start_with};
 
 /// An identity for tests.
 pub const IDENTITY: Identity = Identity {
@@ -36,59 +36,99 @@ pub fn settings(vars: &[(&str, &str)]) -> Settings {
 
 /// What has been emitted so far.
 pub struct Capture {
-    spans: Arc<Mutex<Vec<SpanData>>>,
-    records: Arc<Mutex<Vec<SdkLogRecord>>>,
+    spans: InMemorySpanExporter,
+    records: InMemoryLogExporter,
     guard: Guard,
 }
 
-/// Starts capturing, the first time it is called.
+/// The process' capture, which takes all that no other subscriber takes. Tests that share it tell their own apart by trace
+/// id or attribute.
 ///
 /// # Panics
 /// When something else has set the process' telemetry up before.
 pub fn capture() -> &'static Capture {
     static CAPTURE: OnceLock<Capture> = OnceLock::new();
     CAPTURE.get_or_init(|| {
-        let settings = settings(&[
-            ("LOG_FORMAT", "off"),
-            ("OTEL_METRICS_EXPORTER", "prometheus"),
-            ("RUST_LOG", "debug"),
-        ]);
-        let (spans, records) = (Spans::default(), Records::default());
-        let kept = (Arc::clone(&spans.0), Arc::clone(&records.0));
-        let guard = start(&settings, Some(spans), Some(records)).expect("telemetry starts");
-        Capture {
-            spans: kept.0,
-            records: kept.1,
-            guard,
-        }
+        let capture = start(&[("RUST_LOG", "debug")]);
+        capture.guard.subscribe().expect("no other subscriber");
+        capture
     })
 }
 
+/// A capture of its own, with settings as if the environment held `vars`: it takes what a subscriber with its
+/// [`Capture::layer`] takes.
+///
+/// # Panics
+/// When the settings are wrong.
+pub fn start(vars: &[(&str, &str)]) -> Capture {
+    let defaults = [
+        ("LOG_FORMAT", "off"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+    ];
+    let all = [vars, &defaults].concat(); // the first of a name counts
+    let (spans, records) = (
+        InMemorySpanExporter::default(),
+        InMemoryLogExporter::default(),
+    );
+    let guard = start_with(&settings(&all), Some(spans.clone()), Some(records.clone()));
+    Capture {
+        spans,
+        records,
+        guard: guard.expect("telemetry starts"),
+    }
+}
+
 impl Capture {
+    /// The layer of this capture.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+    {
+        self.guard.layer()
+    }
+
+    /// All finished spans, in the order of their ends.
+    ///
+    /// # Panics
+    /// When a test panicked while spans were exported.
+    pub fn all_spans(&self) -> Vec<SpanData> {
+        self.guard.flush();
+        self.spans.get_finished_spans().expect("spans can be read")
+    }
+
     /// The finished spans of a trace (32 hex digits), in the order of their ends.
     pub fn spans(&self, trace_id: &str) -> Vec<SpanData> {
+        let mut spans = self.all_spans();
+        spans.retain(|span| span.span_context.trace_id().to_string() == trace_id);
+        spans
+    }
+
+    /// All log records.
+    ///
+    /// # Panics
+    /// When a test panicked while records were exported.
+    pub fn all_records(&self) -> Vec<SdkLogRecord> {
         self.guard.flush();
-        let spans = locked(&self.spans);
-        let of_trace = |span: &&SpanData| span.span_context.trace_id().to_string() == trace_id;
-        spans.iter().filter(of_trace).cloned().collect()
+        let records = self.records.get_emitted_logs();
+        let records = records.expect("records can be read").into_iter();
+        records.map(|log| log.record).collect()
     }
 
     /// The log records of a trace (32 hex digits).
     pub fn records(&self, trace_id: &str) -> Vec<SdkLogRecord> {
-        self.guard.flush();
-        let records = locked(&self.records);
-        let of_trace = |record: &&SdkLogRecord| {
-            record
-                .trace_context()
-                .is_some_and(|ids| ids.trace_id.to_string() == trace_id)
-        };
-        records.iter().filter(of_trace).cloned().collect()
+        let mut records = self.all_records();
+        records.retain(|record| {
+            let ids = record.trace_context();
+            ids.is_some_and(|ids| ids.trace_id.to_string() == trace_id)
+        });
+        records
     }
 
     /// All metrics as an OTLP request, with exemplars.
     ///
     /// # Panics
     /// When they cannot be read.
+    #[cfg(feature = "scrape")]
     pub fn metrics(&self) -> ExportMetricsServiceRequest {
         self.guard.pull().collect().expect("metrics can be read")
     }
@@ -97,6 +137,7 @@ impl Capture {
     ///
     /// # Panics
     /// When it cannot be made.
+    #[cfg(feature = "scrape")]
     pub fn openmetrics(&self) -> String {
         self.guard
             .pull()
@@ -134,26 +175,5 @@ fn any_text(value: &AnyValue) -> String {
         AnyValue::Double(value) => value.to_string(),
         AnyValue::Boolean(value) => value.to_string(),
         other => format!("{other:?}"),
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Spans(Arc<Mutex<Vec<SpanData>>>);
-
-impl SpanExporter for Spans {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        locked(&self.0).extend(batch);
-        Ok(())
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Records(Arc<Mutex<Vec<SdkLogRecord>>>);
-
-impl LogExporter for Records {
-    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        let records = batch.iter().map(|(record, _)| record.clone());
-        locked(&self.0).extend(records);
-        Ok(())
     }
 }

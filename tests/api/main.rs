@@ -6,6 +6,7 @@
 mod architecture;
 mod endpoints;
 mod errors;
+mod examples;
 mod faults;
 mod harness;
 mod lifecycle;

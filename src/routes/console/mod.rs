@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::settings::Links;
 use faro::Faro;
 use page::Facts;
-use signalbox_telemetry::actix::RequestId;
+use signalbox_telemetry::RequestHandle;
 use signalbox_telemetry::context;
 
 /// The page and what it loads come from here alone.
@@ -31,7 +31,7 @@ pub async fn page(
     request: HttpRequest,
     links: Data<Links>,
     faro: Data<Faro>,
-    request_id: Option<ReqData<RequestId>>,
+    request_id: Option<ReqData<RequestHandle>>,
 ) -> HttpResponse {
     let ids = context::current();
     let (trace_id, span_id) = ids
@@ -40,7 +40,7 @@ pub async fn page(
     let facts = Facts {
         trace_id,
         span_id,
-        request_id: request_id.map(|id| id.0.to_string()).unwrap_or_default(),
+        request_id: request_id.map(|id| id.id().to_owned()).unwrap_or_default(),
         route: request.match_pattern().unwrap_or_default(),
     };
     HttpResponse::Ok()

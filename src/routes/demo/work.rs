@@ -15,7 +15,7 @@ use crate::deps::queue::{Job, Producer};
 use crate::deps::worker_client::{Quote, WorkerClient};
 use crate::error::{Error, Kind};
 use crate::limits::bounded;
-use signalbox_telemetry::actix::RequestId;
+use signalbox_telemetry::RequestHandle;
 
 /// What the shop sells: the products of migrations/*/0002_products.sql.
 const SKUS: [&str; 20] = [
@@ -58,7 +58,7 @@ pub struct Placed {
     responses((status = 200, description = "Ordered", body = Placed)))]
 pub async fn work(
     params: Query<Params>,
-    request_id: Option<ReqData<RequestId>>,
+    request_id: Option<ReqData<RequestHandle>>,
     database: Data<Database>,
     cache: Data<Cache>,
     worker: Data<WorkerClient>,
@@ -66,7 +66,7 @@ pub async fn work(
 ) -> Result<Json<Placed>, Error> {
     let random = fastrand::u32(1..=5);
     let quantity = bounded("quantity", params.quantity.as_deref(), random, 1..=100)?.into();
-    let request_id = request_id.map(|id| id.0.to_string());
+    let request_id = request_id.map(|id| id.id().to_owned());
     let mut degraded = Vec::new();
 
     let sku = SKUS[fastrand::usize(0..SKUS.len())];

@@ -1,5 +1,8 @@
 //! What everything else stands on: settings, the resource, time, and what keeps secrets out of messages.
+pub(crate) mod buckets;
 pub(crate) mod proxy;
+#[cfg(feature = "http-core")]
+pub(crate) mod redaction;
 pub(crate) mod resource;
 pub(crate) mod secret_url;
 pub(crate) mod settings;

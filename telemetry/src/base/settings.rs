@@ -7,12 +7,18 @@
 //! means the same as an absent one.
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+#[cfg(feature = "http-core")]
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "http-core")]
+use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 
+#[cfg(feature = "http-core")]
+use super::redaction::Redaction;
 use super::secret_url::SecretUrl;
 
 /// Who emits: what the program says of itself when the environment says nothing else.
@@ -55,6 +61,20 @@ pub struct Settings {
     pub metrics: Metrics,
     pub logs: Logs,
     pub profiles: Profiles,
+    #[cfg(feature = "http-core")]
+    pub http: Http,
+}
+
+/// How HTTP requests are recorded.
+#[cfg(feature = "http-core")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Http {
+    /// `TELEMETRY_TRUSTED_PROXIES` (a list of addresses and networks, `10.0.0.0/8,::1`; default none): peers whose
+    /// `Forwarded` and `X-Forwarded-For` headers name the client. Absent: the peer is the client, whatever it says.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `TELEMETRY_REDACTED_QUERY_PARAMETERS` (a list of names, with their case; default none): query parameters whose
+    /// values are recorded as `REDACTED`, beside `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`.
+    pub redaction: Redaction,
 }
 
 /// `OTEL_PROPAGATORS` (a list of `tracecontext`, `baggage`, `none`; default `tracecontext,baggage`).
@@ -405,6 +425,8 @@ impl Settings {
                 )?),
                 sample_rate: vars.number("PYROSCOPE_SAMPLE_RATE", 1..=1000, 100)?,
             },
+            #[cfg(feature = "http-core")]
+            http: vars.http()?,
         })
     }
 }
@@ -528,6 +550,25 @@ impl Vars<'_> {
     fn millis(&self, name: &str, default: u64) -> Result<Duration, SettingError> {
         self.number(name, 1..=86_400_000, default)
             .map(Duration::from_millis)
+    }
+
+    #[cfg(feature = "http-core")]
+    fn http(&self) -> Result<Http, SettingError> {
+        let items = |name| {
+            let value = self.get(name).unwrap_or_default();
+            let items = value.split(',').map(|item| item.trim().to_owned());
+            items.filter(|item| !item.is_empty()).collect::<Vec<_>>()
+        };
+        let name = "TELEMETRY_TRUSTED_PROXIES";
+        let network = |item: &String| {
+            let address = item.parse().map(|address: IpAddr| IpNet::from(address));
+            let network = address.or_else(|_| item.parse());
+            network.map_err(|_| wrong(name, item, "addresses and networks, as 10.0.0.0/8,::1"))
+        };
+        Ok(Http {
+            trusted_proxies: items(name).iter().map(network).collect::<Result<_, _>>()?,
+            redaction: Redaction::new(items("TELEMETRY_REDACTED_QUERY_PARAMETERS")),
+        })
     }
 
     /// The batch of a processor: `BSP` for spans, `BLRP` for records.
@@ -710,20 +751,15 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
+/// `None` where a `%` is not followed by two digits, or the bytes are no text.
 fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte != b'%' {
-            bytes.push(byte);
-            rest = tail;
-            continue;
-        }
-        let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(hex, 16).ok()?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).ok()
+    let digits = |rest: &str| {
+        let two = rest.as_bytes().get(..2);
+        two.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).all(digits).then_some(())?;
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.ok().map(std::borrow::Cow::into_owned)
 }
 
 fn fit_header(name: &str, value: &str) -> bool {
@@ -985,5 +1021,32 @@ mod tests {
     #[test]
     fn an_empty_value_is_an_absent_one() {
         assert!(!read(&[("OTEL_SDK_DISABLED", " ")]).unwrap().disabled);
+    }
+
+    #[cfg(feature = "http-core")]
+    #[test]
+    fn proxies_and_parameters_are_lists() {
+        let lookup = |proxies: &'static str| {
+            Settings::from_lookup(IDENTITY, move |name| match name {
+                "TELEMETRY_TRUSTED_PROXIES" => Some(proxies.to_owned()),
+                "TELEMETRY_REDACTED_QUERY_PARAMETERS" => Some("token, X-Key,".to_owned()),
+                _ => None,
+            })
+        };
+        let http = lookup("10.0.0.0/8, 192.0.2.1,::1").unwrap().http;
+        let networks = ["10.0.0.0/8", "192.0.2.1/32", "::1/128"];
+        assert_eq!(
+            http.trusted_proxies,
+            networks.map(|network| network.parse().unwrap())
+        );
+        assert_eq!(
+            http.redaction.query("X-Key=1&token=2&q=3"),
+            "X-Key=REDACTED&token=REDACTED&q=3"
+        );
+        let error = lookup("10.0.0.0/8,proxy.example").unwrap_err();
+        assert_eq!(
+            (error.name.as_str(), error.value.as_str()),
+            ("TELEMETRY_TRUSTED_PROXIES", "proxy.example")
+        );
     }
 }

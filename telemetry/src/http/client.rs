@@ -1,18 +1,19 @@
 //! Outbound HTTP: a CLIENT span, context passed on, one duration metric.
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span>
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Instant;
 
 use opentelemetry::propagation::{Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Request, Response};
-use tracing::Instrument;
+use reqwest::{Client, Request, Response, Url};
 
-use crate::pipeline::exemplars::Histogram;
-use crate::signals::{context, traces};
-use crate::{CANCELLED, causes, method};
+use super::forwarded::host_and_port;
+use super::{CANCELLED, METHODS, method_index};
+use crate::causes;
+use crate::signals::metrics::Histogram;
+use crate::signals::{Telemetry, traces};
 
 /// Sends `request` with a CLIENT span and the current trace context. `route_template` names the target with its
 /// variable parts left open (`/quotes/{id}`), so that span names and metric attributes stay few.
@@ -21,50 +22,109 @@ use crate::{CANCELLED, causes, method};
 /// Those of `client.execute`, without the URL in their text.
 pub async fn send(
     client: &Client,
-    mut request: Request,
+    request: Request,
     route_template: &'static str,
 ) -> Result<Response, reqwest::Error> {
-    let started = Instant::now();
-    let attributes = attributes(&request);
-    let parent = Context::current();
-    let context = match traces::tracer() {
-        Some(tracer) => {
-            let span = tracer
-                .span_builder(format!(
-                    "{} {route_template}",
-                    method(request.method().as_str())
-                ))
-                .with_kind(SpanKind::Client)
-                .with_attributes(span_attributes(&request, &attributes, route_template))
-                .start_with_context(tracer, &parent);
-            parent.with_span(span)
-        }
-        None => parent,
-    };
-    if let Some(propagator) = context::propagator() {
-        propagator.inject_context(&context, &mut Headers(request.headers_mut()));
+    Instrument::new()
+        .send(client, request, route_template)
+        .await
+}
+
+type Redact = dyn Fn(&mut Url) + Send + Sync;
+
+/// As [`send`], for calls that need more than it.
+#[derive(Clone, Default)]
+pub struct Instrument {
+    redact: Option<Arc<Redact>>,
+}
+
+impl Instrument {
+    /// Records calls as [`send`] does.
+    pub fn new() -> Self {
+        Self::default()
     }
-    let span = traces::adopt(context.clone(), || tracing::info_span!("http.client"));
-    let mut call = Call {
-        started,
-        attributes,
-        context,
-        finished: false,
-    };
-    let exchange = async move {
-        // The URL may hold credentials.
-        let result = client
-            .execute(request)
-            .await
-            .map_err(reqwest::Error::without_url);
-        call.finish(&result);
-        result
-    };
-    exchange.instrument(span).await
+
+    /// Has `redact` change the URL before it is recorded, after credentials and the values of signatures and keys have
+    /// been taken out. The call itself goes where it did.
+    #[must_use]
+    pub fn redact_url(mut self, redact: impl Fn(&mut Url) + Send + Sync + 'static) -> Self {
+        self.redact = Some(Arc::new(redact));
+        self
+    }
+
+    /// As the function [`send`].
+    ///
+    /// # Errors
+    /// Those of `client.execute`, without the URL in their text.
+    pub async fn send(
+        &self,
+        client: &Client,
+        mut request: Request,
+        route_template: &'static str,
+    ) -> Result<Response, reqwest::Error> {
+        let started = Instant::now();
+        let attributes = attributes(&request);
+        let telemetry = Telemetry::current();
+        let parent = Context::current();
+        let context = match &telemetry.tracer {
+            Some(tracer) => {
+                let method = METHODS[method_index(request.method().as_str())];
+                let span = tracer
+                    .span_builder(format!("{method} {route_template}"))
+                    .with_kind(SpanKind::Client)
+                    .with_attributes(self.span_attributes(
+                        &telemetry,
+                        &request,
+                        &attributes,
+                        route_template,
+                    ))
+                    .start_with_context(tracer, &parent);
+                parent.with_span(span)
+            }
+            None => parent,
+        };
+        let headers = &mut Headers(request.headers_mut());
+        telemetry.propagator.inject_context(&context, headers);
+        let span = traces::adopt(context.clone(), || tracing::info_span!("http.client"));
+        let mut call = Call {
+            duration: telemetry.part(Duration::new),
+            started,
+            attributes,
+            context,
+            finished: false,
+        };
+        let exchange = async move {
+            // The URL may hold credentials.
+            let result = client.execute(request).await;
+            let result = result.map_err(reqwest::Error::without_url);
+            call.finish(&result);
+            result
+        };
+        tracing::Instrument::instrument(exchange, span).await
+    }
+
+    fn span_attributes(
+        &self,
+        telemetry: &Telemetry,
+        request: &Request,
+        common: &[KeyValue],
+        template: &'static str,
+    ) -> Vec<KeyValue> {
+        let mut url = request.url().clone();
+        telemetry.http.redaction.url(&mut url);
+        if let Some(redact) = &self.redact {
+            redact(&mut url);
+        }
+        let mut attributes = common.to_vec();
+        attributes.push(KeyValue::new("url.full", String::from(url)));
+        attributes.push(KeyValue::new("url.template", template));
+        attributes
+    }
 }
 
 /// A call between its start and its end. Dropped before its end, it was cancelled: nobody waits for the answer any more.
 struct Call {
+    duration: Arc<Duration>,
     started: Instant,
     attributes: Vec<KeyValue>,
     context: Context,
@@ -91,7 +151,9 @@ impl Call {
     fn record(&self, outcome: Vec<KeyValue>) {
         self.context.span().set_attributes(outcome.iter().cloned());
         let attributes = [self.attributes.as_slice(), &outcome].concat();
-        duration().record(self.started.elapsed().as_secs_f64(), &attributes);
+        let _guard = self.context.clone().attach(); // its exemplar is the call's span
+        let elapsed = self.started.elapsed().as_secs_f64();
+        self.duration.0.record(elapsed, &attributes);
     }
 }
 
@@ -106,33 +168,19 @@ impl Drop for Call {
 /// What span and metric have in common.
 fn attributes(request: &Request) -> Vec<KeyValue> {
     let url = request.url();
+    let host = url.host_str().unwrap_or_default();
     vec![
-        KeyValue::new("http.request.method", method(request.method().as_str())),
         KeyValue::new(
-            "server.address",
-            url.host_str().unwrap_or_default().to_owned(),
+            "http.request.method",
+            METHODS[method_index(request.method().as_str())],
         ),
+        KeyValue::new("server.address", host_and_port(host).0.to_owned()),
         KeyValue::new(
             "server.port",
             i64::from(url.port_or_known_default().unwrap_or_default()),
         ),
         KeyValue::new("url.scheme", url.scheme().to_owned()),
     ]
-}
-
-fn span_attributes(
-    request: &Request,
-    common: &[KeyValue],
-    template: &'static str,
-) -> Vec<KeyValue> {
-    let mut url = request.url().clone();
-    // Neither can fail for a URL with a host, which reqwest demands.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    let mut attributes = common.to_vec();
-    attributes.push(KeyValue::new("url.full", url.to_string()));
-    attributes.push(KeyValue::new("url.template", template));
-    attributes
 }
 
 fn outcome(result: &Result<Response, reqwest::Error>) -> Vec<KeyValue> {
@@ -170,16 +218,19 @@ fn version(response: &Response) -> &'static str {
     }
 }
 
-fn duration() -> &'static Histogram {
-    static DURATION: OnceLock<Histogram> = OnceLock::new();
-    DURATION.get_or_init(|| {
-        Histogram::new(
-            &opentelemetry::global::meter("telemetry.client"),
+/// The one metric of all calls.
+struct Duration(Histogram);
+
+impl Duration {
+    fn new(telemetry: &Telemetry) -> Self {
+        Self(Histogram::within(
+            &telemetry.exemplars,
+            &telemetry.meter("telemetry.client"),
             "http.client.request.duration",
             "s",
             "Duration of HTTP client requests.",
-        )
-    })
+        ))
+    }
 }
 
 struct Headers<'a>(&'a mut HeaderMap);

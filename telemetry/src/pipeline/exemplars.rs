@@ -4,19 +4,22 @@
 //! sampled value of each bucket since the last push: recent ones, and the slow ones among them, which are those that one
 //! looks for. They are put into the OTLP request on its way out (`export`) and into the OpenMetrics page (`openmetrics`).
 use std::collections::HashMap;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry::trace::TraceContextExt;
-use opentelemetry::{Context, KeyValue, SpanId, TraceId, Value};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use opentelemetry::trace::SpanContext;
+use opentelemetry::{KeyValue, SpanId, TraceId, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar as ProtoExemplar, exemplar, metric::Data};
+use prost::Message;
 
 use crate::base::locked;
-use crate::signals::metrics::boundaries;
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.
 const MAX_SERIES: usize = 2000;
@@ -26,12 +29,12 @@ const RECENT: u64 = 10_000_000_000;
 
 /// One remembered value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Exemplar {
-    pub(crate) value: f64,
+struct Exemplar {
+    value: f64,
     /// Nanoseconds since 1970.
-    pub(crate) time: u64,
-    pub(crate) trace_id: TraceId,
-    pub(crate) span_id: SpanId,
+    time: u64,
+    trace_id: TraceId,
+    span_id: SpanId,
 }
 
 /// All histograms' exemplars.
@@ -45,63 +48,43 @@ pub(crate) struct Store {
 
 /// Exemplars of one histogram, by series.
 #[derive(Debug)]
-struct Reservoirs {
-    boundaries: Vec<f64>,
-    series: Mutex<HashMap<u64, Series, Identity>>,
+pub(crate) struct Reservoirs {
+    store: Arc<Store>,
+    boundaries: &'static [f64],
+    series: Mutex<Index>,
+}
+
+/// The series of a histogram: found by the hash of attributes in the order in which they are recorded, and, when metrics
+/// are collected, by a text of them that does not depend on their order.
+#[derive(Debug, Default)]
+struct Index {
+    by_hash: HashMap<u64, Buckets>,
+    by_text: HashMap<String, Buckets>,
 }
 
 /// Exemplars of one series: one of each bucket.
-#[derive(Debug)]
-struct Series {
-    /// The attributes in a form that does not depend on their order.
-    attributes: String,
-    buckets: Box<[Option<Exemplar>]>,
-}
-
-/// Hashes what is a hash already.
-#[derive(Debug, Default, Clone)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-impl BuildHasher for Identity {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self::default()
-    }
-}
+type Buckets = Arc<Mutex<Box<[Option<Exemplar>]>>>;
 
 impl Store {
-    /// The store of this process, as there is one meter provider.
-    pub(crate) fn global() -> &'static Arc<Self> {
-        static GLOBAL: OnceLock<Arc<Store>> = OnceLock::new();
-        GLOBAL.get_or_init(Arc::default)
+    /// A store that keeps what it is offered only if `enabled`.
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self {
+            enabled: enabled.into(),
+            ..Self::default()
+        }
     }
 
-    pub(crate) fn enable(&self, enabled: bool) {
-        self.enabled.store(enabled, Relaxed);
-    }
-
-    fn reservoirs(&self, metric: &str, unit: &str) -> Arc<Reservoirs> {
+    /// Where the exemplars of the histogram `metric` are kept.
+    pub(crate) fn reservoirs(
+        self: &Arc<Self>,
+        metric: &str,
+        boundaries: &'static [f64],
+    ) -> Arc<Reservoirs> {
         let mut metrics = locked(&self.metrics);
         let reservoirs = metrics.entry(metric.to_owned()).or_insert_with(|| {
             Arc::new(Reservoirs {
-                boundaries: boundaries(metric, unit).to_vec(),
+                store: Arc::clone(self),
+                boundaries,
                 series: Mutex::default(),
             })
         });
@@ -112,6 +95,32 @@ impl Store {
     /// [`Store::arrived`]; `None` if nothing was added.
     pub(crate) fn add_new_to(&self, request: &mut ExportMetricsServiceRequest) -> Option<u64> {
         self.add_to(request, self.pushed.load(Relaxed))
+    }
+
+    /// As [`Store::add_new_to`], to a request that is encoded, and compressed if `gzip`: decodes it and encodes it again,
+    /// once per export interval and not per request served.
+    pub(crate) fn add_new_to_encoded(
+        &self,
+        body: &[u8],
+        gzip: bool,
+    ) -> Result<Option<(Vec<u8>, u64)>, Box<dyn Error + Send + Sync>> {
+        let mut plain = Vec::new();
+        if gzip {
+            GzDecoder::new(body).read_to_end(&mut plain)?;
+        } else {
+            plain.extend_from_slice(body);
+        }
+        let mut metrics = ExportMetricsServiceRequest::decode(plain.as_slice())?;
+        let Some(newest) = self.add_new_to(&mut metrics) else {
+            return Ok(None);
+        };
+        let mut body = metrics.encode_to_vec();
+        if gzip {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(&body)?;
+            body = encoder.finish()?;
+        }
+        Ok(Some((body, newest)))
     }
 
     /// Adds all that is remembered.
@@ -159,21 +168,38 @@ impl Store {
 }
 
 impl Reservoirs {
+    /// The series with these attributes; `None` beyond the limit.
+    pub(crate) fn series(self: &Arc<Self>, attributes: &[KeyValue]) -> Option<Series> {
+        let hash = hash(attributes);
+        let mut index = locked(&self.series);
+        let buckets = match index.by_hash.get(&hash) {
+            Some(buckets) => Arc::clone(buckets),
+            None if index.by_hash.len() >= MAX_SERIES => return None,
+            None => {
+                let empty = || Arc::new(Mutex::new(vec![None; self.boundaries.len() + 1].into()));
+                let text = canonical(attributes);
+                let buckets = Arc::clone(index.by_text.entry(text).or_insert_with(empty));
+                index.by_hash.insert(hash, Arc::clone(&buckets));
+                buckets
+            }
+        };
+        Some(Series {
+            reservoirs: Arc::clone(self),
+            buckets,
+        })
+    }
+
+    pub(crate) fn enabled(&self) -> bool {
+        self.store.enabled.load(Relaxed)
+    }
+
     /// Keeps `exemplar` unless its bucket has a larger one that is recent and, since `pushed`, still to be sent.
-    fn offer(&self, hash: u64, attributes: &[KeyValue], exemplar: Exemplar, pushed: u64) {
-        let mut series = locked(&self.series);
-        if series.len() >= MAX_SERIES && !series.contains_key(&hash) {
-            return;
-        }
-        let series = series.entry(hash).or_insert_with(|| Series {
-            attributes: canonical(attributes),
-            buckets: vec![None; self.boundaries.len() + 1].into(),
-        });
+    fn offer(&self, buckets: &Buckets, exemplar: Exemplar, pushed: u64) {
         // A bucket includes its upper bound.
         let bucket = self
             .boundaries
             .partition_point(|bound| *bound < exemplar.value);
-        let held = &mut series.buckets[bucket];
+        let held = &mut locked(buckets)[bucket];
         let stays = held.is_some_and(|held| {
             held.value > exemplar.value
                 && held.time > pushed
@@ -186,17 +212,42 @@ impl Reservoirs {
 
     /// The exemplars of the series with these attributes recorded after `after`, oldest first.
     fn newer(&self, attributes: &str, after: u64) -> Vec<Exemplar> {
-        let series = locked(&self.series);
-        let same = series
-            .values()
-            .filter(|series| series.attributes == attributes);
-        let mut found: Vec<_> = same
-            .flat_map(|series| series.buckets.iter().flatten())
-            .filter(|exemplar| exemplar.time > after)
-            .copied()
-            .collect();
+        let buckets = locked(&self.series).by_text.get(attributes).cloned();
+        let Some(buckets) = buckets else {
+            return Vec::new();
+        };
+        let held = locked(&buckets).clone();
+        let mut found: Vec<_> = held.iter().flatten().copied().collect();
+        found.retain(|exemplar| exemplar.time > after);
         found.sort_by_key(|exemplar| exemplar.time);
         found
+    }
+}
+
+/// Exemplars of one series, for those who record it again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    reservoirs: Arc<Reservoirs>,
+    buckets: Buckets,
+}
+
+impl Series {
+    /// Offers a value that was recorded in the span `ids`.
+    pub(crate) fn offer(&self, value: f64, ids: &SpanContext) {
+        if !ids.is_sampled() || !self.reservoirs.enabled() {
+            return;
+        }
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let exemplar = Exemplar {
+            value,
+            time: since.as_nanos() as u64,
+            trace_id: ids.trace_id(),
+            span_id: ids.span_id(),
+        };
+        let pushed = self.reservoirs.store.pushed.load(Relaxed);
+        self.reservoirs.offer(&self.buckets, exemplar, pushed);
     }
 }
 
@@ -241,22 +292,6 @@ fn join(parts: impl Iterator<Item = String>) -> String {
     parts.join("\u{0}")
 }
 
-/// A set of attributes with its hash, for those who record the same set again and again.
-#[derive(Debug, Clone)]
-pub(crate) struct AttributeSet {
-    pub(crate) attributes: Arc<[KeyValue]>,
-    hash: u64,
-}
-
-impl AttributeSet {
-    pub(crate) fn new(attributes: &[KeyValue]) -> Self {
-        Self {
-            hash: hash(attributes),
-            attributes: attributes.into(),
-        }
-    }
-}
-
 fn hash(attributes: &[KeyValue]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for attribute in attributes {
@@ -272,92 +307,18 @@ fn hash(attributes: &[KeyValue]) -> u64 {
     hasher.finish()
 }
 
-/// A histogram of `f64` values whose sampled values leave their trace id behind.
-#[derive(Debug, Clone)]
-pub struct Histogram {
-    inner: opentelemetry::metrics::Histogram<f64>,
-    store: Arc<Store>,
-    reservoirs: Arc<Reservoirs>,
-}
-
-impl Histogram {
-    /// Declares the histogram `name`. `meter` is one of `opentelemetry::global::meter`, after `telemetry::init`.
-    pub fn new(
-        meter: &opentelemetry::metrics::Meter,
-        name: &'static str,
-        unit: &'static str,
-        description: &'static str,
-    ) -> Self {
-        Self::within(Store::global(), meter, name, unit, description)
-    }
-
-    fn within(
-        store: &Arc<Store>,
-        meter: &opentelemetry::metrics::Meter,
-        name: &'static str,
-        unit: &'static str,
-        description: &'static str,
-    ) -> Self {
-        Self {
-            inner: meter
-                .f64_histogram(name)
-                .with_unit(unit)
-                .with_description(description)
-                .build(),
-            store: Arc::clone(store),
-            reservoirs: store.reservoirs(name, unit),
-        }
-    }
-
-    /// Records `value`, with the current span as its exemplar if that span is sampled.
-    pub fn record(&self, value: f64, attributes: &[KeyValue]) {
-        self.inner.record(value, attributes);
-        self.offer(value, || hash(attributes), attributes);
-    }
-
-    /// As [`Histogram::record`], without hashing the attributes for the exemplar once more.
-    pub(crate) fn record_set(&self, value: f64, set: &AttributeSet) {
-        self.inner.record(value, &set.attributes);
-        self.offer(value, || set.hash, &set.attributes);
-    }
-
-    fn offer(&self, value: f64, hash: impl FnOnce() -> u64, attributes: &[KeyValue]) {
-        if !self.store.enabled.load(Relaxed) {
-            return;
-        }
-        let ids = Context::map_current(|context| {
-            let span = context.span();
-            let ids = span.span_context();
-            ids.is_sampled().then(|| (ids.trace_id(), ids.span_id()))
-        });
-        let Some((trace_id, span_id)) = ids else {
-            return;
-        };
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let time = since.as_nanos() as u64;
-        let exemplar = Exemplar {
-            value,
-            time,
-            trace_id,
-            span_id,
-        };
-        let pushed = self.store.pushed.load(Relaxed);
-        self.reservoirs.offer(hash(), attributes, exemplar, pushed);
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "scrape"))]
 mod tests {
     use super::*;
+    use opentelemetry::Context;
     use opentelemetry::metrics::MeterProvider;
-    use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
+    use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
     use opentelemetry_sdk::metrics::data::ResourceMetrics;
     use opentelemetry_sdk::metrics::reader::MetricReader;
     use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 
-    use crate::signals::metrics::{shared, view};
+    use crate::signals::metrics::{Histogram, view};
+    use crate::signals::scrape::shared;
 
     fn in_span(trace: u128, sampled: bool, f: impl FnOnce()) {
         let flags = if sampled {
@@ -411,8 +372,7 @@ mod tests {
                 .with_reader(reader)
                 .with_view(move |instrument| view(instrument, exponential))
                 .build();
-            let store = Arc::new(Store::default());
-            store.enable(true);
+            let store = Arc::new(Store::new(true));
             let histogram = Histogram::within(
                 &store,
                 &provider.meter("t"),
@@ -448,10 +408,8 @@ mod tests {
 
     #[test]
     fn a_bucket_keeps_its_largest_value_until_that_is_sent_or_old() {
-        let reservoirs = Reservoirs {
-            boundaries: vec![1.0],
-            series: Mutex::default(),
-        };
+        let reservoirs = Arc::new(Store::new(true)).reservoirs("x", &[1.0]);
+        let series = reservoirs.series(&[]).unwrap();
         let kept_after = |value, time, pushed| {
             let exemplar = Exemplar {
                 value,
@@ -459,7 +417,7 @@ mod tests {
                 trace_id: 1.into(),
                 span_id: 1.into(),
             };
-            reservoirs.offer(0, &[], exemplar, pushed);
+            reservoirs.offer(&series.buckets, exemplar, pushed);
             reservoirs.newer("", 0)[0].value
         };
         assert_eq!(kept_after(0.5, 1, 0), 0.5);
@@ -471,17 +429,17 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_when_switched_off() {
-        let store = Arc::new(Store::default());
+        let store = Arc::new(Store::new(false));
         let provider = SdkMeterProvider::builder().build();
         let histogram = Histogram::within(&store, &provider.meter("t"), "x", "s", "");
         in_span(1, true, || histogram.record(1.0, &[]));
-        assert!(locked(&histogram.reservoirs.series).is_empty());
+        let reservoirs = store.reservoirs("x", &[]);
+        assert_eq!(locked(&reservoirs.series).by_hash.len(), 0);
     }
 
     #[test]
     fn series_are_bounded() {
-        let store = Arc::new(Store::default());
-        store.enable(true);
+        let store = Arc::new(Store::new(true));
         let provider = SdkMeterProvider::builder().build();
         let histogram = Histogram::within(&store, &provider.meter("t"), "x", "s", "");
         in_span(1, true, || {
@@ -489,6 +447,33 @@ mod tests {
                 histogram.record(1.0, &[KeyValue::new("n", n)]);
             }
         });
-        assert_eq!(locked(&histogram.reservoirs.series).len(), MAX_SERIES);
+        let reservoirs = store.reservoirs("x", &[]);
+        assert_eq!(locked(&reservoirs.series).by_hash.len(), MAX_SERIES);
+    }
+
+    #[test]
+    fn the_order_of_attributes_makes_no_other_series() {
+        let store = Arc::new(Store::new(true));
+        let reservoirs = store.reservoirs("x", &[1.0]);
+        let (a, b) = (KeyValue::new("a", 1), KeyValue::new("b", 2));
+        let ids = SpanContext::new(
+            9.into(),
+            7.into(),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::default(),
+        );
+        reservoirs
+            .series(&[a.clone(), b.clone()])
+            .unwrap()
+            .offer(0.5, &ids);
+        reservoirs
+            .series(&[b.clone(), a.clone()])
+            .unwrap()
+            .offer(2.0, &ids);
+        let values = reservoirs.newer(&canonical(&[b, a]), 0);
+        let mut values: Vec<f64> = values.iter().map(|exemplar| exemplar.value).collect();
+        values.sort_by(f64::total_cmp);
+        assert_eq!(values, [0.5, 2.0]);
     }
 }

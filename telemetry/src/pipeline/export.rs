@@ -3,17 +3,12 @@
 use std::fmt;
 use std::fs;
 use std::future::Future;
-use std::io::{Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Compression, Protocol, RetryPolicy, WithExportConfig, WithHttpConfig};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 
 use super::answer::{partial_success, read_answer};
@@ -194,34 +189,18 @@ fn read(file: &std::path::Path) -> Result<Vec<u8>, Error> {
     fs::read(file).map_err(|error| Error(format!("{}: {error}", file.display())))
 }
 
-/// Decodes the metrics, adds the exemplars and encodes them again: once per export interval, not per request served.
+/// Puts exemplars into metrics that are encoded already.
 fn add_exemplars(
     exemplars: &Store,
     request: &mut Request<Bytes>,
 ) -> Result<Option<u64>, HttpError> {
-    let gzip = request
-        .headers()
-        .get(CONTENT_ENCODING)
-        .is_some_and(|value| value == "gzip");
-    let mut body = Vec::new();
-    if gzip {
-        GzDecoder::new(request.body().as_ref()).read_to_end(&mut body)?;
-    } else {
-        body.extend_from_slice(request.body());
-    }
-    let mut metrics = ExportMetricsServiceRequest::decode(body.as_slice())?;
-    let Some(newest) = exemplars.add_new_to(&mut metrics) else {
+    let encoding = request.headers().get(CONTENT_ENCODING);
+    let gzip = encoding.is_some_and(|value| value == "gzip");
+    let Some((body, newest)) = exemplars.add_new_to_encoded(request.body(), gzip)? else {
         return Ok(None);
     };
-    let mut body = metrics.encode_to_vec();
-    if gzip {
-        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(&body)?;
-        body = encoder.finish()?;
-    }
-    request
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let length = HeaderValue::from(body.len());
+    request.headers_mut().insert(CONTENT_LENGTH, length);
     *request.body_mut() = Bytes::from(body);
     Ok(Some(newest))
 }

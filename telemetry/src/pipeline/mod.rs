@@ -2,14 +2,21 @@
 pub(crate) mod answer;
 pub(crate) mod buffers;
 pub(crate) mod encoding;
-pub mod exemplars;
+#[cfg(feature = "exemplars")]
+pub(crate) mod exemplars;
 pub(crate) mod export;
 pub(crate) mod exporter;
 pub(crate) mod health;
+#[cfg(not(feature = "exemplars"))]
+mod off;
+#[cfg(feature = "scrape")]
 pub(crate) mod openmetrics;
 pub(crate) mod queue;
 mod retry;
 pub(crate) mod transport;
 
-#[cfg(test)]
+#[cfg(not(feature = "exemplars"))]
+pub(crate) use off as exemplars;
+
+#[cfg(all(test, feature = "exemplars"))]
 mod tests;

@@ -3,24 +3,12 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
 use crate::causes;
-use crate::signals::traces;
-
-/// The propagators of `OTEL_PROPAGATORS`, set by `init`. Without them nothing is read or written.
-static PROPAGATOR: std::sync::OnceLock<TextMapCompositePropagator> = std::sync::OnceLock::new();
-
-pub(crate) fn set_propagator(propagator: TextMapCompositePropagator) {
-    // A second `init` in one process (tests) finds the first one's, which is the same.
-    let _ = PROPAGATOR.set(propagator);
-}
-
-pub(crate) fn propagator() -> Option<&'static TextMapCompositePropagator> {
-    PROPAGATOR.get()
-}
+use crate::signals::{Telemetry, traces};
 
 /// The request's id in the context, from which log records take it.
 #[derive(Debug, Clone)]
@@ -71,15 +59,15 @@ fn hex(bytes: &[u8], text: &mut [u8]) {
 /// The current context as headers (`traceparent`, …) for a message of any kind.
 pub fn inject() -> HashMap<String, String> {
     let mut carrier = HashMap::new();
-    if let Some(propagator) = propagator() {
-        propagator.inject(&mut carrier);
-    }
+    Telemetry::current().propagator.inject(&mut carrier);
     carrier
 }
 
 /// The remote context that `carrier` holds, if it holds one.
 fn extract(carrier: &HashMap<String, String>) -> Option<Context> {
-    let context = propagator()?.extract_with_context(&Context::new(), carrier);
+    let telemetry = Telemetry::current();
+    let propagator = &telemetry.propagator;
+    let context = propagator.extract_with_context(&Context::new(), carrier);
     context.span().span_context().is_valid().then_some(context)
 }
 

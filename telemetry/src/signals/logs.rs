@@ -2,7 +2,7 @@
 use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::SystemTime;
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
@@ -22,15 +22,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Context as LayerContext;
 
 use crate::Error;
-use crate::base::settings::{Exporter, LogFormat, Logs, Otlp};
+use crate::base::settings::{Exporter, Identity, LogFormat, Logs, Otlp};
 use crate::base::time::Timestamp;
-use crate::http::actix::Outcome;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::export::{StockTransport, over_http};
 use crate::pipeline::exporter;
 use crate::pipeline::health::{Admission, Counted, Health, Signal};
 use crate::pipeline::queue::Queue;
 use crate::pipeline::transport::Transport;
+use crate::signals::Telemetry;
 use crate::signals::context::RequestIdValue;
 use crate::signals::log_processor::EncodingLogProcessor;
 
@@ -109,8 +109,14 @@ fn exporter(otlp: &Otlp, health: &Health) -> Result<LogExporter, Error> {
         .map_err(|error| Error(format!("log exporter: {error}")))
 }
 
+/// Whether `filter`, if there is one, lets an event pass.
+fn lets(filter: &Option<Filter>, metadata: &Metadata<'_>) -> bool {
+    filter.as_ref().is_none_or(|filter| filter.lets(metadata))
+}
+
 /// Decides which events and spans exist at all. `RUST_LOG` rules events; spans of level INFO and above always exist,
 /// because a quieter log must not tear traces.
+#[derive(Debug, Clone)]
 pub(crate) struct Filter(Targets);
 
 impl Filter {
@@ -127,7 +133,7 @@ impl Filter {
         })
     }
 
-    fn lets(&self, metadata: &Metadata<'_>) -> bool {
+    pub(crate) fn lets(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_span() && *metadata.level() <= Level::INFO
             || self.0.would_enable(metadata.target(), metadata.level())
     }
@@ -181,7 +187,8 @@ impl More {
 }
 
 /// Names that are ours, with the prefix that is the program's.
-struct OwnNames {
+#[derive(Debug)]
+pub(crate) struct OwnNames {
     /// Event name of an access-log record.
     request: &'static str,
     /// Its duration in milliseconds.
@@ -189,22 +196,21 @@ struct OwnNames {
     /// Which signal was not exported, and how many items of it.
     signal: Key,
     lost: Key,
+    /// Attribute of the request's id.
+    request_id: &'static str,
 }
 
-static OWN: OnceLock<OwnNames> = OnceLock::new();
-
-/// Sets the prefix; until then, and so without `init`, nothing is written under names of ours.
-pub(crate) fn set_prefix(prefix: &str) {
-    // A second `init` in one process (tests) keeps the first one's.
-    OWN.get_or_init(|| {
-        let name = |rest| -> &'static str { format!("{prefix}.{rest}").leak() };
-        OwnNames {
-            request: name("request"),
+impl OwnNames {
+    pub(crate) fn of(identity: &Identity) -> Self {
+        let name = |rest| format!("{}.{rest}", identity.metric_prefix);
+        Self {
+            request: name("request").leak(), // `tracing` wants static names; one of each `start`
             duration_ms: name("request.duration_ms").into(),
             signal: name("telemetry.signal").into(),
             lost: name("telemetry.lost").into(),
+            request_id: identity.request_id_attribute,
         }
-    });
+    }
 }
 
 /// The target of access-log records.
@@ -212,23 +218,19 @@ const ACCESS: &str = "access";
 
 /// Writes the access-log record of a request. It has few attributes: the SDK's record holds five without an allocation.
 pub(crate) fn access(
-    outcome: &Outcome,
-    method: &'static str,
+    telemetry: &Telemetry,
+    message: StringValue,
+    attributes: &[KeyValue],
     path: &Arc<str>,
     seconds: f64,
     failed: bool,
 ) {
-    let Some(own) = OWN.get() else {
+    let Some(own) = &telemetry.own else {
         return;
     };
     let add = |more: &mut More| {
-        more.message = Some(match outcome.message {
-            Some(message) => message.into(),
-            None => format!("{method} {path} {}", outcome.status).into(),
-        });
-        // Not method and scheme, the first two: the message names the one, and the other is always the same.
-        more.attributes
-            .extend(outcome.set.attributes[2..].iter().cloned());
+        more.message = Some(message);
+        more.attributes.extend_from_slice(attributes);
         let path = StringValue::from(Arc::clone(path));
         more.attributes.push(KeyValue::new("url.path", path));
         let millis = (seconds * 1e6).round() / 1e3;
@@ -245,7 +247,8 @@ pub(crate) fn access(
 
 /// Says that `lost` items of `signal` were not exported.
 pub(crate) fn not_exported(signal: &'static str, lost: u64, cause: &'static str, message: &str) {
-    let Some(own) = OWN.get() else {
+    let telemetry = Telemetry::current();
+    let Some(own) = &telemetry.own else {
         return;
     };
     let add = |more: &mut More| {
@@ -279,7 +282,9 @@ fn is_exporter(target: &str) -> bool {
 /// Makes OTLP log records of events.
 pub(crate) struct Bridge {
     logger: SdkLogger,
-    request_id: Key,
+    telemetry: Arc<Telemetry>,
+    /// Absent where another layer has filtered already.
+    filter: Option<Filter>,
     attribute_length: Option<usize>,
     attribute_count: usize,
 }
@@ -291,22 +296,42 @@ pub(crate) struct Bridge {
 pub(crate) fn otlp_layer(
     provider: &SdkLoggerProvider,
     settings: &Logs,
-    request_id: &'static str,
+    telemetry: &Arc<Telemetry>,
+    filter: Option<Filter>,
 ) -> Bridge {
     Bridge {
         // No scope name: the exporter takes the record's target for it.
         logger: provider.logger(""),
-        request_id: Key::from_static_str(request_id),
+        telemetry: Arc::clone(telemetry),
+        filter,
         attribute_length: settings.attribute_length,
         attribute_count: settings.attribute_count,
     }
 }
 
-impl<S: Subscriber> Layer<S> for Bridge {
+/// Where records go, as one layer. An `Option` of a layer in a layer of layers hides all spans and events when it is
+/// `None`, where the subscriber is a bare registry.
+pub(crate) struct Outputs {
+    pub(crate) otlp: Option<Bridge>,
+    pub(crate) stdout: Option<Stdout>,
+}
+
+impl<S: Subscriber> Layer<S> for Outputs {
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+        if let Some(otlp) = &self.otlp {
+            otlp.write(event);
+        }
+        if let Some(stdout) = &self.stdout {
+            stdout.write(event);
+        }
+    }
+}
+
+impl Bridge {
+    fn write(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let target = metadata.target();
-        if is_exporter(target) {
+        if is_exporter(target) || !lets(&self.filter, metadata) {
             return;
         }
         let severity = severity(*metadata.level());
@@ -324,7 +349,8 @@ impl<S: Subscriber> Layer<S> for Bridge {
         if !metadata.name().starts_with("event ") {
             record.set_event_name(metadata.name());
         } else if target == ACCESS {
-            record.set_event_name(OWN.get().map_or(ACCESS, |own| own.request));
+            let own = self.telemetry.own.as_ref();
+            record.set_event_name(own.map_or(ACCESS, |own| own.request));
         }
         let mut visitor = RecordVisitor {
             record: &mut record,
@@ -335,7 +361,9 @@ impl<S: Subscriber> Layer<S> for Bridge {
         Context::map_current(|context| {
             if let Some(RequestIdValue(id)) = context.get::<RequestIdValue>() {
                 let id = AnyValue::String(Arc::clone(id).into());
-                visitor.put(self.request_id.clone(), id);
+                if let Some(own) = &self.telemetry.own {
+                    visitor.put(Key::from_static_str(own.request_id), id);
+                }
             }
         });
         MORE.with_borrow(|more| {
@@ -456,8 +484,11 @@ impl Visit for RecordVisitor<'_> {
 const WAITING_LINES: usize = 10_000;
 
 /// Writes records to stdout, one line each, on a thread of its own: a reader that stalls must not stop the service.
+#[derive(Clone)]
 pub(crate) struct Stdout {
     human: bool,
+    /// Absent where another layer has filtered already.
+    pub(crate) filter: Option<Filter>,
     request_id: &'static str,
     lines: mpsc::Sender<String>,
     counts: Arc<Signal>,
@@ -488,21 +519,20 @@ pub(crate) fn stdout_layer(
         .map_err(|error| Error(format!("no thread for stdout: {error}")))?;
     Ok(Some(Stdout {
         human,
+        filter: None,
         request_id,
         lines,
         counts: Arc::clone(&health.stdout),
     }))
 }
 
-impl<S: Subscriber> Layer<S> for Stdout {
-    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
-        if self.counts.admit(WAITING_LINES) {
+impl Stdout {
+    fn write(&self, event: &Event<'_>) {
+        if lets(&self.filter, event.metadata()) && self.counts.admit(WAITING_LINES) {
             let _ = self.lines.send(self.line(event, SystemTime::now())); // the thread never ends
         }
     }
-}
 
-impl Stdout {
     fn line(&self, event: &Event<'_>, now: SystemTime) -> String {
         let mut line = String::with_capacity(512);
         let metadata = event.metadata();

@@ -3,11 +3,13 @@
 //! Sampling and symbols are pyroscope-rs' (its backends `pprof-rs` and `jemalloc`). The loop around them is ours: the
 //! agent of the crate ends silently when a report fails once, says nothing of failed pushes, and stops only at its next
 //! tick. Both ways of taking a CPU profile share the one profiler a process can have.
+mod heap;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +35,7 @@ use crate::base::secret_url::SecretUrl;
 use crate::base::settings::{Otlp, Profiles};
 use crate::pipeline::export;
 use crate::pipeline::health::{Cause, Health, Signal};
+use crate::signals::Telemetry;
 
 /// Read by jemalloc before `main`, when it is the program's allocator: sample one allocation in 512 KiB on average.
 /// Has an effect only with `unprefixed_malloc_on_supported_platforms`, and so not on macOS.
@@ -90,16 +93,106 @@ impl Samples {
     }
 }
 
-/// The running profiler, if one runs.
-static CPU: Mutex<Option<Arc<Cpu>>> = Mutex::new(None);
-/// Samples a second.
-static SAMPLE_RATE: AtomicU32 = AtomicU32::new(100);
-/// Whether heap profiles may be taken.
-static HEAP: AtomicBool = AtomicBool::new(true);
+/// The profilers of the process and what the settings say of them. There can be one CPU profiler, because it owns a signal.
+#[derive(Default)]
+pub(crate) struct Profiler {
+    /// That which runs, if one does.
+    cpu: Mutex<Option<Arc<Cpu>>>,
+    /// Samples a second; 0 stands for the default.
+    sample_rate: u32,
+    /// Whether heap profiles may not be taken.
+    heap_off: bool,
+    /// Whether a profile is being taken on demand.
+    on_demand: AtomicBool,
+    /// The heap profiler refuses a second caller.
+    one_heap: Mutex<()>,
+}
+
+impl Profiler {
+    pub(crate) fn new(settings: &Profiles) -> Self {
+        Self {
+            sample_rate: settings.sample_rate,
+            heap_off: !settings.heap,
+            ..Self::default()
+        }
+    }
+
+    fn sample_rate(&self) -> u32 {
+        match self.sample_rate {
+            0 => 100,
+            rate => rate,
+        }
+    }
+
+    fn start_cpu(&self) -> Result<Arc<Cpu>, ProfileError> {
+        Cpu::start(self.sample_rate())
+    }
+
+    /// What is sampled during `duration`.
+    fn watch(&self, duration: Duration) -> Result<Vec<Report>, ProfileError> {
+        if self.on_demand.swap(true, Relaxed) {
+            return Err(ProfileError::Busy);
+        }
+        let _one = OnDemand(&self.on_demand);
+        let running = locked(&self.cpu).clone();
+        match running {
+            Some(cpu) => cpu.watch(duration),
+            None => self.start_cpu()?.watch(duration), // stops when dropped
+        }
+    }
+
+    fn heap(&self) -> Result<Vec<u8>, ProfileError> {
+        let _one = locked(&self.one_heap);
+        match report(&self.heap_backend()?)?.data {
+            ReportData::RawPprof(profile) => heap::of_the_program(&profile),
+            ReportData::Reports(_) => Err(failed("the heap profiler returned no profile")),
+        }
+    }
+
+    fn heap_backend(&self) -> Result<BackendImpl<BackendReady>, ProfileError> {
+        if self.heap_off {
+            let reason = "heap profiles are switched off by PYROSCOPE_PROFILES";
+            return Err(ProfileError::Unsupported(reason));
+        }
+        jemalloc_backend().initialize().map_err(|_| {
+            ProfileError::Unsupported(
+                "heap profiles need Linux and jemalloc as the program's allocator",
+            )
+        })
+    }
+
+    /// The CPU profile since the last tick; starts the profiler if none runs.
+    fn cpu_tick(&self, elapsed: Duration) -> Result<Vec<u8>, ProfileError> {
+        let running = locked(&self.cpu).clone();
+        let cpu = match running {
+            Some(cpu) => cpu,
+            None => {
+                let cpu = self.start_cpu()?;
+                *locked(&self.cpu) = Some(Arc::clone(&cpu));
+                cpu
+            }
+        };
+        match cpu.take() {
+            Ok(reports) => gzip(&encode(&reports, self.sample_rate(), elapsed)).map_err(failed),
+            Err(error) => {
+                *locked(&self.cpu) = None; // a new one at the next tick
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Allows one profile on demand at a time.
+struct OnDemand<'a>(&'a AtomicBool);
+
+impl Drop for OnDemand<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
 
 impl Cpu {
-    fn start() -> Result<Arc<Self>, ProfileError> {
-        let sample_rate = SAMPLE_RATE.load(Relaxed);
+    fn start(sample_rate: u32) -> Result<Arc<Self>, ProfileError> {
         let backend = pprof_backend(PprofConfig { sample_rate }, BackendConfig::default());
         Ok(Arc::new(Self {
             backend: backend.initialize().map_err(failed)?,
@@ -156,54 +249,44 @@ fn report(backend: &BackendImpl<BackendReady>) -> Result<ReportBatch, ProfileErr
     backend.report().map_err(failed)
 }
 
-/// Allows one profile on demand at a time.
-struct OnDemand;
-
-static ON_DEMAND: AtomicBool = AtomicBool::new(false);
-
-impl OnDemand {
-    fn begin() -> Result<Self, ProfileError> {
-        if ON_DEMAND.swap(true, Relaxed) {
-            Err(ProfileError::Busy)
-        } else {
-            Ok(Self)
-        }
-    }
-}
-
-impl Drop for OnDemand {
-    fn drop(&mut self) {
-        ON_DEMAND.store(false, Relaxed);
-    }
-}
-
-fn watch(duration: Duration) -> Result<Vec<Report>, ProfileError> {
-    let _one = OnDemand::begin()?;
-    let running = locked(&CPU).clone();
-    match running {
-        Some(cpu) => cpu.watch(duration),
-        None => Cpu::start()?.watch(duration), // stops when dropped
-    }
-}
-
 /// CPU profile of the next `duration` as gzipped pprof. Blocks that long: call it on a blocking thread.
 ///
 /// # Errors
 /// [`ProfileError::Busy`] while another one is being taken.
 pub fn cpu(duration: Duration) -> Result<Vec<u8>, ProfileError> {
-    let reports = watch(duration)?;
-    gzip(&encode(&reports, duration)).map_err(failed)
+    let telemetry = Telemetry::current();
+    let profiler = &telemetry.profiler;
+    let reports = profiler.watch(duration)?;
+    gzip(&encode(&reports, profiler.sample_rate(), duration)).map_err(failed)
 }
 
-/// CPU profile of the next `duration` as an SVG flame graph. Blocks that long.
+/// CPU profile of the next `duration` as an SVG flame graph; one without frames if the process slept all the time. Blocks
+/// that long.
 ///
 /// # Errors
-/// As [`cpu`], and when there was nothing to draw because the process slept all the time.
+/// As [`cpu`].
 pub fn cpu_flamegraph(duration: Duration) -> Result<Vec<u8>, ProfileError> {
-    let stacks = folded(&watch(duration)?);
+    draw(
+        &folded(&Telemetry::current().profiler.watch(duration)?),
+        duration,
+    )
+}
+
+fn draw(stacks: &[String], duration: Duration) -> Result<Vec<u8>, ProfileError> {
+    let title = format!("CPU samples in {} s", duration.as_secs_f64());
+    if stacks.is_empty() {
+        // The library takes no stacks for an error.
+        let svg = format!(
+            "<?xml version=\"1.0\" standalone=\"no\"?>\n\
+             <svg version=\"1.1\" width=\"1200\" height=\"72\" xmlns=\"http://www.w3.org/2000/svg\">\
+             <text x=\"600\" y=\"24\" text-anchor=\"middle\" font-size=\"17\">{title}</text>\
+             <text x=\"600\" y=\"54\" text-anchor=\"middle\" font-size=\"12\">none: the process was idle</text></svg>\n"
+        );
+        return Ok(svg.into_bytes());
+    }
     let mut svg = Vec::new();
     let mut options = inferno::flamegraph::Options::default();
-    options.title = format!("CPU samples in {} s", duration.as_secs_f64());
+    options.title = title;
     inferno::flamegraph::from_lines(&mut options, stacks.iter().map(String::as_str), &mut svg)
         .map_err(failed)?;
     Ok(svg)
@@ -214,24 +297,7 @@ pub fn cpu_flamegraph(duration: Duration) -> Result<Vec<u8>, ProfileError> {
 /// # Errors
 /// [`ProfileError::Unsupported`] when it is switched off or jemalloc does not profile here.
 pub fn heap() -> Result<Vec<u8>, ProfileError> {
-    static ONE: Mutex<()> = Mutex::new(()); // the backend refuses a second caller
-    let _one = locked(&ONE);
-    match report(&heap_profiler()?)?.data {
-        ReportData::RawPprof(profile) => Ok(profile),
-        ReportData::Reports(_) => Err(failed("the heap profiler returned no profile")),
-    }
-}
-
-fn heap_profiler() -> Result<BackendImpl<BackendReady>, ProfileError> {
-    if !HEAP.load(Relaxed) {
-        let reason = "heap profiles are switched off by PYROSCOPE_PROFILES";
-        return Err(ProfileError::Unsupported(reason));
-    }
-    jemalloc_backend().initialize().map_err(|_| {
-        ProfileError::Unsupported(
-            "heap profiles need Linux and jemalloc as the program's allocator",
-        )
-    })
+    Telemetry::current().profiler.heap()
 }
 
 /// Lines of `outermost;…;innermost count`.
@@ -253,18 +319,12 @@ fn folded(reports: &[Report]) -> Vec<String> {
 }
 
 /// `reports`, which end now and cover `duration`, as pprof.
-fn encode(reports: &Vec<Report>, duration: Duration) -> Vec<u8> {
+fn encode(reports: &Vec<Report>, sample_rate: u32, duration: Duration) -> Vec<u8> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let start = now.saturating_sub(duration).as_nanos() as u64;
-    pprof::encode(
-        reports,
-        SAMPLE_RATE.load(Relaxed),
-        start,
-        duration.as_nanos() as u64,
-    )
-    .encode_to_vec()
+    pprof::encode(reports, sample_rate, start, duration.as_nanos() as u64).encode_to_vec()
 }
 
 fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -279,7 +339,9 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 ///
 /// The span gets the attribute by which its profile is found only if it really has samples; then the id in it is returned too.
 pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> (R, Option<String>) {
-    let Some(cpu) = locked(&CPU).clone() else {
+    let telemetry = Telemetry::current();
+    let running = locked(&telemetry.profiler.cpu).clone();
+    let Some(cpu) = running else {
         return (work(), None);
     };
     let context = Context::current();
@@ -297,7 +359,7 @@ pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> (R, Option<String
     let result = work();
     // Less than half a sample's time has hardly been sampled: not worth looking.
     let used = thread_cpu_time().saturating_sub(before);
-    let worth = used >= Duration::from_secs(1) / (2 * SAMPLE_RATE.load(Relaxed));
+    let worth = used >= Duration::from_secs(1) / (2 * telemetry.profiler.sample_rate());
     let found = worth && cpu.drain(Some(&tags[0])).unwrap_or(false);
     drop(marked);
     if !found {
@@ -378,24 +440,24 @@ impl Agents {
     }
 }
 
-/// Starts pushing what the settings ask for.
+/// Starts pushing what the settings ask for. Returns what pushes, and what is asked for and cannot be had.
 pub(crate) fn start(
     settings: &Profiles,
     resource: &BTreeMap<String, String>,
     health: &Health,
-) -> Result<Agents, Error> {
+    telemetry: &Arc<Telemetry>,
+) -> Result<(Agents, Option<String>), Error> {
     // A reference, so that the linker takes the file that holds it.
     #[cfg(target_os = "linux")]
     std::hint::black_box(&MALLOC_CONF);
-    SAMPLE_RATE.store(settings.sample_rate, Relaxed);
-    HEAP.store(settings.heap, Relaxed);
     if !settings.heap {
         // SAFETY: `prof.active` takes a bool. It fails where jemalloc does not profile: then there is nothing to stop.
         let _ = unsafe { tikv_jemalloc_ctl::raw::write(b"prof.active\0", false) };
     }
     let Some(url) = &settings.url else {
-        return Ok(Agents::default());
+        return Ok((Agents::default(), None));
     };
+    let mut missing = None;
     let pusher = Pusher {
         client: export::client(&Otlp {
             endpoint: url.clone(),
@@ -407,28 +469,30 @@ pub(crate) fn start(
         signal: Arc::clone(&health.profiles),
     };
     let mut agents = Agents::default();
+    let profiled = Arc::clone(telemetry);
     if settings.cpu {
         agents.0.push(agent(
             "cpu profiles",
             "process_cpu",
             settings.interval,
             pusher.clone(),
-            cpu_tick,
+            move |elapsed| profiled.profiler.cpu_tick(elapsed),
         ));
     }
     if settings.heap {
-        match heap_profiler() {
+        let profiled = Arc::clone(telemetry);
+        match telemetry.profiler.heap_backend() {
             Ok(_) => agents.0.push(agent(
                 "heap profiles",
                 "memory",
                 settings.interval,
                 pusher,
-                |_| heap(),
+                move |_| profiled.profiler.heap(),
             )),
-            Err(error) => tracing::warn!(target: "telemetry", "no heap profiles: {error}"),
+            Err(error) => missing = Some(format!("no heap profiles: {error}")),
         }
     }
-    Ok(agents)
+    Ok((agents, missing))
 }
 
 /// Labels of every profile: what tells services and versions apart.
@@ -448,26 +512,6 @@ fn labels(resource: &BTreeMap<String, String>) -> Vec<LabelPair> {
         })
     });
     labels.collect()
-}
-
-/// The CPU profile since the last tick; starts the profiler if none runs.
-fn cpu_tick(elapsed: Duration) -> Result<Vec<u8>, ProfileError> {
-    let running = locked(&CPU).clone();
-    let cpu = match running {
-        Some(cpu) => cpu,
-        None => {
-            let cpu = Cpu::start()?;
-            *locked(&CPU) = Some(Arc::clone(&cpu));
-            cpu
-        }
-    };
-    match cpu.take() {
-        Ok(reports) => gzip(&encode(&reports, elapsed)).map_err(failed),
-        Err(error) => {
-            *locked(&CPU) = None; // a new one at the next tick
-            Err(error)
-        }
-    }
 }
 
 fn agent(
@@ -565,6 +609,20 @@ mod tests {
         let mut lines = folded(&[Report::new(data)]);
         lines.sort();
         assert_eq!(lines, ["main 1", "main;inner 2"]);
+    }
+
+    #[test]
+    fn a_graph_of_no_samples_is_a_graph() {
+        let of = |stacks: &[String]| {
+            String::from_utf8(draw(stacks, Duration::from_secs(2)).unwrap()).unwrap()
+        };
+        let empty = of(&[]);
+        assert!(
+            empty.contains("<svg") && empty.trim_end().ends_with("</svg>"),
+            "{empty}"
+        );
+        assert!(empty.contains("CPU samples in 2 s") && empty.contains("the process was idle"));
+        assert!(of(&["main;inner 3".to_owned()]).contains("inner (3 samples"));
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! What the process itself costs: operating system, tokio, allocator.
-use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::Instant;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+#[cfg(feature = "profiles")]
 use tikv_jemalloc_ctl::{epoch, stats};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::base::locked;
 
 /// Declares all of them. `prefix` starts the names that OpenTelemetry has none for.
-pub(crate) fn observe(meter: &Meter, prefix: &str) {
+pub(crate) fn observe(meter: &Meter, prefix: &str, runtimes: &Arc<Runtimes>) {
     process(meter);
-    tokio_runtimes(meter, prefix);
+    tokio_runtimes(meter, prefix, runtimes);
+    #[cfg(feature = "profiles")]
     jemalloc(meter, prefix);
 }
 
@@ -160,78 +163,92 @@ fn amount(
 
 /// The runtimes that serve requests: actix-web gives each of its workers one. The program's own, where it waits for its end
 /// and works in the background, is not among them: it is mostly idle, and would hide that all that serve are busy.
-static RUNTIMES: Mutex<Vec<RuntimeMetrics>> = Mutex::new(Vec::new());
+#[derive(Default)]
+pub(crate) struct Runtimes(Mutex<HashMap<ThreadId, RuntimeMetrics>>);
 
-/// Adds the runtime of this thread to the observed ones, once.
-pub(crate) fn register_current() {
-    thread_local!(static REGISTERED: Cell<bool> = const { Cell::new(false) });
-    if REGISTERED.get() {
-        return;
+impl Runtimes {
+    /// Adds the runtime of this thread to the observed ones, once.
+    pub(crate) fn register_current(&self) {
+        if let Ok(handle) = Handle::try_current() {
+            let mut runtimes = locked(&self.0);
+            let runtime = runtimes.entry(std::thread::current().id());
+            runtime.or_insert_with(|| handle.metrics());
+        }
     }
-    if let Ok(handle) = Handle::try_current() {
-        REGISTERED.set(true);
-        locked(&RUNTIMES).push(handle.metrics());
+
+    fn sum<T: std::iter::Sum>(&self, read: impl Fn(&RuntimeMetrics) -> T) -> T {
+        locked(&self.0).values().map(read).sum()
+    }
+
+    fn over_workers<T: std::iter::Sum>(&self, read: impl Fn(&RuntimeMetrics, usize) -> T) -> T {
+        self.sum(|runtime| {
+            (0..runtime.num_workers())
+                .map(|worker| read(runtime, worker))
+                .sum()
+        })
     }
 }
 
-fn over_runtimes<T: std::iter::Sum>(read: impl Fn(&RuntimeMetrics) -> T) -> T {
-    let runtimes = locked(&RUNTIMES);
-    runtimes.iter().map(read).sum()
-}
-
-fn over_workers<T: std::iter::Sum>(read: impl Fn(&RuntimeMetrics, usize) -> T) -> T {
-    over_runtimes(|runtime| {
-        (0..runtime.num_workers())
-            .map(|worker| read(runtime, worker))
-            .sum()
-    })
-}
-
-fn tokio_runtimes(meter: &Meter, prefix: &str) {
-    amount(
-        meter,
-        format!("{prefix}.tokio.worker.count"),
-        "{worker}",
-        "Threads that serve requests.",
-        || Some(over_runtimes(RuntimeMetrics::num_workers) as i64),
+fn tokio_runtimes(meter: &Meter, prefix: &str, runtimes: &Arc<Runtimes>) {
+    type Amount = (
+        &'static str,
+        &'static str,
+        &'static str,
+        fn(&Runtimes) -> usize,
     );
-    amount(
-        meter,
-        format!("{prefix}.tokio.task.active"),
-        "{task}",
-        "Tasks on the threads that serve requests that have not finished.",
-        || Some(over_runtimes(RuntimeMetrics::num_alive_tasks) as i64),
-    );
-    amount(
-        meter,
-        format!("{prefix}.tokio.global_queue.size"),
-        "{task}",
-        "Tasks that wait in the global queues of the threads that serve requests.",
-        || Some(over_runtimes(RuntimeMetrics::global_queue_depth) as i64),
-    );
+    let amounts: [Amount; 3] = [
+        (
+            "worker.count",
+            "{worker}",
+            "Threads that serve requests.",
+            |runtimes| runtimes.sum(RuntimeMetrics::num_workers),
+        ),
+        (
+            "task.active",
+            "{task}",
+            "Tasks on the threads that serve requests that have not finished.",
+            |runtimes| runtimes.sum(RuntimeMetrics::num_alive_tasks),
+        ),
+        (
+            "global_queue.size",
+            "{task}",
+            "Tasks that wait in the global queues of the threads that serve requests.",
+            |runtimes| runtimes.sum(RuntimeMetrics::global_queue_depth),
+        ),
+    ];
+    for (name, unit, description, read) in amounts {
+        let name = format!("{prefix}.tokio.{name}");
+        let runtimes = Arc::clone(runtimes);
+        let read = move || Some(read(&runtimes) as i64);
+        amount(meter, name, unit, description, read);
+    }
+    let observed = Arc::clone(runtimes);
     meter
         .f64_observable_counter(format!("{prefix}.tokio.worker.busy_time"))
         .with_unit("s")
         .with_description("Time the threads that serve requests spent running tasks.")
-        .with_callback(|observer| {
+        .with_callback(move |observer| {
             let busy = |runtime: &RuntimeMetrics, worker| {
                 runtime.worker_total_busy_duration(worker).as_secs_f64()
             };
-            observer.observe(over_workers(busy), &[]);
+            observer.observe(observed.over_workers(busy), &[]);
         })
         .build();
+    let observed = Arc::clone(runtimes);
     meter
         .u64_observable_counter(format!("{prefix}.tokio.worker.park.count"))
         .with_unit("{park}")
         .with_description(
             "Times the threads that serve requests had nothing to do and went to sleep.",
         )
-        .with_callback(|observer| {
-            observer.observe(over_workers(RuntimeMetrics::worker_park_count), &[])
+        .with_callback(move |observer| {
+            let parked = observed.over_workers(RuntimeMetrics::worker_park_count);
+            observer.observe(parked, &[]);
         })
         .build();
 }
 
+#[cfg(feature = "profiles")]
 fn jemalloc(meter: &Meter, prefix: &str) {
     type Read = fn() -> tikv_jemalloc_ctl::Result<usize>;
     let kinds: [(&str, &'static str, Read); 5] = [
@@ -298,14 +315,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_runtime_is_counted_once() {
-        register_current();
-        // Other tests of this process may add theirs in between, but not each time.
-        let unchanged = (0..100).any(|_| {
-            let before: u32 = over_runtimes(|_| 1);
-            register_current();
-            over_runtimes(|_| 1) == before
-        });
-        assert!(unchanged);
-        assert!(over_workers(|_, _| 1) >= 1);
+        let runtimes = Runtimes::default();
+        runtimes.register_current();
+        runtimes.register_current();
+        assert_eq!(runtimes.sum(|_| 1), 1);
+        assert_eq!(runtimes.over_workers(|_, _| 1), 1);
     }
 }

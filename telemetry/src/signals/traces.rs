@@ -4,16 +4,14 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, ContextGuard, KeyValue, Value};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracer, SdkTracerProvider,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -23,13 +21,15 @@ use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::Error;
-use crate::base::settings::{Exporter, Otlp, Propagators, Sampler, Traces};
+use crate::base::settings::{Exporter, Otlp, Sampler, Traces};
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::export::{StockTransport, over_http};
 use crate::pipeline::exporter;
 use crate::pipeline::health::{Admission, Counted, Health};
 use crate::pipeline::queue::Queue;
 use crate::pipeline::transport::Transport;
+use crate::signals::Telemetry;
+use crate::signals::logs::Filter;
 use crate::signals::span_processor::EncodingSpanProcessor;
 
 /// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
@@ -135,34 +135,12 @@ fn sampler(settings: &Traces) -> SdkSampler {
     }
 }
 
-pub(crate) fn propagator(settings: Propagators) -> TextMapCompositePropagator {
-    let mut propagators: Vec<Box<dyn TextMapPropagator + Send + Sync>> = Vec::new();
-    if settings.trace_context {
-        propagators.push(Box::new(TraceContextPropagator::new()));
-    }
-    if settings.baggage {
-        propagators.push(Box::new(BaggagePropagator::new()));
-    }
-    TextMapCompositePropagator::new(propagators)
-}
-
-/// The tracer of the process, set by `init`; absent when telemetry is disabled.
-static TRACER: OnceLock<SdkTracer> = OnceLock::new();
-
-pub(crate) fn set_tracer(tracer: SdkTracer) {
-    // A second `init` in one process (tests) keeps the first one's.
-    let _ = TRACER.set(tracer);
-}
-
-pub(crate) fn tracer() -> Option<&'static SdkTracer> {
-    TRACER.get()
-}
-
 thread_local! {
     /// The span that the next `tracing` span stands for, already started by [`adopt`].
     static PREPARED: RefCell<Option<Context>> = const { RefCell::new(None) };
-    /// The contexts of the `tracing` spans that this thread has entered.
-    static ENTERED: RefCell<Vec<(Id, ContextGuard)>> = const { RefCell::new(Vec::new()) };
+    /// The contexts of the `tracing` spans that this thread has entered, with what tells one subscriber's spans from
+    /// another's.
+    static ENTERED: RefCell<Vec<((usize, Id), ContextGuard)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Makes the `tracing` span that `make` creates stand for the span of `context`.
@@ -198,18 +176,20 @@ type With<'a> = &'a mut dyn FnMut(&Context);
 /// Not `tracing-opentelemetry`: a request then costs about 4 µs more, for what is switched off here (every event
 /// written a second time as a span event, busy and idle time, code locations, a start put off until the first use).
 pub(crate) struct Bridge<S> {
-    /// Absent when telemetry is disabled: contexts then carry the request's id and no span.
-    tracer: Option<SdkTracer>,
+    telemetry: Arc<Telemetry>,
+    /// Absent where another layer has filtered already.
+    filter: Option<Filter>,
     context_of: ContextOf,
     _subscriber: PhantomData<fn(S)>,
 }
 
-pub(crate) fn bridge<S>(tracer: Option<SdkTracer>) -> Bridge<S>
+pub(crate) fn bridge<S>(telemetry: &Arc<Telemetry>, filter: Option<Filter>) -> Bridge<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     Bridge {
-        tracer,
+        telemetry: Arc::clone(telemetry),
+        filter,
         context_of: ContextOf(|dispatch, id, f| {
             let span = dispatch
                 .downcast_ref::<S>()
@@ -228,6 +208,10 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, layers: LayerContext<'_, S>) {
+        let filter = self.filter.as_ref();
+        if filter.is_some_and(|filter| !filter.lets(attributes.metadata())) {
+            return;
+        }
         let Some(span) = layers.span(id) else {
             return;
         };
@@ -262,14 +246,15 @@ where
     fn on_enter(&self, id: &Id, layers: LayerContext<'_, S>) {
         with_layer_context(id, &layers, |context| {
             let guard = context.clone().attach();
-            ENTERED.with_borrow_mut(|entered| entered.push((id.clone(), guard)));
+            ENTERED.with_borrow_mut(|entered| entered.push((self.key(id), guard)));
         });
     }
 
     fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
         // Nearly always the last one; the guard is dropped after the borrow.
+        let key = self.key(id);
         let _guard = ENTERED.with_borrow_mut(|entered| {
-            let at = entered.iter().rposition(|(entered, _)| entered == id)?;
+            let at = entered.iter().rposition(|(entered, _)| *entered == key)?;
             Some(entered.remove(at))
         });
     }
@@ -283,8 +268,11 @@ where
         }
     }
 
-    // SAFETY: both live inside `self`.
+    // SAFETY: all of them live inside `self`.
     unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
+        if id == TypeId::of::<Arc<Telemetry>>() {
+            return Some(std::ptr::from_ref(&self.telemetry).cast());
+        }
         if id == TypeId::of::<Self>() {
             return Some(std::ptr::from_ref(self).cast());
         }
@@ -296,6 +284,10 @@ impl<S> Bridge<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    fn key(&self, id: &Id) -> (usize, Id) {
+        (Arc::as_ptr(&self.telemetry).addr(), id.clone())
+    }
+
     fn start(&self, attributes: &Attributes<'_>, layers: &LayerContext<'_, S>) -> Context {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -304,7 +296,7 @@ where
             None if attributes.is_contextual() => Context::current(),
             None => Context::new(),
         };
-        let Some(tracer) = &self.tracer else {
+        let Some(tracer) = &self.telemetry.tracer else {
             return parent;
         };
         let name = fields

@@ -1,0 +1,553 @@
+use std::collections::HashMap;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanKind, Status};
+
+use super::*;
+use crate::signals::context;
+use crate::testing::{self, capture, message, record_attribute, span_attribute};
+use actix_web::{App, HttpResponse, test, web};
+use futures_util::FutureExt as _;
+use opentelemetry_sdk::trace::SpanData;
+
+async fn nested(request: HttpRequest, id: web::Path<u32>) -> HttpResponse {
+    annotate(&request, "test.client", "a");
+    let span = tracing::info_span!("inner", otel.kind = "client", answer = 42);
+    span.in_scope(|| tracing::info!(id = *id, ok = true, "inside"));
+    HttpResponse::Ok().finish()
+}
+
+async fn broken(request: HttpRequest) -> HttpResponse {
+    annotate(&request, "error.type", "database-failed");
+    let error = std::io::Error::other("no disk");
+    context::record_exception(&error);
+    HttpResponse::InternalServerError().finish()
+}
+
+/// Serves one request and returns its trace id, status and `x-request-id`.
+async fn serve(request: test::TestRequest) -> (String, StatusCode, String) {
+    capture();
+    let app = App::new()
+        .wrap(Instrument::new())
+        .route("/items/{id}", web::get().to(nested))
+        .route("/alone/{id}", web::get().to(nested))
+        .route("/broken", web::get().to(broken))
+        .route(
+            "/refused",
+            web::get()
+                .to(|| async { Err::<HttpResponse, _>(actix_web::error::ErrorBadGateway("x")) }),
+        );
+    let app = test::init_service(app).await;
+    let response = test::call_service(&app, request.to_request()).await;
+    let header = |name: HeaderName| {
+        response
+            .headers()
+            .get(name)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    let trace = header(ANSWERED_TRACE).split('-').nth(1).unwrap().to_owned();
+    (trace, response.status(), header(NAMES[0].clone()))
+}
+
+fn server_span(trace: &str) -> SpanData {
+    let spans = capture().spans(trace);
+    spans
+        .into_iter()
+        .find(|span| span.span_kind == SpanKind::Server)
+        .unwrap()
+}
+
+/// Requests in the duration metric whose labels include these.
+fn counted(labels: &[&str]) -> u64 {
+    let page = capture().openmetrics();
+    let counts = page.lines().filter(|line| {
+        line.starts_with("http_server_request_duration_seconds_count{")
+            && labels.iter().all(|label| line.contains(label))
+    });
+    counts
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[actix_web::test]
+async fn a_request_is_a_span_a_record_and_a_point() {
+    // A route of its own: a bucket of a series has one exemplar, whichever test it is of.
+    let request = test::TestRequest::get()
+        .uri("/alone/7?full=1&sig=x")
+        .insert_header(("host", "shop.example:8443"))
+        .insert_header(("user-agent", "probe/1"))
+        .peer_addr("127.0.0.1:4711".parse().unwrap())
+        .insert_header(("x-forwarded-for", "192.0.2.1, 10.0.0.1"));
+    let (trace, status, id) = serve(request).await;
+    assert_eq!(status, 200);
+    assert_eq!(id.len(), 32);
+
+    let span = server_span(&trace);
+    assert_eq!(span.name, "GET /alone/{id}");
+    assert_eq!(span.status, Status::Unset);
+    for (key, value) in [
+        ("http.request.method", "GET"),
+        ("http.route", "/alone/{id}"),
+        ("http.response.status_code", "200"),
+        ("url.scheme", "http"),
+        ("url.path", "/alone/7"),
+        ("url.query", "full=1&sig=REDACTED"),
+        ("server.address", "shop.example"),
+        ("server.port", "8443"),
+        ("client.address", "127.0.0.1"),
+        ("user_agent.original", "probe/1"),
+        ("network.protocol.version", "1.1"),
+        ("test.client", "a"),
+    ] {
+        assert_eq!(span_attribute(&span, key).as_deref(), Some(value), "{key}");
+    }
+    assert!(span.events.events.is_empty());
+
+    let spans = capture().spans(&trace);
+    let inner = spans.iter().find(|span| span.name == "inner").unwrap();
+    assert_eq!(inner.parent_span_id, span.span_context.span_id());
+    assert_eq!(inner.span_kind, SpanKind::Client);
+    assert_eq!(span_attribute(inner, "answer").as_deref(), Some("42"));
+
+    let records = capture().records(&trace);
+    assert_eq!(records.len(), 2);
+    for record in &records {
+        assert_eq!(
+            record_attribute(record, "test.request.id").as_deref(),
+            Some(id.as_str())
+        );
+    }
+    let [inside, access] = &records[..] else {
+        panic!("two records")
+    };
+    assert_eq!(message(inside), "inside");
+    assert_eq!(record_attribute(inside, "id").as_deref(), Some("7"));
+    assert_eq!(record_attribute(inside, "ok").as_deref(), Some("true"));
+    assert_eq!(
+        inside.trace_context().unwrap().span_id,
+        inner.span_context.span_id()
+    );
+    assert_eq!(inside.event_name(), None);
+    assert_eq!(message(access), "GET /alone/{id} 200");
+    assert_eq!(access.event_name(), Some("test.request"));
+    assert_eq!(
+        access.trace_context().unwrap().span_id,
+        span.span_context.span_id()
+    );
+    assert_eq!(
+        record_attribute(access, "url.path").as_deref(),
+        Some("/alone/7")
+    );
+    assert_eq!(
+        record_attribute(access, "test.client").as_deref(),
+        Some("a")
+    );
+    assert!(
+        record_attribute(access, "test.request.duration_ms")
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+            >= 0.0
+    );
+
+    let page = capture().openmetrics();
+    let line = page.lines().find(|line| {
+        line.starts_with("http_server_request_duration_seconds_bucket")
+            && line.contains("http_route=\"/alone/{id}\"")
+    });
+    assert!(line.unwrap().contains("test_client=\"a\""));
+    assert!(
+        page.contains(&format!("# {{trace_id=\"{trace}\"")),
+        "its exemplar is there"
+    );
+    assert!(
+        page.contains(
+            "http_server_active_requests{http_request_method=\"GET\",url_scheme=\"http\"} "
+        )
+    );
+}
+
+#[actix_web::test]
+async fn a_returned_500_is_an_error_with_its_exception() {
+    let (trace, status, _) = serve(test::TestRequest::get().uri("/broken")).await;
+    assert_eq!(status, 500);
+    let span = server_span(&trace);
+    assert_eq!(span.status, Status::error("no disk"));
+    assert_eq!(
+        span_attribute(&span, "error.type").as_deref(),
+        Some("database-failed")
+    );
+    assert_eq!(
+        span_attribute(&span, "http.response.status_code").as_deref(),
+        Some("500")
+    );
+    let event = &span.events.events[0];
+    assert_eq!(event.name, "exception");
+    assert!(
+        event
+            .attributes
+            .contains(&KeyValue::new("exception.message", "no disk"))
+    );
+    assert!(
+        event
+            .attributes
+            .contains(&KeyValue::new("exception.type", "std::io::error::Error"))
+    );
+    assert_eq!(capture().records(&trace)[0].severity_text(), Some("WARN"));
+
+    let (trace, status, _) = serve(test::TestRequest::get().uri("/refused")).await;
+    assert_eq!(status, 502);
+    assert_eq!(server_span(&trace).status, Status::error(""));
+    assert_eq!(
+        span_attribute(&server_span(&trace), "error.type").as_deref(),
+        Some("502")
+    );
+}
+
+#[actix_web::test]
+async fn what_no_route_matches_has_no_route_and_is_no_error() {
+    let method = actix_web::http::Method::from_bytes(b"BREW").unwrap();
+    let (trace, status, _) =
+        serve(test::TestRequest::default().method(method).uri("/none/1")).await;
+    assert_eq!(status, 404);
+    let span = server_span(&trace);
+    assert_eq!((span.name.as_ref(), &span.status), ("HTTP", &Status::Unset));
+    assert_eq!(span_attribute(&span, "http.route"), None);
+    assert_eq!(
+        span_attribute(&span, "http.request.method").as_deref(),
+        Some("_OTHER")
+    );
+    assert_eq!(
+        span_attribute(&span, "http.request.method_original").as_deref(),
+        Some("BREW")
+    );
+}
+
+#[actix_web::test]
+async fn the_caller_s_trace_and_request_id_go_on() {
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let request = test::TestRequest::get()
+        .uri("/items/1")
+        .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+        .insert_header(("x-request-id", "caller_1-A"));
+    let (seen, _, id) = serve(request).await;
+    assert_eq!((seen.as_str(), id.as_str()), (trace, "caller_1-A"));
+    let span = server_span(trace);
+    assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+    assert!(span.parent_span_is_remote);
+
+    for unfit in ["", "a b", "é", &"x".repeat(65)] {
+        let request = test::TestRequest::get()
+            .uri("/items/1")
+            .insert_header(("x-request-id", unfit));
+        assert_eq!(serve(request).await.2.len(), 32, "{unfit:?}");
+    }
+}
+
+#[actix_web::test]
+async fn an_unsampled_trace_is_continued_but_not_exported() {
+    let trace = "1af7651916cd43dd8448eb211c80319c";
+    let request = test::TestRequest::get()
+        .uri("/items/1")
+        .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-00")));
+    assert_eq!(serve(request).await.0, trace);
+    assert!(capture().spans(trace).is_empty());
+    assert_eq!(
+        capture().records(trace).len(),
+        2,
+        "its records carry the ids all the same"
+    );
+    assert!(
+        !capture().openmetrics().contains(trace),
+        "and it is no exemplar"
+    );
+}
+
+#[actix_web::test]
+async fn a_cancelled_request_is_recorded() {
+    capture();
+    let app = App::new()
+        .wrap(Instrument::new())
+        .route("/slow", web::get().to(std::future::pending::<HttpResponse>));
+    let app = test::init_service(app).await;
+    let trace = "2af7651916cd43dd8448eb211c80319c";
+    let request = test::TestRequest::get()
+        .uri("/slow")
+        .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+        .to_request();
+    {
+        let mut call = std::pin::pin!(test::call_service(&app, request));
+        assert!(futures_util::poll!(call.as_mut()).is_pending());
+    }
+    let span = server_span(trace);
+    assert_eq!(span.name, "GET /slow");
+    for (key, value) in [("error.type", "cancelled"), ("http.route", "/slow")] {
+        assert_eq!(span_attribute(&span, key).as_deref(), Some(value));
+    }
+    assert_eq!(span.status, Status::Unset);
+    let records = capture().records(trace);
+    assert_eq!(records.len(), 1);
+    assert_eq!(message(&records[0]), "GET /slow cancelled");
+    assert!(counted(&["http_route=\"/slow\"", "error_type=\"cancelled\""]) >= 1);
+}
+
+#[actix_web::test]
+async fn a_panic_is_recorded_as_the_handler_s_and_not_the_caller_s() {
+    capture();
+    let app = App::new().wrap(Instrument::new()).route(
+        "/panic",
+        web::get().to(|request: HttpRequest| async move {
+            assert!(request.path().is_empty(), "on purpose");
+            HttpResponse::Ok().finish()
+        }),
+    );
+    let app = test::init_service(app).await;
+    let trace = "3af7651916cd43dd8448eb211c80319c";
+    let request = test::TestRequest::get()
+        .uri("/panic")
+        .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+        .to_request();
+    let call = std::panic::AssertUnwindSafe(test::call_service(&app, request));
+    assert!(call.catch_unwind().await.is_err());
+    let span = server_span(trace);
+    assert_eq!(span.name, "GET /panic");
+    for (key, value) in [("error.type", "panic"), ("http.route", "/panic")] {
+        assert_eq!(span_attribute(&span, key).as_deref(), Some(value));
+    }
+    assert!(counted(&["http_route=\"/panic\"", "error_type=\"panic\""]) >= 1);
+    assert_eq!(span.status, Status::error(""));
+    assert_eq!(capture().records(trace)[0].severity_text(), Some("WARN"));
+}
+
+#[actix_web::test]
+async fn a_count_of_active_requests_goes_back_to_zero() {
+    capture();
+    let app = App::new().wrap(Instrument::new()).route(
+        "/slow",
+        web::patch().to(std::future::pending::<HttpResponse>),
+    );
+    let app = test::init_service(app).await;
+    let active = || {
+        let page = capture().openmetrics();
+        let labels = "{http_request_method=\"PATCH\",url_scheme=\"http\"} ";
+        let mut lines = page.lines().filter(|line| line.contains("active_requests"));
+        lines.find_map(|line| Some(line.split_once(labels)?.1.to_owned()))
+    };
+    assert_eq!(active(), None);
+    {
+        let request = test::TestRequest::patch().uri("/slow").to_request();
+        let mut call = std::pin::pin!(test::call_service(&app, request));
+        assert!(futures_util::poll!(call.as_mut()).is_pending());
+        assert_eq!(active().as_deref(), Some("1"));
+    }
+    assert_eq!(active().as_deref(), Some("0"));
+}
+
+#[actix_web::test]
+async fn an_outbound_call_is_a_child_and_passes_the_context_on() {
+    capture();
+    let server = actix_web::HttpServer::new(|| {
+        App::new()
+            .wrap(Instrument::new())
+            .route("/items/{id}", web::get().to(nested))
+    });
+    let server = server
+        .workers(1)
+        .disable_signals()
+        .bind(("127.0.0.1", 0))
+        .unwrap();
+    let port = server.addrs()[0].port();
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+
+    let client = reqwest::Client::new();
+    let request = client
+        .get(format!("http://u:p@127.0.0.1:{port}/items/1"))
+        .build()
+        .unwrap();
+    let span = context::new_trace(|| tracing::info_span!("caller"));
+    let trace = span.in_scope(|| context::current().unwrap().trace_id);
+    let response = tracing::Instrument::instrument(
+        crate::http::client::send(&client, request, "/items/{id}"),
+        span,
+    );
+    assert_eq!(response.await.unwrap().status(), 200);
+    handle.stop(true).await;
+
+    let spans = capture().spans(&trace);
+    let find = |name: &str, kind: SpanKind| {
+        spans
+            .iter()
+            .find(|span| span.name == name && span.span_kind == kind)
+            .unwrap()
+    };
+    let (caller, call, served) = (
+        find("caller", SpanKind::Internal),
+        find("GET /items/{id}", SpanKind::Client),
+        find("GET /items/{id}", SpanKind::Server),
+    );
+    assert_eq!(call.parent_span_id, caller.span_context.span_id());
+    assert_eq!(served.parent_span_id, call.span_context.span_id());
+    assert_eq!(
+        span_attribute(call, "url.full"),
+        Some(format!("http://127.0.0.1:{port}/items/1"))
+    );
+    assert_eq!(span_attribute(call, "server.port"), Some(port.to_string()));
+    assert_eq!(
+        span_attribute(call, "http.response.status_code").as_deref(),
+        Some("200")
+    );
+
+    let gone = client
+        .get(format!("http://u:p@127.0.0.1:{port}/items/1?key=secret"))
+        .build()
+        .unwrap();
+    let span = context::new_trace(|| tracing::info_span!("caller"));
+    let trace = span.in_scope(|| context::current().unwrap().trace_id);
+    let call = crate::http::client::send(&client, gone, "/items/{id}");
+    assert!(tracing::Instrument::instrument(call, span).await.is_err());
+    let spans = capture().spans(&trace);
+    let call = spans
+        .iter()
+        .find(|span| span.span_kind == SpanKind::Client)
+        .unwrap();
+    assert_eq!(
+        span_attribute(call, "error.type").as_deref(),
+        Some("connection_error")
+    );
+    let Status::Error { description } = &call.status else {
+        panic!("an error, not {:?}", call.status)
+    };
+    assert!(description.starts_with("error sending request: "));
+    assert!(description.contains("refused"), "its cause: {description}");
+}
+
+#[actix_web::test]
+async fn an_outbound_call_that_nobody_waits_for_is_recorded_as_cancelled() {
+    capture();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let client = reqwest::Client::new();
+    let request = client
+        .get(format!("http://127.0.0.1:{port}/items/1"))
+        .build()
+        .unwrap();
+    let span = context::new_trace(|| tracing::info_span!("caller"));
+    let trace = span.in_scope(|| context::current().unwrap().trace_id);
+    {
+        let call = crate::http::client::send(&client, request, "/items/{id}");
+        let mut call = std::pin::pin!(tracing::Instrument::instrument(call, span));
+        assert!(futures_util::poll!(call.as_mut()).is_pending());
+    }
+    let spans = capture().spans(&trace);
+    let call = spans
+        .iter()
+        .find(|span| span.span_kind == SpanKind::Client)
+        .unwrap();
+    assert_eq!(
+        span_attribute(call, "error.type").as_deref(),
+        Some("cancelled")
+    );
+    let page = capture().openmetrics();
+    let count = page.lines().find(|line| {
+        line.starts_with("http_client_request_duration_seconds_count{")
+            && line.contains("error_type=\"cancelled\"")
+            && line.contains(&format!("server_port=\"{port}\""))
+    });
+    assert!(count.unwrap().ends_with("} 1"), "{count:?}");
+}
+
+#[actix_web::test]
+async fn a_job_s_trace_is_linked_to_its_cause() {
+    capture();
+    let cause = context::new_trace(|| tracing::info_span!("cause"));
+    let (ids, carrier) = cause.in_scope(|| (context::current().unwrap(), context::inject()));
+    assert_eq!(
+        carrier["traceparent"],
+        format!("00-{}-{}-01", ids.trace_id, ids.span_id)
+    );
+    let job = context::new_trace(|| tracing::info_span!("job"));
+    assert!(context::link(&job, &carrier));
+    assert!(!context::link(&job, &HashMap::new()));
+    let trace = job.in_scope(|| context::current().unwrap().trace_id);
+    assert_ne!(trace, ids.trace_id);
+    let child = context::child_of(&carrier, || tracing::info_span!("child"));
+    drop((job, child));
+    let spans = testing::capture().spans(&trace);
+    assert_eq!(
+        spans[0].links.links[0].span_context.trace_id().to_string(),
+        ids.trace_id
+    );
+    let spans = testing::capture().spans(&ids.trace_id);
+    assert_eq!(spans[0].parent_span_id.to_string(), ids.span_id);
+}
+
+#[actix_web::test]
+async fn headers_on_several_lines_are_read_as_w3c_has_them() {
+    let trace = "4af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    let request = || {
+        test::TestRequest::get()
+            .uri("/items/1")
+            .insert_header(("traceparent", parent.as_str()))
+    };
+    let states = request()
+        .append_header(("tracestate", "a=1"))
+        .append_header(("tracestate", "b=2"));
+    assert_eq!(serve(states).await.0, trace);
+    let span = server_span(trace);
+    assert_eq!(span.span_context.trace_state().header(), "a=1,b=2");
+
+    for second in [parent.as_bytes(), b"\xff"] {
+        let second = HeaderValue::from_bytes(second).unwrap();
+        let twice = request().append_header((NAMES[1].clone(), second));
+        let (new, ..) = serve(twice).await;
+        assert_ne!(new, trace, "two parents are none");
+        assert_eq!(
+            server_span(&new).parent_span_id,
+            opentelemetry::SpanId::INVALID
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_proxy_that_the_settings_name_is_believed() {
+    let capture = testing::start(&[("TELEMETRY_TRUSTED_PROXIES", "127.0.0.1")]);
+    let subscriber = tracing_subscriber::layer::SubscriberExt::with(
+        tracing_subscriber::registry(),
+        capture.layer(),
+    );
+    let _default = tracing::subscriber::set_default(subscriber);
+    let app = App::new()
+        .wrap(Instrument::new().redact_query(|query| query.replace("shop", "***")))
+        .route("/", web::get().to(HttpResponse::Ok));
+    let app = test::init_service(app).await;
+    let peer = "127.0.0.1:4711".parse().unwrap();
+    for (name, value) in [
+        ("x-forwarded-for", "unknown, 203.0.113.7:80"),
+        ("forwarded", "for=\"203.0.113.7:80\";proto=https"),
+    ] {
+        let request = test::TestRequest::get()
+            .uri("/?sig=x&name=shop")
+            .peer_addr(peer)
+            .insert_header(("host", "[::1]:8080"))
+            .insert_header((name, value));
+        test::call_service(&app, request.to_request()).await;
+    }
+    let spans = capture.all_spans();
+    assert_eq!(spans.len(), 2);
+    for span in &spans {
+        for (key, value) in [
+            ("client.address", "203.0.113.7"),
+            ("server.address", "::1"),
+            ("server.port", "8080"),
+            ("url.query", "sig=REDACTED&name=***"),
+        ] {
+            assert_eq!(span_attribute(span, key).as_deref(), Some(value), "{key}");
+        }
+    }
+}

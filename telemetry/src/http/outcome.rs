@@ -1,0 +1,181 @@
+//! What a route, method and status imply: names, messages and attribute sets are made once and kept.
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::{KeyValue, StringValue};
+use thread_local::ThreadLocal;
+
+use super::{CANCELLED, METHODS, OTHER_METHOD, scheme};
+use crate::base::locked;
+use crate::signals::metrics::{Histogram, Series};
+
+/// Targets that a thread keeps, and texts that are kept for all. Routes are patterns and few; a program that takes paths
+/// for routes has each made anew beyond this many.
+const MOST_KEPT: usize = 2000;
+
+/// What a request is for, as far as it is one of few: method, scheme and route.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Index in [`METHODS`].
+    method: usize,
+    route: Option<Cow<'static, str>>,
+    /// Name of the span. An unknown method is called `HTTP` in it.
+    pub(crate) span_name: Cow<'static, str>,
+    /// Attributes of span and metric; the first two are method and scheme.
+    pub(crate) attributes: Vec<KeyValue>,
+    outcomes: Mutex<Vec<(End, Arc<Outcome>)>>,
+}
+
+/// How a request ended: an answer's status, or why there was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Status(u16),
+    Unanswered(&'static str),
+}
+
+impl End {
+    /// Whether it was the server's fault.
+    pub(crate) fn failed(self) -> bool {
+        match self {
+            Self::Status(status) => status >= 500,
+            Self::Unanswered(error) => error != CANCELLED,
+        }
+    }
+}
+
+/// What is recorded of a request at its end.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Message of the access-log record; `None` where no route matched, as paths are without number.
+    pub(crate) message: Option<StringValue>,
+    /// Attributes of metric, span and log record: those of the target, and then what is known at the end.
+    pub(crate) attributes: Vec<KeyValue>,
+    /// Where its duration is recorded.
+    pub(crate) duration: Series,
+    /// Whether an annotation names the error.
+    pub(crate) described: bool,
+}
+
+/// The targets that have been asked for, by thread.
+#[derive(Default)]
+pub(crate) struct Targets(ThreadLocal<RefCell<Made>>);
+
+type Made = HashMap<String, Vec<((usize, bool), Arc<Target>)>>;
+
+impl Targets {
+    /// The target with this route, if any; `method` is an index in [`METHODS`].
+    pub(crate) fn of(&self, method: usize, secure: bool, route: Option<&str>) -> Arc<Target> {
+        let mut made = self.0.get_or_default().borrow_mut();
+        let key = (method, secure);
+        if let Some(targets) = made.get(route.unwrap_or_default())
+            && let Some((_, target)) = targets.iter().find(|(known, _)| *known == key)
+        {
+            return Arc::clone(target);
+        }
+        let target = Arc::new(Target::new(method, secure, route));
+        if made.len() < MOST_KEPT {
+            let targets = made.entry(route.unwrap_or_default().to_owned());
+            targets.or_default().push((key, Arc::clone(&target)));
+        }
+        target
+    }
+}
+
+impl Target {
+    fn new(method: usize, secure: bool, route: Option<&str>) -> Self {
+        let route = route.map(|route| interned(route.to_owned()));
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", METHODS[method]),
+            KeyValue::new("url.scheme", scheme(secure)),
+        ];
+        attributes.extend(
+            route
+                .clone()
+                .map(|route| KeyValue::new("http.route", route)),
+        );
+        let named = match method {
+            OTHER_METHOD => "HTTP",
+            known => METHODS[known],
+        };
+        Self {
+            method,
+            span_name: match &route {
+                Some(route) => interned(format!("{named} {route}")),
+                None => Cow::Borrowed(named),
+            },
+            route,
+            attributes,
+            outcomes: Mutex::default(),
+        }
+    }
+
+    /// The outcome of a request without annotations.
+    pub(crate) fn outcome(&self, duration: &Histogram, end: End) -> Arc<Outcome> {
+        let mut outcomes = locked(&self.outcomes);
+        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == end) {
+            return Arc::clone(outcome);
+        }
+        let outcome = Arc::new(self.annotated(duration, end, Vec::new()));
+        outcomes.push((end, Arc::clone(&outcome)));
+        outcome
+    }
+
+    /// The outcome with what the request was annotated with. `error.type` among it replaces the status code as the
+    /// error's type.
+    pub(crate) fn annotated(
+        &self,
+        duration: &Histogram,
+        end: End,
+        annotations: Vec<KeyValue>,
+    ) -> Outcome {
+        let names_error = |attribute: &KeyValue| attribute.key.as_str() == "error.type";
+        let described = annotations.iter().any(names_error);
+        let mut attributes = self.attributes.clone();
+        let error = match end {
+            End::Status(status) => {
+                let code = i64::from(status);
+                attributes.push(KeyValue::new("http.response.status_code", code));
+                (status >= 500).then(|| interned(status.to_string()))
+            }
+            End::Unanswered(error) => Some(error.into()),
+        };
+        if !described {
+            attributes.extend(error.map(|error| KeyValue::new("error.type", error)));
+        }
+        attributes.extend(annotations);
+        let message = self.route.as_deref().map(|route| self.message(route, end));
+        Outcome {
+            message: message.map(|message| interned(message).into()),
+            duration: duration.bind(&attributes),
+            attributes,
+            described,
+        }
+    }
+
+    /// Message of an access-log record.
+    pub(crate) fn message(&self, path: &str, end: End) -> String {
+        let method = METHODS[self.method];
+        match end {
+            End::Status(status) => format!("{method} {path} {status}"),
+            End::Unanswered(error) => format!("{method} {path} {error}"),
+        }
+    }
+}
+
+/// `text` for as long as the program runs, if it is one of the first: a static text is the cheapest to hand on.
+fn interned(text: String) -> Cow<'static, str> {
+    static KNOWN: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut known = locked(&KNOWN);
+    let known = known.get_or_insert_default();
+    match known.get(text.as_str()) {
+        Some(text) => Cow::Borrowed(text),
+        None if known.len() < MOST_KEPT => {
+            let text: &'static str = text.leak();
+            known.insert(text);
+            Cow::Borrowed(text)
+        }
+        None => Cow::Owned(text),
+    }
+}

@@ -1,0 +1,434 @@
+//! The server side of HTTP, whatever the framework: root span, metrics, access log, headers of the answer.
+//! <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span>
+//!
+//! Every request passes here, so what does not change from one to the next is made once: names and attribute sets a
+//! route, method and status; shared strings for what the same peers send again and again.
+use std::cell::RefCell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use opentelemetry::metrics::Meter;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue, StringValue};
+use tracing::Span;
+
+use super::forwarded::{self, host_and_port};
+use super::outcome::{End, Outcome, Target, Targets};
+use super::{CANCELLED, METHODS, OTHER_METHOD, method_index, scheme};
+use crate::base::locked;
+use crate::signals::context::RequestIdValue;
+use crate::signals::metrics::Histogram;
+use crate::signals::{Telemetry, context, logs, traces};
+
+/// A header that is looked for in every request. Frameworks have types of their own for names; an adapter makes each once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Header {
+    RequestId,
+    TraceParent,
+    Baggage,
+    Host,
+    UserAgent,
+    Forwarded,
+    ForwardedFor,
+}
+
+/// Names of the [`Header`]s, in their order.
+pub(crate) const HEADERS: [&str; 7] = [
+    "x-request-id",
+    "traceparent",
+    "baggage",
+    "host",
+    "user-agent",
+    "forwarded",
+    "x-forwarded-for",
+];
+
+/// Header of the answer that tells the caller its trace: <https://w3c.github.io/trace-context/#traceresponse-header>.
+pub(crate) const TRACE_RESPONSE: &str = "traceresponse";
+
+/// The head of a request, as the framework has it.
+pub(crate) trait Head: Extractor {
+    fn method(&self) -> &str;
+    /// Whether it came by TLS.
+    fn secure(&self) -> bool;
+    fn path(&self) -> &str;
+    fn query(&self) -> Option<&str>;
+    /// `network.protocol.version`
+    fn version(&self) -> &'static str;
+    /// Host and port of the request's target, where that has any.
+    fn authority(&self) -> Option<&str>;
+    /// Who is at the other end of the connection.
+    fn peer(&self) -> Option<IpAddr>;
+    /// The first line of a header.
+    fn header(&self, header: Header) -> Option<&str>;
+}
+
+/// Changes a query string before it is recorded, after the conventions' own redaction.
+pub(crate) type Redact = dyn Fn(&str) -> String + Send + Sync;
+
+/// How requests are recorded: one a middleware.
+#[derive(Clone)]
+pub(crate) struct Server {
+    telemetry: Arc<Telemetry>,
+    recorded: Arc<Recorded>,
+    redact: Option<Arc<Redact>>,
+}
+
+impl Server {
+    /// Records into the telemetry of the current subscriber.
+    pub(crate) fn new(redact: Option<Arc<Redact>>) -> Self {
+        let telemetry = Telemetry::current();
+        telemetry.runtimes.register_current();
+        Self {
+            recorded: telemetry.part(Recorded::new),
+            telemetry,
+            redact,
+        }
+    }
+}
+
+/// The metrics of all servers of one telemetry.
+struct Recorded {
+    active: Arc<Active>,
+    duration: Histogram,
+    targets: Targets,
+}
+
+impl Recorded {
+    fn new(telemetry: &Telemetry) -> Self {
+        let meter = telemetry.meter("telemetry.server");
+        let active = Arc::<Active>::default();
+        active.observe(&meter);
+        Self {
+            active,
+            duration: Histogram::within(
+                &telemetry.exemplars,
+                &meter,
+                "http.server.request.duration",
+                "s",
+                "Duration of HTTP server requests.",
+            ),
+            targets: Targets::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+/// The request being served, as its handlers see it. Found in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct RequestHandle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: Arc<str>,
+    annotations: Mutex<Vec<KeyValue>>,
+}
+
+impl RequestHandle {
+    /// The id of the request: the caller's `x-request-id` if it is at most 64 of `A-Za-z0-9_-`, else a new one.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Adds an attribute to the request's span, its access-log record and its duration metric. Key and value must each
+    /// come from a closed set: every pair is a series of its own. `error.type` replaces the status code as the error's type.
+    pub fn annotate(&self, key: &'static str, value: impl Into<StringValue>) {
+        locked(&self.0.annotations).push(KeyValue::new(key, value.into()));
+    }
+}
+
+fn fit_id(id: &str) -> bool {
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&id.len()) && id.bytes().all(fit)
+}
+
+/// One request between its start and its end. Dropped before its end, it was cancelled, for the caller went away, or its
+/// handler panicked.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    server: Server,
+    started: Instant,
+    method: usize,
+    secure: bool,
+    path: Arc<str>,
+    target: Arc<Target>,
+    handle: RequestHandle,
+    context: Context,
+    finished: bool,
+}
+
+impl Exchange {
+    /// Begins a request and its span. `route` is the pattern that it matches; `new_id` is asked where the caller sent no
+    /// id that fits.
+    pub(crate) fn start(
+        server: &Server,
+        head: &impl Head,
+        route: Option<&str>,
+        new_id: impl FnOnce() -> uuid::Uuid,
+    ) -> (Self, Span) {
+        let started = Instant::now();
+        let method = method_index(head.method());
+        let secure = head.secure();
+        server.recorded.active.add(method, secure, 1);
+        let id: Arc<str> = match head.header(Header::RequestId).filter(|id| fit_id(id)) {
+            Some(id) => id.into(),
+            None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
+        };
+        let path: Arc<str> = head.path().into();
+        let target = server.recorded.targets.of(method, secure, route);
+        let telemetry = &server.telemetry;
+        let parent = remote_context(telemetry, head).with_value(RequestIdValue(Arc::clone(&id)));
+        let context = match &telemetry.tracer {
+            Some(tracer) => {
+                let mut attributes = Vec::with_capacity(16);
+                attributes.extend_from_slice(&target.attributes);
+                describe(&mut attributes, server, head, secure, &path);
+                if method == OTHER_METHOD {
+                    let original = head.method().to_owned();
+                    attributes.push(KeyValue::new("http.request.method_original", original));
+                }
+                let span = tracer
+                    .span_builder(target.span_name.clone())
+                    .with_kind(SpanKind::Server)
+                    .with_attributes(attributes)
+                    .start_with_context(tracer, &parent);
+                parent.with_span(span)
+            }
+            None => parent,
+        };
+        let span = traces::adopt(context.clone(), || tracing::info_span!("http.server"));
+        let handle = RequestHandle(Arc::new(Inner {
+            id,
+            annotations: Mutex::default(),
+        }));
+        let exchange = Self {
+            server: server.clone(),
+            started,
+            method,
+            secure,
+            path,
+            target,
+            handle,
+            context,
+            finished: false,
+        };
+        (exchange, span)
+    }
+
+    pub(crate) fn handle(&self) -> &RequestHandle {
+        &self.handle
+    }
+
+    /// Value of the answer's [`TRACE_RESPONSE`]; absent when telemetry is off.
+    pub(crate) fn trace_response(&self) -> Option<[u8; 55]> {
+        let span = self.context.span();
+        let ids = span.span_context();
+        ids.is_valid().then(|| context::traceparent(ids))
+    }
+
+    /// Ends the request with an answer.
+    pub(crate) fn finish(mut self, status: u16) {
+        self.finished = true;
+        self.end(End::Status(status));
+    }
+
+    /// Ends the request with a failure that no answer tells of.
+    #[cfg(feature = "tower")]
+    pub(crate) fn fail(mut self) {
+        self.finished = true;
+        self.end(End::Unanswered("_OTHER"));
+    }
+
+    fn end(&self, end: End) {
+        let annotations = std::mem::take(&mut *locked(&self.handle.0.annotations));
+        if annotations.is_empty() {
+            let outcome = self.target.outcome(&self.server.recorded.duration, end);
+            self.record(&outcome, end);
+        } else {
+            let outcome = self
+                .target
+                .annotated(&self.server.recorded.duration, end, annotations);
+            self.record(&outcome, end);
+        }
+    }
+
+    fn record(&self, outcome: &Outcome, end: End) {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let span = self.context.span();
+        outcome.duration.record(elapsed, span.span_context());
+        if span.is_recording() {
+            let known = self.target.attributes.len();
+            span.set_attributes(outcome.attributes[known..].iter().cloned());
+            // A description that `record_exception` has given would be lost.
+            if end.failed() && !outcome.described {
+                span.set_status(Status::error(""));
+            }
+        }
+        let message = match &outcome.message {
+            Some(message) => message.clone(),
+            None => self.target.message(&self.path, end).into(),
+        };
+        // Not method and scheme, the first two: the message names the one, and the other is always the same.
+        let attributes = &outcome.attributes[2..];
+        let telemetry = &self.server.telemetry;
+        logs::access(
+            telemetry,
+            message,
+            attributes,
+            &self.path,
+            elapsed,
+            end.failed(),
+        );
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.server
+            .recorded
+            .active
+            .add(self.method, self.secure, -1);
+        if !self.finished {
+            let _guard = self.context.clone().attach();
+            let panicked = std::thread::panicking();
+            self.end(End::Unanswered(if panicked { "panic" } else { CANCELLED }));
+        }
+    }
+}
+
+/// The caller's context; a fresh one if it sent none.
+fn remote_context(telemetry: &Telemetry, head: &impl Head) -> Context {
+    let sent = |header| head.header(header).is_some();
+    if sent(Header::TraceParent) || sent(Header::Baggage) {
+        let propagator = &telemetry.propagator;
+        propagator.extract_with_context(&Context::new(), head)
+    } else {
+        Context::new()
+    }
+}
+
+/// What is known of a request at its start, for its span alone.
+fn describe(
+    attributes: &mut Vec<KeyValue>,
+    server: &Server,
+    head: &impl Head,
+    secure: bool,
+    path: &Arc<str>,
+) {
+    let mut put = |key, value: StringValue| attributes.push(KeyValue::new(key, value));
+    put("url.path", Arc::clone(path).into());
+    put("network.protocol.version", head.version().into());
+    let settings = &server.telemetry.http;
+    if let Some(query) = head.query() {
+        let query = settings.redaction.query(query);
+        let query = match &server.redact {
+            Some(redact) => redact(&query),
+            None => query.into_owned(),
+        };
+        put("url.query", query.into());
+    }
+    if let Some(client) = client(head, &settings.trusted_proxies) {
+        put("client.address", address(client));
+    }
+    if let Some(agent) = head.header(Header::UserAgent) {
+        put("user_agent.original", shared(0, agent));
+    }
+    if let Some(authority) = head.header(Header::Host).or_else(|| head.authority()) {
+        let (host, port) = host_and_port(authority);
+        put("server.address", shared(1, host));
+        let port = port.unwrap_or(if secure { 443 } else { 80 });
+        attributes.push(KeyValue::new("server.port", i64::from(port)));
+    }
+}
+
+/// The convention prefers the address that proxies pass on to the peer's.
+fn client(head: &impl Head, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
+    let lines = |header: Header| match head.header(header) {
+        Some(_) if !trusted.is_empty() => head.get_all(HEADERS[header as usize]),
+        _ => None,
+    };
+    let forwarded = lines(Header::Forwarded).unwrap_or_default();
+    let forwarded_for = lines(Header::ForwardedFor).unwrap_or_default();
+    forwarded::client(head.peer(), trusted, &forwarded, &forwarded_for)
+}
+
+/// `text`, shared with the last request that had the same in this place: most callers send many requests.
+fn shared(place: usize, text: &str) -> StringValue {
+    thread_local!(static LAST: RefCell<[Option<Arc<str>>; 2]> = const { RefCell::new([None, None]) });
+    LAST.with_borrow_mut(|last| match &last[place] {
+        Some(known) if &**known == text => Arc::clone(known).into(),
+        _ => {
+            let new: Arc<str> = text.into();
+            last[place] = Some(Arc::clone(&new));
+            new.into()
+        }
+    })
+}
+
+/// The text of an address, shared with the last request from there.
+fn address(ip: IpAddr) -> StringValue {
+    thread_local!(static LAST: RefCell<Option<(IpAddr, Arc<str>)>> = const { RefCell::new(None) });
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, text)) if *known == ip => Arc::clone(text).into(),
+        _ => {
+            let text: Arc<str> = ip.to_string().into();
+            *last = Some((ip, Arc::clone(&text)));
+            text.into()
+        }
+    })
+}
+
+/// Requests in progress by method and scheme: two atomic additions a request, read when metrics are.
+#[derive(Default)]
+struct Active([[Progress; 2]; METHODS.len()]);
+
+#[derive(Default)]
+struct Progress {
+    requests: AtomicI64,
+    /// A series that is no longer observed would stay at its last value in the store, so one that has begun goes on;
+    /// that of the method that all use exists from the start.
+    observed: AtomicBool,
+}
+
+impl Active {
+    fn add(&self, method: usize, secure: bool, requests: i64) {
+        let progress = &self.0[method][usize::from(secure)];
+        progress.requests.fetch_add(requests, Relaxed);
+    }
+
+    fn observe(self: &Arc<Self>, meter: &Meter) {
+        let active = Arc::clone(self);
+        active.0[method_index("GET")][0]
+            .observed
+            .store(true, Relaxed);
+        meter
+            .i64_observable_up_down_counter("http.server.active_requests")
+            .with_unit("{request}")
+            .with_description("Number of active HTTP server requests.")
+            .with_callback(move |observer| {
+                for (schemes, method) in active.0.iter().zip(METHODS) {
+                    for (progress, secure) in schemes.iter().zip([false, true]) {
+                        let requests = progress.requests.load(Relaxed);
+                        if requests != 0 || progress.observed.load(Relaxed) {
+                            progress.observed.store(true, Relaxed);
+                            let attributes = [
+                                KeyValue::new("http.request.method", method),
+                                KeyValue::new("url.scheme", scheme(secure)),
+                            ];
+                            observer.observe(requests, &attributes);
+                        }
+                    }
+                }
+            })
+            .build();
+    }
+}

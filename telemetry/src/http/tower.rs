@@ -1,0 +1,290 @@
+//! The server side of HTTP for tower, and so for axum: <https://docs.rs/tower>.
+//!
+//! What differs from actix-web: routes and peers are the framework's own, so the program says where it finds them
+//! ([`Instrument::route`], [`Instrument::peer`]). A gRPC server (tonic) can be wrapped too: its requests are recorded as the
+//! HTTP requests they are, with the method's path as the route if the program says so; the `grpc-status` of an
+//! answer's trailers is not looked at.
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use opentelemetry::propagation::Extractor;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::Span;
+
+use super::server::{Exchange, HEADERS, Head, Header, Redact, Server, TRACE_RESPONSE};
+
+const NAMES: [HeaderName; HEADERS.len()] = [
+    HeaderName::from_static(HEADERS[0]),
+    HeaderName::from_static(HEADERS[1]),
+    HeaderName::from_static(HEADERS[2]),
+    header::HOST,
+    header::USER_AGENT,
+    header::FORWARDED,
+    HeaderName::from_static(HEADERS[6]),
+];
+
+const ANSWERED_TRACE: HeaderName = HeaderName::from_static(TRACE_RESPONSE);
+
+type RouteOf = dyn Fn(&Extensions) -> Option<&str> + Send + Sync;
+type PeerOf = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
+
+/// The outermost layer of a router: root span, metrics, request id, access log.
+#[derive(Clone, Default)]
+pub struct Instrument {
+    redact: Option<Arc<Redact>>,
+    route: Option<Arc<RouteOf>>,
+    peer: Option<Arc<PeerOf>>,
+}
+
+impl fmt::Debug for Instrument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Instrument")
+    }
+}
+
+impl Instrument {
+    /// What `Router::layer` takes, after every other layer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the pattern that a request matches is found, in axum
+    /// `|extensions| Some(extensions.get::<MatchedPath>()?.as_str())`. It names spans and metrics, so it must come from a
+    /// closed set. Without it no request has a route.
+    #[must_use]
+    pub fn route<F>(mut self, route: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<&str> + Send + Sync + 'static,
+    {
+        self.route = Some(Arc::new(route));
+        self
+    }
+
+    /// Where the address of the other end of the connection is found, in axum
+    /// `|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.ip())`. Without it `client.address` is absent.
+    #[must_use]
+    pub fn peer<F>(mut self, peer: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static,
+    {
+        self.peer = Some(Arc::new(peer));
+        self
+    }
+
+    /// Has `redact` change query strings before they are recorded, after the values of signatures and keys have been
+    /// taken out.
+    #[must_use]
+    pub fn redact_query<F>(mut self, redact: F) -> Self
+    where
+        F: Fn(&str) -> String + Send + Sync + 'static,
+    {
+        self.redact = Some(Arc::new(redact));
+        self
+    }
+}
+
+impl<S> Layer<S> for Instrument {
+    type Service = Instrumented<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Instrumented {
+            inner,
+            server: Server::new(self.redact.clone()),
+            instrument: self.clone(),
+        }
+    }
+}
+
+/// A service whose requests are recorded.
+#[derive(Debug, Clone)]
+pub struct Instrumented<S> {
+    inner: S,
+    server: Server,
+    instrument: Instrument,
+}
+
+impl<S, B, R> Service<Request<B>> for Instrumented<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<Spanned<R>>;
+    type Error = S::Error;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, task: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let Instrument { route, peer, .. } = &self.instrument;
+        let extensions = request.extensions();
+        let head = RequestHead {
+            request: &request,
+            peer: peer.as_ref().and_then(|peer| peer(extensions)),
+        };
+        let route = route.as_ref().and_then(|route| route(extensions));
+        let (exchange, span) = Exchange::start(&self.server, &head, route, uuid::Uuid::new_v4);
+        request.extensions_mut().insert(exchange.handle().clone());
+        Answer {
+            future: span.in_scope(|| self.inner.call(request)),
+            exchange: Some(exchange),
+            span,
+        }
+    }
+}
+
+struct RequestHead<'a, B> {
+    request: &'a Request<B>,
+    peer: Option<IpAddr>,
+}
+
+impl<B> Head for RequestHead<'_, B> {
+    fn method(&self) -> &str {
+        self.request.method().as_str()
+    }
+
+    fn secure(&self) -> bool {
+        self.request.uri().scheme() == Some(&http::uri::Scheme::HTTPS)
+    }
+
+    fn path(&self) -> &str {
+        self.request.uri().path()
+    }
+
+    fn query(&self) -> Option<&str> {
+        self.request.uri().query()
+    }
+
+    fn version(&self) -> &'static str {
+        match self.request.version() {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            Version::HTTP_3 => "3",
+            _ => "1.1",
+        }
+    }
+
+    fn authority(&self) -> Option<&str> {
+        Some(self.request.uri().authority()?.as_str())
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    fn header(&self, header: Header) -> Option<&str> {
+        let headers = self.request.headers();
+        headers.get(&NAMES[header as usize])?.to_str().ok()
+    }
+}
+
+impl<B> Extractor for RequestHead<'_, B> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.request.headers().get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let names = self.request.headers().keys();
+        names.map(HeaderName::as_str).collect()
+    }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        // What is no text is a line all the same, and spoils the header.
+        let text = |value| HeaderValue::to_str(value).unwrap_or("\u{fffd}");
+        let lines = self.request.headers().get_all(key).into_iter();
+        let lines: Vec<&str> = lines.map(text).collect();
+        (!lines.is_empty()).then_some(lines)
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The answer to come.
+    #[derive(Debug)]
+    pub struct Answer<F> {
+        #[pin]
+        future: F,
+        exchange: Option<Exchange>,
+        span: Span,
+    }
+}
+
+impl<F, R, E> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<Spanned<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let _entered = this.span.enter();
+        let result = task::ready!(this.future.poll(task));
+        let exchange = this.exchange.take();
+        Poll::Ready(match result {
+            Ok(mut response) => {
+                if let Some(exchange) = exchange {
+                    mark(&exchange, response.headers_mut());
+                    exchange.finish(response.status().as_u16());
+                }
+                let span = this.span.clone();
+                Ok(response.map(|body| Spanned { body, span }))
+            }
+            Err(error) => {
+                if let Some(exchange) = exchange {
+                    exchange.fail();
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+/// Tells the caller which request and trace this was.
+fn mark(exchange: &Exchange, headers: &mut HeaderMap) {
+    if let Ok(id) = HeaderValue::from_str(exchange.handle().id()) {
+        headers.insert(&NAMES[Header::RequestId as usize], id);
+    }
+    if let Some(value) = exchange.trace_response()
+        && let Ok(value) = HeaderValue::from_bytes(&value)
+    {
+        headers.insert(ANSWERED_TRACE, value);
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body that is made and sent within its request's span.
+    #[derive(Debug)]
+    pub struct Spanned<B> {
+        #[pin]
+        body: B,
+        span: Span,
+    }
+}
+
+impl<B: Body> Body for Spanned<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let _entered = this.span.enter();
+        this.body.poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
