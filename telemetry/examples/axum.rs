@@ -24,7 +24,11 @@ async fn primes(Path(below): Path<u32>) -> String {
 }
 
 fn count_primes(below: u32) -> usize {
-    let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u32| {
+        (2..*n)
+            .take_while(|d| d * d <= *n)
+            .all(|d| !n.is_multiple_of(d))
+    };
     (2..below).filter(is_prime).count()
 }
 

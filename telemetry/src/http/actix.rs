@@ -94,9 +94,15 @@ where
 type Logger<S> = <TracingLogger<Root> as Transform<S, ServiceRequest>>::Transform;
 
 thread_local! {
-    /// What [`Outer`] hands to [`Root`], and [`Root`] to [`Edge`]: `TracingLogger` calls them one after the other.
-    static HANDED: RefCell<(Option<(Server, Option<Rc<str>>)>, Option<Exchange>)> =
-        const { RefCell::new((None, None)) };
+    static HANDED: RefCell<Handed> = RefCell::default();
+}
+
+/// What [`Outer`] hands to [`Root`], and [`Root`] to [`Edge`]: `TracingLogger` calls them one after the other.
+#[derive(Default)]
+struct Handed {
+    server: Option<Server>,
+    route: Option<Rc<str>>,
+    exchange: Option<Exchange>,
 }
 
 /// Paths whose routes are remembered at most; then all are forgotten.
@@ -135,7 +141,11 @@ impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
     actix_web::dev::forward_ready!(logger);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        HANDED.set((Some((self.server.clone(), self.route(&request))), None));
+        HANDED.set(Handed {
+            server: Some(self.server.clone()),
+            route: self.route(&request),
+            exchange: None,
+        });
         self.logger.call(request)
     }
 }
@@ -146,18 +156,18 @@ pub struct Root;
 
 impl RootSpanBuilder for Root {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let handed = HANDED.with_borrow_mut(|(handed, _)| handed.take());
+        let Handed { server, route, .. } = HANDED.take();
         let new_id = || {
             let extensions = request.extensions();
             let made = extensions.get::<tracing_actix_web::RequestId>();
             made.map_or_else(uuid::Uuid::new_v4, |id| **id)
         };
-        let (server, route) = handed.unwrap_or_else(|| (Server::new(None), None));
+        let server = server.unwrap_or_else(|| Server::new(None));
         let head = ServiceHead(request);
         let (exchange, span) = Exchange::start(&server, &head, route.as_deref(), new_id);
         let handle = exchange.handle().clone();
         request.extensions_mut().insert(handle);
-        HANDED.set((None, Some(exchange)));
+        HANDED.with_borrow_mut(|handed| handed.exchange = Some(exchange));
         span
     }
 
@@ -238,7 +248,7 @@ where
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let exchange = HANDED.with_borrow_mut(|(_, exchange)| exchange.take());
+        let exchange = HANDED.take().exchange;
         let future = self.service.call(request);
         Answer { future, exchange }
     }

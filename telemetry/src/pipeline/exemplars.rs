@@ -27,6 +27,9 @@ const MAX_SERIES: usize = 2000;
 /// How long a value keeps its place from smaller ones where nothing is pushed: 10 s, in nanoseconds.
 const RECENT: u64 = 10_000_000_000;
 
+/// Why a request could not be read again.
+pub(crate) type Unreadable = Box<dyn Error + Send + Sync>;
+
 /// One remembered value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Exemplar {
@@ -103,7 +106,7 @@ impl Store {
         &self,
         body: &[u8],
         gzip: bool,
-    ) -> Result<Option<(Vec<u8>, u64)>, Box<dyn Error + Send + Sync>> {
+    ) -> Result<Option<(Vec<u8>, u64)>, Unreadable> {
         let mut plain = Vec::new();
         if gzip {
             GzDecoder::new(body).read_to_end(&mut plain)?;

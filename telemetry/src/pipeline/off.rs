@@ -5,6 +5,9 @@ use std::sync::Arc;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanContext;
 
+/// Why a request could not be read again.
+pub(crate) type Unreadable = Box<dyn Error + Send + Sync>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Store;
 
@@ -21,7 +24,7 @@ impl Store {
         &self,
         _: &[u8],
         _: bool,
-    ) -> Result<Option<(Vec<u8>, u64)>, Box<dyn Error + Send + Sync>> {
+    ) -> Result<Option<(Vec<u8>, u64)>, Unreadable> {
         Ok(None)
     }
 
