@@ -170,6 +170,13 @@ k8s-template: ## Print what k8s-up would install
 k8s-verify: ## Follow one marked request through every hop and link, as a Job inside the cluster
 	@kubernetes/k8s.sh verify
 
+##@ Learning
+
+course: ## List the steps of the course (docs/learn/course.md) and which are done; DONE=3 ticks one, DONE=none begins anew
+	@case "$(DONE)" in none) : >.course ;; ?*) echo "$(DONE)" >>.course ;; esac; touch .course
+	@awk -F'|' -v done=" $$(tr '\n' ' ' <.course)" '/^\| ☐/ { gsub(/^ +| +$$/, "", $$3); split($$3, word, " "); \
+	  print (index(done, " " word[1] " ") ? "  [x] " : "  [ ] ") $$3 }' docs/learn/course.md
+
 ##@ Tests
 
 # With CI=true it installs what is missing by itself, and a skip is a failure.
@@ -261,7 +268,7 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alloy-reload clean readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
   advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-python test-rust test-stack verify-docs

@@ -111,3 +111,27 @@ func permissions(t *testing.T, path string) os.FileMode {
 	must(t, err)
 	return info.Mode().Perm()
 }
+
+// The course keeps what was done, in a file of its own, and lists every step of its page.
+func TestCourseKeepsWhatWasDone(t *testing.T) {
+	clone := checkout(t)
+	course := func(done string) []string {
+		command := exec.Command("make", "--no-print-directory", "course", "DONE="+done)
+		command.Dir = clone
+		said, err := command.Output()
+		must(t, err)
+		return strings.Split(strings.TrimRight(string(said), "\n"), "\n")
+	}
+	if steps := course(""); len(steps) != 12 || steps[0] != "  [ ] 1 ◆ Start, and look around" {
+		t.Errorf("the steps are %q", steps)
+	}
+	course("1")
+	for number, step := range course("12") {
+		if ticked := strings.HasPrefix(step, "  [x] "); ticked != (number == 0 || number == 11) {
+			t.Errorf("after 1 and 12: %s", step)
+		}
+	}
+	if steps := course("none"); strings.Contains(strings.Join(steps, ""), "[x]") {
+		t.Errorf("begun anew: %q", steps)
+	}
+}
