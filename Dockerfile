@@ -30,6 +30,8 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
 
 FROM ${BASE_IMAGE}
 COPY --from=build /programs/ /usr/local/bin/
+# The slim base trusts nobody: without these no client that may speak HTTPS can be made, not even for an http:// address.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 # For SQLite and the viewer's files, when the image is used without the stack.
 RUN mkdir -p /data && chown 10001:10001 /data
 WORKDIR /
