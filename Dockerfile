@@ -12,8 +12,10 @@ COPY Cargo.toml Cargo.lock ./
 COPY telemetry/Cargo.toml telemetry/
 COPY lens/Cargo.toml lens/
 COPY ctl/Cargo.toml ctl/
-# Not built here, but named by the manifest.
+# Not built here, but named by the manifests.
 COPY benches benches/
+COPY telemetry/examples telemetry/examples/
+COPY telemetry/tests telemetry/tests/
 RUN for crate in . */Cargo.toml; do \
       crate="${crate%/Cargo.toml}"; mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; \
     done \

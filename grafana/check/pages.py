@@ -72,7 +72,7 @@ def unknown_variables() -> Iterator[str]:
     sources += [*ROOT.glob("docker-compose.yml"), *ROOT.glob("systems/*/compose.yml"), *ROOT.glob(".env*"), ROOT / "Makefile"]
     known = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     for path in pages():
-        for name in sorted(set(re.findall(r"\b(?:SIGNALBOX|LENS|INCIDENTS)_[A-Z0-9_]+[A-Z0-9]\b", path.read_text(encoding="utf-8")))):
+        for name in sorted(set(re.findall(r"\b(?:SIGNALBOX|TELEMETRY|LENS|INCIDENTS)_[A-Z0-9_]+[A-Z0-9]\b", path.read_text(encoding="utf-8")))):
             if not re.search(rf"\b{name}(?![A-Z0-9])", known):
                 yield f"{path.relative_to(ROOT)}: nobody reads {name}"
 
