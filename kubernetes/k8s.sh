@@ -94,7 +94,8 @@ shared() {
   config_map signalbox-alloy --from-file=alloy --from-file=kubernetes/alloy/kubernetes.alloy
   if [ "$SIZE" = large ]; then
     config_map signalbox-alloy-behind --from-file=alloy/config.alloy
-    config_map signalbox-alloy-watch --from-file=alloy/infrastructure.alloy --from-file=kubernetes/alloy/kubernetes.alloy
+    # shellcheck disable=SC2046 # watching prints several words
+    config_map signalbox-alloy-watch $(for file in $(watching); do printf -- '--from-file=%s ' "$file"; done)
     config_map signalbox-alloy-front --from-file=kubernetes/alloy/front.alloy
   fi
   config_map signalbox-loki-rules --from-file=loki/rules/fake
@@ -104,6 +105,13 @@ shared() {
   config_map signalbox-data-sources --from-file=grafana/provisioning/datasources
   config_map signalbox-dashboard-providers --from-file=grafana/provisioning/dashboards
   config_map signalbox-dashboards --from-file=grafana/dashboards
+}
+
+# What asks others for metrics instead of receiving: all of alloy/ but its first file, and what Kubernetes adds.
+watching() {
+  for file in alloy/*.alloy kubernetes/alloy/kubernetes.alloy; do
+    [ "$file" = alloy/config.alloy ] || echo "$file"
+  done
 }
 
 # Where each part finds the others: the variables that compose's files ask for.
@@ -117,6 +125,7 @@ addresses() {
   fi
   for pair in \
     "LOGS_TO=$loki/otlp" "METRICS_TO=$mimir/otlp" "TRACES_TO=$traces" "PROFILES_TO=$profiles" "REMOTE_WRITE_TO=$mimir/api/v1/push" \
+    "LOG_LINES_TO=$loki/loki/api/v1/push" \
     "LOKI_URL=$loki" "MIMIR_URL=$mimir" "TEMPO_URL=$tempo" "PYROSCOPE_URL=$pyroscope" "ALERTMANAGER_URL=$mimir/alertmanager" \
     "RETENTION=$RETENTION" "KAFKA_ADDRESS=${KAFKA_ADDRESS:-kafka:9092}"; do
     printf -- '--from-literal=%s ' "$pair"
@@ -128,9 +137,11 @@ addresses() {
 everything() {
   shared
   if [ "$TRIAL" = yes ]; then
-    release trial trial "" "" --set-file buckets=minio/buckets.sh --set "kafka.enabled=$([ "$SIZE" = large ] && echo true || echo false)" \
+    release trial trial "" "" --values kubernetes/values/shared/trial.yaml \
+      --set-file buckets=minio/buckets.sh,observerScript=postgres/observer.sh --set "kafka.enabled=$([ "$SIZE" = large ] && echo true || echo false)" \
       --set "images.postgres=$POSTGRES_IMAGE,images.redis=$REDIS_IMAGE,images.minio=$MINIO_IMAGE,images.kafka=$KAFKA_IMAGE" \
       --set "postgres.user=$POSTGRES_USER,postgres.password=$POSTGRES_PASSWORD,postgres.database=$POSTGRES_DB" \
+      --set "observer.user=$OBSERVER_USER,observer.password=$OBSERVER_PASSWORD" \
       --set "s3.accessKey=$S3_ACCESS_KEY,s3.secretKey=$S3_SECRET_KEY,s3.region=$S3_REGION" \
       --set "grafana.user=$GRAFANA_USER,grafana.password=$GRAFANA_PASSWORD"
   fi
@@ -158,7 +169,7 @@ everything() {
       release alloy-front alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy alloy-front) --set "$alloy" \
         --set-string "controller.podAnnotations.configuration=$(sum kubernetes/alloy/front.alloy)"
       release alloy-watch alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy alloy-watch) --set "$alloy" \
-        --set-string "controller.podAnnotations.configuration=$(sum alloy/infrastructure.alloy kubernetes/alloy/kubernetes.alloy)"
+        --set-string "controller.podAnnotations.configuration=$(sum $(watching))"
     fi
     release grafana grafana "$COMMUNITY_CHARTS" "$GRAFANA_CHART" $(values grafana) \
       --set "image.registry=$(registry "$GRAFANA_IMAGE"),image.repository=$(repository "$GRAFANA_IMAGE"),image.tag=$(tag "$GRAFANA_IMAGE")" \

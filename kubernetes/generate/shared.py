@@ -80,6 +80,7 @@ GRAFANA = "http://${BIND}:${GRAFANA_PORT}"
 def files(root: Path) -> dict[str, str]:
     made = {f"{FOLDER}/{store}.yaml": _store(root, *how) for store, how in STORES.items()}
     made[f"{FOLDER}/signalbox.yaml"] = _links(root)
+    made[f"{FOLDER}/trial.yaml"] = _commands(root)
     return made
 
 
@@ -101,8 +102,18 @@ def _store(root: Path, source: str, under: list[str], parts: list[str]) -> str:
     return _write(source, taken)
 
 
+def _services(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / COMPOSE).read_text(encoding="utf-8"))["services"]
+
+
+def _commands(root: Path) -> str:
+    """With which arguments compose starts the servers that the trial chart has as well."""
+    services = _services(root)
+    return _write(COMPOSE, {"commands": {name: services[name]["command"] for name in ("postgres", "redis", "minio")}})
+
+
 def _links(root: Path) -> str:
-    environment = yaml.safe_load((root / COMPOSE).read_text(encoding="utf-8"))["services"]["signalbox-api"]["environment"]
+    environment = _services(root)["signalbox-api"]["environment"]
     links = {name: value for name, value in environment.items() if name.startswith("SIGNALBOX_LINK_")}
     strange = [name for name, value in links.items() if not value.startswith(GRAFANA + "/")]
     if strange or not links:

@@ -30,7 +30,7 @@ def ours(size: str, *arguments: str) -> list[dict]:
 
 def trial(*arguments: str) -> list[dict]:
     images = ",".join(f"images.{name}=example/{name}:1" for name in ("postgres", "redis", "minio", "kafka"))
-    return render(TRIAL, "--set=kafka.enabled=true", f"--set={images}", "--set-file=buckets=minio/buckets.sh", *arguments)
+    return render(TRIAL, "--set=kafka.enabled=true", f"--set={images}", "--set-file=buckets=minio/buckets.sh,observerScript=postgres/observer.sh", "--values=kubernetes/values/shared/trial.yaml", *arguments)
 
 
 @pytest.fixture(scope="session", params=[*SIZES, "trial"])

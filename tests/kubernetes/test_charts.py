@@ -1,11 +1,12 @@
 """Our charts without a cluster: valid to Kubernetes' schemas, safe as the restricted level asks and beyond, and joined as they should be."""
 
 import json
+import re
 
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CHART, ROOT, SIZES, helm, ours
+from conftest import CHART, ROOT, SIZES, helm, ours, trial
 
 # The oldest release that the chart allows (kubeVersion), and the newest whose schemas the package has.
 VERSIONS = ("1.30", "1.37")
@@ -133,3 +134,28 @@ def test_values_of_the_projects_charts_parse():
 def test_lint():
     done = helm("lint", "--strict", str(CHART), "--set=database.secret=d")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def variables_of_the_cluster(size: str) -> set[str]:
+    """What Alloy, Grafana and the stores are given: the settings of k8s.sh, the trial's Secrets, and the values files themselves."""
+    script = (ROOT / "kubernetes/k8s.sh").read_text(encoding="utf-8")
+    settings = set(re.findall(r'"([A-Z0-9_]+)=\$', script[script.index("addresses()") : script.index("everything()")]))
+    secrets = {key for d in of_kind(trial(), "Secret") for key in d["stringData"]}
+    files = [*(ROOT / "kubernetes/values/small").glob("*.yaml"), *(ROOT / f"kubernetes/values/{size}").glob("*.yaml")]
+    written = {name for path in files for name in re.findall(r"\{ name: ([A-Z0-9_]+), value: ", path.read_text(encoding="utf-8"))}
+    return settings | secrets | written
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_compose_files_ask_for_is_given_here_too(size):
+    """A variable that is added to one of them would be empty on Kubernetes otherwise."""
+    asked = {}
+    for path in [*(ROOT / "alloy").glob("*.alloy"), *(ROOT / "kubernetes/alloy").glob("*.alloy")]:
+        asked |= dict.fromkeys(re.findall(r'sys\.env\("([A-Z0-9_]+)"\)', path.read_text(encoding="utf-8")), path.name)
+    for path in [*(ROOT / "grafana/provisioning").glob("*/*.yaml"), *(ROOT / "kubernetes/values/shared").glob("*.yaml"), ROOT / "tempo/tempo.yaml"]:
+        # Not those with a default.
+        asked |= dict.fromkeys(re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)\}", path.read_text(encoding="utf-8")), path.name)
+    assert {"TRACES_TO", "LOKI_URL", "RETENTION", "S3_ENDPOINT"} <= asked.keys()
+    # Only what stands in front, of size large, is told who is behind.
+    missing = asked.keys() - variables_of_the_cluster(size) - ({"ALLOY_BEHIND"} if size == "small" else set())
+    assert not missing, {name: asked[name] for name in missing}
