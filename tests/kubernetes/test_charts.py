@@ -159,3 +159,10 @@ def test_what_compose_files_ask_for_is_given_here_too(size):
     # Only what stands in front, of size large, is told who is behind.
     missing = asked.keys() - variables_of_the_cluster(size) - ({"ALLOY_BEHIND"} if size == "small" else set())
     assert not missing, {name: asked[name] for name in missing}
+
+
+@pytest.mark.parametrize("change", ["--set=images.minio=example/minio:2,images.postgres=example/postgres:2", "--set-file=buckets=LICENSE"])
+def test_another_job_has_another_name(change):
+    """A Job cannot be changed: an upgrade that keeps its name is refused by the API server."""
+    names = [{d["metadata"]["name"] for d in of_kind(documents, "Job")} for documents in (trial(), trial(change))]
+    assert len(names[0]) == 2 and not names[0] & names[1]
