@@ -241,8 +241,14 @@ NAMESPACE
     k wait --for=jsonpath='{.status.ready}'=1 job/signalbox-verify --timeout 2m >/dev/null 2>&1 || true # it may have ended already
     k logs --follow job/signalbox-verify
     # The end of the log comes before that of the Job.
-    until [ -n "$(k get job signalbox-verify --output jsonpath='{.status.succeeded}{.status.failed}')" ]; do sleep 1; done
-    [ "$(k get job signalbox-verify --output jsonpath='{.status.succeeded}')" = 1 ]
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      case $(k get job signalbox-verify --output jsonpath='{.status.succeeded}/{.status.failed}') in
+        1/*) exit 0 ;;
+        */1) exit 1 ;;
+      esac
+      sleep 3
+    done
+    fail "the Job did not end: kubectl --context $context --namespace $NAMESPACE describe job signalbox-verify"
     ;;
 
   *) fail "usage: kubernetes/k8s.sh image|up|down|template|verify" ;;
