@@ -170,10 +170,36 @@ pub enum Unreadable {
     Depth(#[from] depth::Refused),
     #[error("not a gzipped pprof profile: {0}")]
     Gzip(#[from] std::io::Error),
+    #[error("gzip of more than {MOST_MEMBERS} members")]
+    Members,
     #[error("a pprof profile without a sample type")]
     Untyped,
     #[error("a pprof profile of more than {0} bytes")]
     TooLarge(usize),
+}
+
+/// Members of one gzip file. Each takes its time, however little is in it.
+const MOST_MEMBERS: usize = 1000;
+
+/// Decompresses at most so many bytes.
+///
+/// # Errors
+/// When the bytes are no gzip, or too many.
+pub(crate) fn gunzip(mut bytes: &[u8], most: usize) -> Result<Vec<u8>, Unreadable> {
+    let mut plain = Vec::new();
+    for _ in 0..MOST_MEMBERS {
+        let left = (most - plain.len()) as u64;
+        flate2::bufread::GzDecoder::new(&mut bytes)
+            .take(left.saturating_add(1))
+            .read_to_end(&mut plain)?;
+        if plain.len() > most {
+            return Err(Unreadable::TooLarge(most));
+        }
+        if bytes.is_empty() {
+            return Ok(plain);
+        }
+    }
+    Err(Unreadable::Members)
 }
 
 impl Profile {
@@ -182,14 +208,9 @@ impl Profile {
     /// # Errors
     /// Says why the bytes are no profile, or that they are too many.
     pub fn read(bytes: &[u8], max_bytes: usize) -> Result<Self, Unreadable> {
-        let mut plain = Vec::new();
+        let plain;
         let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-            flate2::read::MultiGzDecoder::new(bytes)
-                .take(max_bytes as u64 + 1)
-                .read_to_end(&mut plain)?;
-            if plain.len() > max_bytes {
-                return Err(Unreadable::TooLarge(max_bytes));
-            }
+            plain = gunzip(bytes, max_bytes)?;
             plain.as_slice()
         } else {
             bytes

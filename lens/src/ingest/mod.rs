@@ -3,7 +3,6 @@
 mod otlp;
 mod profiles;
 
-use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header;
@@ -12,6 +11,7 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use crate::method::post;
+use crate::pprof::{self, Unreadable};
 use crate::problem::Problem;
 use crate::settings::Settings;
 
@@ -136,17 +136,13 @@ async fn decoded<T: Send + 'static>(
 
 /// Decompresses at most so many bytes.
 fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
-    let mut plain = Vec::new();
-    flate2::read::MultiGzDecoder::new(body)
-        .take(most as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(|error| Problem::BadRequest(format!("the body is not gzip: {error}")))?;
-    if plain.len() > most {
-        return Err(Problem::TooLarge(format!(
+    pprof::gunzip(body, most).map_err(|error| match error {
+        Unreadable::TooLarge(_) => Problem::TooLarge(format!(
             "the body has more than {most} bytes when decompressed"
-        )));
-    }
-    Ok(plain)
+        )),
+        Unreadable::Gzip(error) => Problem::BadRequest(format!("the body is not gzip: {error}")),
+        error => Problem::BadRequest(error.to_string()),
+    })
 }
 
 /// Nanoseconds since 1970.

@@ -14,28 +14,15 @@ use serde_json::json;
 use super::{BODY_TIME, Encoding, Limits, decoded, header_value, now_ns};
 use crate::problem::Problem;
 use crate::store::logs::LogRow;
-use crate::store::metrics::{PointRow, count_points};
+use crate::store::metrics::PointRow;
 use crate::store::origins::{Origin, OriginRow};
 use crate::store::traces::SpanRow;
 use crate::store::{Rows, Store};
 use crate::wire::json::Rejected;
 use crate::wire::{depth, json, schema};
 
-/// Spans, records or points of one request. A row takes far more than the two bytes that an empty one takes in a message.
-const MOST_ROWS: usize = 100_000;
-
 /// What an origin takes besides its resource and scope, roughly.
 const ORIGIN_BYTES: usize = 256;
-
-/// Refuses what would become too many rows.
-fn few_enough(rows: usize) -> Result<(), Problem> {
-    if rows > MOST_ROWS {
-        return Err(Problem::TooLarge(format!(
-            "the request has {rows} items, and {MOST_ROWS} are the most that are taken at once"
-        )));
-    }
-    Ok(())
-}
 
 /// Origins of a request. A resource is repeated for each of its scopes: together they may take no more than the body may.
 struct Origins {
@@ -86,8 +73,6 @@ pub type Decode = fn(Encoding, &[u8], budget: usize) -> Result<Taken, Problem>;
 pub fn spans(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
     let (message, mut rejected): (ExportTraceServiceRequest, _) =
         parse(&schema::TRACES, encoding, body)?;
-    let scopes = message.resource_spans.iter().flat_map(|of| &of.scope_spans);
-    few_enough(scopes.map(|of| of.spans.len()).sum())?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_spans {
@@ -113,8 +98,6 @@ pub fn spans(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Pr
 /// Log records.
 pub fn records(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
     let (message, rejected): (ExportLogsServiceRequest, _) = parse(&schema::LOGS, encoding, body)?;
-    let scopes = message.resource_logs.iter().flat_map(|of| &of.scope_logs);
-    few_enough(scopes.map(|of| of.log_records.len()).sum())?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_logs {
@@ -134,11 +117,6 @@ pub fn records(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, 
 pub fn points(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
     let (message, rejected): (ExportMetricsServiceRequest, _) =
         parse(&schema::METRICS, encoding, body)?;
-    let scopes = message.resource_metrics.iter();
-    let metrics = scopes
-        .flat_map(|of| &of.scope_metrics)
-        .flat_map(|of| &of.metrics);
-    few_enough(metrics.map(count_points).sum())?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_metrics {
@@ -243,7 +221,10 @@ fn parse<T: Message + Default>(
             (from_json.as_slice(), rejected)
         }
     };
-    depth::check(of, body).map_err(|error| refused(&error))?;
+    depth::check(of, body).map_err(|error| match error {
+        depth::Refused::TooMany => Problem::TooLarge(error.to_string()),
+        _ => refused(&error),
+    })?;
     let message = T::decode(body).map_err(|error| refused(&error))?;
     Ok((message, rejected))
 }

@@ -151,18 +151,6 @@ impl Point {
     }
 }
 
-/// How many points a metric has.
-pub fn count_points(metric: &Metric) -> usize {
-    match &metric.data {
-        None => 0,
-        Some(Data::Gauge(data)) => data.data_points.len(),
-        Some(Data::Sum(data)) => data.data_points.len(),
-        Some(Data::Histogram(data)) => data.data_points.len(),
-        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
-        Some(Data::Summary(data)) => data.data_points.len(),
-    }
-}
-
 /// The points of a metric, taken out of it.
 fn take_points(metric: &mut Metric) -> Vec<Point> {
     match &mut metric.data {

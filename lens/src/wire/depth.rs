@@ -8,11 +8,17 @@ use super::schema::Message;
 /// Messages and groups inside each other, as many as prost allows by default.
 pub const DEEPEST: usize = 100;
 
+/// Spans, records or points of one message, and messages of any type in it: decoded, they take many times the two bytes that an empty one takes.
+pub const MOST_ITEMS: usize = 100_000;
+const MOST_MESSAGES: usize = 2_000_000;
+
 /// Why bytes are not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("its messages are nested more than {DEEPEST} deep")]
     TooDeep,
+    #[error("it has more than {MOST_ITEMS} items")]
+    TooMany,
     #[error("its fields cannot be read")]
     Malformed,
 }
@@ -27,12 +33,13 @@ struct Level {
     group: Option<u32>,
 }
 
-/// Checks that a message of this type can be decoded without recursing deeper than [`DEEPEST`].
+/// Checks that a message of this type can be decoded without recursing deeper than [`DEEPEST`], and into bounded memory.
 ///
 /// # Errors
-/// When it nests deeper, or is no sequence of fields.
+/// When it nests deeper, has too many parts, or is no sequence of fields.
 pub fn check(message: &'static Message, bytes: &[u8]) -> Result<(), Refused> {
     let mut at = 0;
+    let (mut items, mut messages) = (0, 0);
     let mut levels = vec![Level {
         end: bytes.len(),
         message: Some(message),
@@ -65,11 +72,18 @@ pub fn check(message: &'static Message, bytes: &[u8]) -> Result<(), Refused> {
                     .message
                     .and_then(|message| message.field(number)?.kind.message());
                 match nested {
-                    Some(_) => levels.push(Level {
-                        end: at + length,
-                        message: nested,
-                        group: None,
-                    }),
+                    Some(message) => {
+                        messages += 1;
+                        items += usize::from(message.item);
+                        if items > MOST_ITEMS || messages > MOST_MESSAGES {
+                            return Err(Refused::TooMany);
+                        }
+                        levels.push(Level {
+                            end: at + length,
+                            message: nested,
+                            group: None,
+                        });
+                    }
                     None => at += length,
                 }
             }
@@ -186,6 +200,18 @@ mod tests {
         }
         let few = [[0x9b, 0x06].repeat(50), [0x9c, 0x06].repeat(50)].concat();
         assert_eq!(check(&TRACES, &few), Ok(()));
+    }
+
+    #[test]
+    fn what_would_take_much_memory_is_refused_before_it_is_decoded() {
+        let spans = |count: usize| nested(&[2, 1], 1, [0x12, 0].repeat(count));
+        assert_eq!(check(&TRACES, &spans(MOST_ITEMS)), Ok(()));
+        assert_eq!(
+            check(&TRACES, &spans(MOST_ITEMS + 1)),
+            Err(Refused::TooMany)
+        );
+        let attributes = nested(&[2, 2, 1], 1, [0x4a, 0].repeat(MOST_MESSAGES));
+        assert_eq!(check(&TRACES, &attributes), Err(Refused::TooMany));
     }
 
     #[test]

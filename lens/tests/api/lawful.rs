@@ -349,6 +349,24 @@ async fn methods_and_headers_are_taken_as_http_has_them() {
 }
 
 #[tokio::test]
+async fn a_body_of_several_gzip_members_is_one_body_and_of_very_many_none() {
+    let lens = Lens::start().await;
+    let body = spans("s", json!([span("a", "1", json!({}))])).to_string();
+    let (begin, end) = body.split_at(body.len() / 2);
+    let members = [gzip(begin.as_bytes()), gzip(b""), gzip(end.as_bytes())].concat();
+    for (body, status) in [(members, 200), (gzip(b"").repeat(300_000), 400)] {
+        let request = lens
+            .client
+            .post(format!("{}/v1/traces", lens.url))
+            .header("content-type", JSON)
+            .header("content-encoding", "gzip");
+        let response = request.body(body).send().await.expect("an answer");
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(lens.spans("").await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
     let lens = Lens::start().await;
     let varint =
