@@ -65,8 +65,12 @@
     graph.className = "flame-graph";
     graph.setAttribute("role", "tree");
     let deepest = 0;
+    const tones = [];
     for (const frame of flame.frames) {
       const [depth, start, width, own, name] = frame;
+      // What is inlined comes without its crate, and has its caller's colour.
+      const inlined = depth > 0 && !flame.runtime[name] && !flame.names[name].includes("::");
+      tones[depth] = inlined ? tones[depth - 1] : tone(name);
       const inside = start < zoom.start + zoom.width && start + width > zoom.start;
       const ancestor = depth <= zoom.depth;
       const share = ancestor ? 100 : (100 * width) / zoom.width;
@@ -74,7 +78,7 @@
       deepest = Math.max(deepest, depth);
       const box = document.createElement("button");
       box.type = "button";
-      box.className = `frame ${tone(name)}${ancestor ? " ancestor" : ""}${marks(flame.names[name]) ? " marked" : ""}`;
+      box.className = `frame ${tones[depth]}${ancestor ? " ancestor" : ""}${marks(flame.names[name]) ? " marked" : ""}`;
       box.setAttribute("role", "treeitem");
       box.dataset.testid = "frame";
       box.dataset.name = flame.names[name];

@@ -47,13 +47,16 @@ pub struct Known {
     /// By the function's number.
     runtime_functions: HashMap<i64, bool>,
     heap: bool,
+    /// Whether the runtime's frames are left out.
+    folded: bool,
 }
 
 /// Root of what the profiler allocates itself.
 const PROFILERS_ROOT: i64 = -1;
 const PROFILER: &str = "the profiler itself";
 /// Names of its functions begin or go on with these.
-const OF_PROFILERS: [&str; 4] = [
+const OF_PROFILERS: [&str; 5] = [
+    "pprof::",
     "jemalloc_pprof::",
     "pprof_util::",
     "pyroscope::",
@@ -62,8 +65,8 @@ const OF_PROFILERS: [&str; 4] = [
 
 impl Known {
     /// Tells the program's functions from the runtime's. What is inlined comes without its path: it is the program's if the checkout has that function
-    /// at that line, or if a function of the program with a path comes from the same file.
-    pub fn of(merged: &Merged, sources: &Sources, heap: bool) -> Self {
+    /// at that line; without a checkout, if a function of the program with a path comes from the same file.
+    pub fn of(merged: &Merged, sources: &Sources, heap: bool, folded: bool) -> Self {
         let base = |file: i64| {
             merged
                 .name(file)
@@ -83,10 +86,13 @@ impl Known {
         let of_runtime = |frame: &Frame| {
             let name = merged.name(frame.function);
             let inlined = !name.contains("::") && !name.starts_with("0x") && !is_allocator(name);
-            is_runtime(name)
-                && !(inlined
-                    && (own_files.contains(base(frame.file))
-                        || sources.find(name, base(frame.file), frame.line).is_some()))
+            is_allocator(name)
+                || is_runtime(name)
+                    && !(inlined
+                        && match sources.is_empty() {
+                            true => own_files.contains(base(frame.file)),
+                            false => sources.find(name, base(frame.file), frame.line).is_some(),
+                        })
         };
         let runtime: Vec<bool> = frames.iter().map(of_runtime).collect();
         let mut runtime_functions = HashMap::new();
@@ -98,22 +104,32 @@ impl Known {
             runtime,
             runtime_functions,
             heap,
+            folded,
         }
     }
 
-    /// A stack's frames, root first, as they are shown: memory belongs to the function that asked for it, not to the allocator and what lies between.
+    /// A stack's frames, root first, as they are shown. Memory belongs to the function that asked for it, not to the allocator and what lies between;
+    /// with the runtime folded, what the runtime did belongs to the function that called it.
     fn frames(&self, merged: &Merged, stack: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut stack: Vec<u32> = stack.collect();
-        if self.heap {
-            let site = stack
-                .iter()
-                .rposition(|frame| !self.runtime[*frame as usize]);
-            let site = site.or_else(|| {
-                stack
-                    .iter()
-                    .rposition(|frame| !is_allocator(merged.name(merged.frame(*frame).function)))
-            });
-            stack.truncate(site.map_or(stack.len(), |site| site + 1));
+        let is_own = |frame: &u32| !self.runtime[*frame as usize];
+        let folded = self
+            .folded
+            .then(|| stack.iter().rposition(is_own))
+            .flatten();
+        let site = || {
+            let asked = |frame: &u32| !is_allocator(merged.name(merged.frame(*frame).function));
+            self.heap
+                .then(|| {
+                    stack
+                        .iter()
+                        .rposition(is_own)
+                        .or_else(|| stack.iter().rposition(asked))
+                })
+                .flatten()
+        };
+        if let Some(last) = folded.or_else(site) {
+            stack.truncate(last + 1);
         }
         stack
     }
@@ -129,7 +145,7 @@ impl Known {
 
 /// Whether a function is the allocator's or its profiler's.
 fn is_allocator(function: &str) -> bool {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "prof_",
         "je_",
         "_rjem",
@@ -142,15 +158,17 @@ fn is_allocator(function: &str) -> bool {
         "__rdl_",
         "__rg_",
         "imalloc",
+        "alloc::",
+        "tikv_jemallocator::",
     ];
-    NAMES.iter().any(|name| function.starts_with(name))
-        || function.starts_with("alloc::")
-        || function.starts_with("<alloc::")
+    let path = function.trim_start_matches('<');
+    let path = path.strip_prefix("__rustc::").unwrap_or(path);
+    NAMES.iter().any(|name| path.starts_with(name))
 }
 
 impl Flame {
-    /// Lays the stacks out, the widest first; `own_only` leaves out the runtime's frames but where a stack ends in one.
-    pub fn of(merged: &Merged, known: &Known, own_only: bool) -> Self {
+    /// Lays the stacks out, the widest first.
+    pub fn of(merged: &Merged, known: &Known) -> Self {
         let drawn = |stack: Vec<u32>| -> Vec<i64> {
             let last = stack.len().saturating_sub(1);
             let profilers = known.heap
@@ -163,7 +181,7 @@ impl Flame {
                         .any(|profiler| name.starts_with(profiler))
                 });
             let kept = stack.into_iter().enumerate().filter(|(place, frame)| {
-                !(own_only && *place < last && known.runtime[*frame as usize])
+                !(known.folded && *place < last && known.runtime[*frame as usize])
             });
             let functions = kept.map(|(_, frame)| merged.frame(frame).function);
             profilers
@@ -405,8 +423,8 @@ mod tests {
         let mut merged = Merged::default();
         merged.add(&profile, &[], &[]);
 
-        let known = Known::of(&merged, &Sources::default(), false);
-        let flame = Flame::of(&merged, &known, false);
+        let known = Known::of(&merged, &Sources::default(), false, false);
+        let flame = Flame::of(&merged, &known);
         assert_eq!((flame.total, flame.unit.as_str()), (100, "nanoseconds"));
         let frames: Vec<(usize, i64, i64, i64, &str)> = flame
             .frames
@@ -424,10 +442,11 @@ mod tests {
                 (1, 70, 30, 30, "idle")
             ]
         );
+        let folded = Known::of(&merged, &Sources::default(), false, true);
         assert_eq!(
-            Flame::of(&merged, &known, true).frames.len(),
-            3,
-            "names without a path are left out but at the end of a stack"
+            Flame::of(&merged, &folded).frames,
+            [(0, 0, 100, 100, 0)],
+            "what the runtime did belongs to the function that called it"
         );
         let listed: Vec<(String, i64, i64)> = functions(&merged, &known)
             .into_iter()
@@ -493,7 +512,7 @@ mod tests {
             ],
             &[(&[3, 2, 1], 60), (&[4, 1], 40)],
         );
-        let known = Known::of(&merged, &Sources::default(), false);
+        let known = Known::of(&merged, &Sources::default(), false, false);
         let listed: Vec<(String, bool, i64, i64)> = functions(&merged, &known)
             .into_iter()
             .map(|function| {
@@ -519,10 +538,16 @@ mod tests {
             .map(|line| (line.line, line.own, line.total))
             .collect();
         assert_eq!(lines, [(20, 0, 60), (21, 40, 40)]);
+        let folded = Known::of(&merged, &Sources::default(), false, true);
+        let own: Vec<(usize, i64, i64)> = Flame::of(&merged, &folded)
+            .frames
+            .iter()
+            .map(|(depth, _, width, own, _)| (*depth, *width, *own))
+            .collect();
         assert_eq!(
-            Flame::of(&merged, &known, true).frames.len(),
-            3,
-            "work, burn_cpu, and where it ended in the runtime"
+            own,
+            [(0, 100, 0), (1, 100, 100)],
+            "work, and burn_cpu with what it called"
         );
     }
 
@@ -538,8 +563,8 @@ mod tests {
             ],
             &[(&[4, 3, 2, 1], 90), (&[4, 3, 5], 10)],
         );
-        let known = Known::of(&merged, &Sources::default(), true);
-        let flame = Flame::of(&merged, &known, false);
+        let known = Known::of(&merged, &Sources::default(), true, false);
+        let flame = Flame::of(&merged, &known);
         let frames: Vec<(&str, i64, i64)> = flame
             .frames
             .iter()

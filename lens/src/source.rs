@@ -98,6 +98,11 @@ impl Sources {
         }
     }
 
+    /// Whether there is no checkout.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// The file, from the checkout's root, that a function at a line of a file with this base name is in.
     pub fn find(&self, function: &str, base: &str, line: i64) -> Option<&str> {
         let same_base = self

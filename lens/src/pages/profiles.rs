@@ -28,8 +28,8 @@ pub async fn page(
     let (own_only, heap) = (query.frames != "all", kind == "heap");
     let function = query.function.clone();
     let (flame, flame_json, functions, source) = aside(move || {
-        let known = Known::of(&merged, &sources, heap);
-        let flame = Flame::of(&merged, &known, own_only);
+        let known = Known::of(&merged, &sources, heap, own_only);
+        let flame = Flame::of(&merged, &known);
         let json = serde_json::to_string(&flame).unwrap_or_default();
         let source = (!function.is_empty()).then(|| source(&merged, &known, &sources, &function));
         (flame, json, flame::functions(&merged, &known), source)
@@ -131,7 +131,7 @@ pub async fn page(
                 div {
                     div id="flame" hx-morph-skip-children="" data-testid="flame" data-mark=(query.q) {}
                     div id="flame-data" hidden { (flame_json) }
-                    div id="source" data-of=(shell.at("/profiles", &of_function(&query, kind, ""))) { @if let Some(source) = source { (source) } }
+                    div id="source" hx-morph-skip-children="" data-of=(shell.at("/profiles", &of_function(&query, kind, ""))) { @if let Some(source) = source { (source) } }
                 }
                 (top(&functions, &flame, &query.q, |function| format!("{}#source", shell.at("/profiles", &of_function(&query, kind, function)))))
             }
@@ -191,8 +191,8 @@ fn source(merged: &Merged, known: &Known, sources: &Sources, function: &str) -> 
             @match (file, &text) {
                 _ if spent.is_empty() => p.faint { "No sample has this function." },
                 (Some(file), Some(text)) => {
-                    @let first = in_file.first().map_or(1, |spent| spent.line);
-                    @let begin = sources.begin(file, first).unwrap_or(first).max(first - 60);
+                    @let first = hottest.map_or(1, |spent| spent.line);
+                    @let begin = sources.begin(file, first).unwrap_or(first).max(first - 200);
                     @let last = in_file.last().map_or(first, |spent| spent.line) + AROUND;
                     div.scroll tabindex="0" role="region" aria-label="Source" { table { tbody {
                         @for (number, line) in (1..).zip(text).skip_while(|(number, _)| *number < begin).take_while(|(number, _)| *number <= last).take(MOST_LINES) {
@@ -211,7 +211,7 @@ fn source(merged: &Merged, known: &Known, sources: &Sources, function: &str) -> 
                 _ => {
                     p.faint { "The source is not here: " code { "LENS_SOURCE_DIR" } " names the checkout it is in. By line:" }
                     table { tbody { @for spent in &spent {
-                        tr data-testid="source-line" data-line=(spent.line) { (bar(spent.total)) td { code { (spent.file) ":" (spent.line) } } }
+                        tr data-testid="source-line" data-line=(spent.line) { (bar(spent.total)) td { code { @if spent.line > 0 { (spent.file) ":" (spent.line) } @else { "line unknown" } } } }
                     } } }
                 }
             }
