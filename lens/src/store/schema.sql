@@ -34,6 +34,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id, se
 CREATE INDEX IF NOT EXISTS spans_by_id ON spans (span_id);
 -- Holds all that the overview's counts need.
 CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns, kind, service, error, end_ns);
+CREATE INDEX IF NOT EXISTS spans_by_peer ON spans (start_ns) WHERE peer <> '';
 CREATE INDEX IF NOT EXISTS spans_by_route ON spans (route) WHERE route <> '';
 
 -- One row a trace, made again from its spans whenever some arrive.

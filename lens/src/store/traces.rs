@@ -413,8 +413,8 @@ pub struct Edge {
 /// Edges listed.
 pub const MOST_EDGES: usize = 100;
 
-/// Edges from the spans that started in this time: server and consumer spans whose parent is another service's, consumer spans that link to
-/// a producer, and client spans that name a database.
+/// Edges from the spans that started in this time: server and consumer spans whose parent is another service's, or which share their id with its
+/// client, consumer spans that link to a producer, and client spans that name a database.
 pub async fn edges(
     pool: &SqlitePool,
     (from_ns, to_ns): (Option<i64>, Option<i64>),
@@ -426,15 +426,11 @@ pub async fn edges(
     sqlx::query_as(
         "SELECT caller, callee, external, messages, count(*) AS calls, sum(error) AS errors, avg(duration) AS mean_ns FROM (
              SELECT p.service AS caller, c.service AS callee, 0 AS external, c.kind = ?5 AS messages, c.error, c.end_ns - c.start_ns AS duration
-             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id = c.parent_id
+             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id IN (c.parent_id, c.span_id)
              WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.kind IN (?3, ?4) AND p.service <> c.service
              UNION ALL
-             SELECT p.service, c.service, 0, 0, c.error, c.end_ns - c.start_ns
-             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id = c.span_id
-             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind = ?2 AND p.kind = ?3 AND p.service <> c.service
-             UNION ALL
              SELECT p.service, c.service, 0, 1, c.error, c.end_ns - c.start_ns
-             FROM spans c JOIN links l ON l.trace_id = c.trace_id AND l.span_id = c.span_id
+             FROM links l CROSS JOIN spans c ON c.trace_id = l.trace_id AND c.span_id = l.span_id
              JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
              WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.service <> c.service
              UNION ALL
