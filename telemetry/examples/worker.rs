@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for job in 1..=jobs {
         let span = tracing::info_span!("send primes", otel.kind = "producer");
         let headers = span.in_scope(context::inject);
-        let below = job * 100_000;
+        let below = job * 10_000;
         queue.send(Job { below, headers })?;
     }
     drop(queue); // no more will come

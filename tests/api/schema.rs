@@ -207,4 +207,31 @@ fn what_the_program_emits_is_in_the_schema() {
     ] {
         assert!(emitted.signals.contains(name), "{name} was emitted");
     }
+    declared_as_recorded(&app);
+}
+
+/// Every point of the catalogue's metrics carries attributes that the catalogue declares, and no other.
+fn declared_as_recorded(app: &App) {
+    let mut recorded = BTreeSet::new();
+    for metric in CATALOGUE {
+        let services = ["signalbox-api", "signalbox-worker"];
+        for point in services
+            .map(|service| app.lens.metric(service, metric.name))
+            .concat()
+        {
+            recorded.insert(metric.name);
+            for attribute in point.attributes.keys() {
+                let declared = metric.attributes.contains(&attribute.as_str());
+                assert!(declared, "{} is recorded with {attribute}", metric.name);
+            }
+        }
+    }
+    for name in [
+        "db.client.operation.duration",
+        "db.client.connection.count",
+        "messaging.client.operation.duration",
+        "messaging.process.duration",
+    ] {
+        assert!(recorded.contains(name), "{name} was recorded: {recorded:?}");
+    }
 }

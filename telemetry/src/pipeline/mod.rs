@@ -8,7 +8,7 @@ pub(crate) mod export;
 pub(crate) mod exporter;
 pub(crate) mod health;
 #[cfg(not(feature = "exemplars"))]
-mod off;
+pub(crate) mod off;
 #[cfg(feature = "scrape")]
 pub(crate) mod openmetrics;
 pub(crate) mod queue;

@@ -21,7 +21,7 @@ use crate::pipeline::export::{StockTransport, over_http};
 use crate::pipeline::health::{Counted, Health};
 use crate::signals::Telemetry;
 #[cfg(not(feature = "scrape"))]
-use crate::signals::off::Pull;
+pub(crate) use crate::signals::off::Pull;
 #[cfg(feature = "scrape")]
 pub use crate::signals::scrape::{Pull, PullError};
 
