@@ -5,6 +5,19 @@
     all(feature = "actix", feature = "tower", feature = "profiles"),
     doc = include_str!("../README.md")
 )]
+// What features share has no user where they are off; a build with all of them finds what has none at all.
+#![cfg_attr(
+    not(all(
+        feature = "actix",
+        feature = "tower",
+        feature = "client",
+        feature = "profiles",
+        feature = "exemplars",
+        feature = "scrape",
+        feature = "runtime"
+    )),
+    allow(dead_code)
+)]
 mod base;
 #[cfg(feature = "http-core")]
 mod http;
@@ -65,7 +78,6 @@ pub struct Guard {
     logs: Option<SdkLoggerProvider>,
     stdout: Option<logs::Stdout>,
     log_settings: Logs,
-    #[cfg_attr(not(feature = "scrape"), expect(dead_code))]
     pull: metrics::Pull,
     profiles: profiles::Agents,
     /// What the settings ask for and cannot be had here.

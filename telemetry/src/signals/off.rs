@@ -11,16 +11,16 @@ pub(crate) mod profiles {
     use crate::signals::Telemetry;
 
     #[derive(Default)]
-    pub(crate) struct Profiler;
+    pub(crate) struct Profiler(());
 
     impl Profiler {
         pub(crate) fn new(_: &Profiles) -> Self {
-            Self
+            Self::default()
         }
     }
 
     #[derive(Default)]
-    pub(crate) struct Agents;
+    pub(crate) struct Agents(());
 
     type Shutdown = (&'static str, Box<dyn FnOnce() -> Result<(), String> + Send>);
 
@@ -38,7 +38,7 @@ pub(crate) mod profiles {
     ) -> Result<(Agents, Option<String>), Error> {
         let asked = settings.url.is_some();
         let missing = asked.then(|| "no profiles: built without the feature `profiles`".to_owned());
-        Ok((Agents, missing))
+        Ok((Agents::default(), missing))
     }
 }
 

@@ -34,8 +34,16 @@ const ENTRIES: [&str; 10] = [
 /// How Rust's collections come to the allocator: by function and, where that is inlined and so without its module, by file.
 const SHIMS: [&str; 2] = ["alloc::alloc::", "alloc::raw_vec::"];
 const SHIM_FILES: [&str; 2] = ["library/alloc/src/alloc.rs", "library/alloc/src/raw_vec"];
-/// The profiler's own functions.
-const PROFILER: [&str; 4] = ["pyroscope::", "pprof_util::", "jemalloc_pprof::", "pprof::"];
+/// The profiler's own functions: those that it consists of, and ours by which it is called. Not the one that runs a
+/// program's work with its samples marked.
+const PROFILER: [&str; 6] = [
+    "pyroscope::",
+    "pprof_util::",
+    "jemalloc_pprof::",
+    "pprof::",
+    concat!(env!("CARGO_CRATE_NAME"), "::signals::profiles::Profiler"),
+    concat!(env!("CARGO_CRATE_NAME"), "::signals::profiles::Cpu"),
+];
 const PROFILER_NAME: &str = "profiler's own memory";
 
 /// Frames within which the allocator's own are looked for, from the leaf.
@@ -135,7 +143,11 @@ impl Names {
     fn are(&self, line: &Line, beginnings: &[&str], whole: &[&str]) -> bool {
         let named = self.0.get(&line.function_id);
         named.is_some_and(|(name, _)| {
-            whole.contains(&name.as_str()) || beginnings.iter().any(|b| name.starts_with(b))
+            // `<Type>::method` and `Type::method` are one, as the compiler's version has it.
+            let bare = name.trim_start_matches('<');
+            let begins =
+                |beginning: &&str| name.starts_with(*beginning) || bare.starts_with(*beginning);
+            whole.contains(&name.as_str()) || beginnings.iter().any(begins)
         })
     }
 
@@ -143,7 +155,8 @@ impl Names {
         let named = self.0.get(&line.function_id);
         let in_file = |file: &str| SHIM_FILES.iter().any(|shim| file.contains(shim));
         named.is_some_and(|(name, file)| {
-            SHIMS.iter().any(|shim| name.starts_with(shim)) || in_file(file)
+            let bare = name.trim_start_matches('<');
+            SHIMS.iter().any(|shim| bare.starts_with(shim)) || in_file(file)
         })
     }
 }
@@ -219,7 +232,7 @@ mod tests {
                 "",
             )],
             &[("__rustc::__rust_alloc", "")],
-            &[("alloc::raw_vec::RawVecInner<A>::try_allocate_in", "")],
+            &[("<alloc::raw_vec::RawVecInner>::try_allocate_in", "")],
             &[
                 ("alloc", "/rustc/1/library/alloc/src/alloc.rs"),
                 ("with_capacity", "/rustc/1/library/alloc/src/vec/mod.rs"),
@@ -261,5 +274,11 @@ mod tests {
             &[("main", "")],
         ]);
         assert_eq!(own, [PROFILER_NAME]);
+        let called = concat!(module_path!(), "::Profiler::watch").replace("heap::tests::", "");
+        let own = trimmed(&[&[("malloc", "")], &[("parse", "")], &[(&called, "")]]);
+        assert_eq!(own, [PROFILER_NAME]);
+        let marked = called.replace("Profiler::watch", "span_scope");
+        let work = trimmed(&[&[("malloc", "")], &[("fill", "")], &[(&marked, "")]]);
+        assert_eq!(work, ["fill", marked.as_str()]);
     }
 }
