@@ -9,7 +9,6 @@ mod attributes;
 mod chart;
 mod flame;
 mod format;
-pub mod host;
 mod ingest;
 mod method;
 mod pages;

@@ -3,13 +3,11 @@
 use std::future::Future;
 use std::net::TcpListener;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use loopback::{Hosts, allowed_host};
 
-use crate::host::Hosts;
 use crate::ingest::Limits;
 use crate::problem::Problem;
 use crate::settings::Settings;
@@ -54,7 +52,9 @@ impl Server {
             None => Sources::default(),
         };
         let sources = web::Data::new(sources);
-        let hosts = web::Data::new(Hosts::new(settings.allowed_hosts));
+        let hosts = web::Data::new(Hosts::new(settings.allowed_hosts, |host| {
+            Problem::HostNotAllowed(host.to_owned()).into()
+        }));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(store.clone())
@@ -111,25 +111,6 @@ impl Server {
             }
         }
     }
-}
-
-async fn allowed_host(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    if request
-        .app_data::<web::Data<Hosts>>()
-        .is_some_and(|hosts| hosts.allow(host))
-    {
-        return Ok(next.call(request).await?.map_into_left_body());
-    }
-    let problem = Problem::HostNotAllowed(host.to_owned());
-    Ok(request.error_response(problem).map_into_right_body())
 }
 
 /// People get a page, programs a problem document.
