@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::settings::Settings;
+use crate::settings::{Listen, Settings};
 
 /// How long the probe waits for a connection, and for each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -17,6 +17,10 @@ const ENOUGH: u64 = 16 * 1024;
 /// What is wrong with the process.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
+    #[error(
+        "the process listens on a socket that was handed to it: its address is not in its settings"
+    )]
+    Unknown,
     #[error("http://{0}/readyz does not answer: {1}")]
     Silent(SocketAddr, std::io::Error),
     #[error("http://{0}/readyz answered: {1}")]
@@ -25,7 +29,10 @@ pub enum NotReady {
 
 /// Asks `/readyz` at the address that settings name.
 pub fn ready(settings: &Settings) -> Result<(), NotReady> {
-    let address = reachable(settings.listen);
+    let Listen::Address(address) = settings.listen else {
+        return Err(NotReady::Unknown);
+    };
+    let address = reachable(address);
     let answer = ask(address).map_err(|error| NotReady::Silent(address, error))?;
     if answer.starts_with("HTTP/1.1 200 ") {
         return Ok(());

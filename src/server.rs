@@ -5,7 +5,8 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::limits::{Limits, admit};
 use crate::routes::console::faro::Faro;
 use crate::routes::health::Readiness;
 use crate::routes::{self, demo};
-use crate::settings::{Role, Settings};
+use crate::settings::{Listen, Role, Settings};
 use signalbox_telemetry::actix::Instrument;
 use signalbox_telemetry::metrics::Pull;
 
@@ -39,26 +40,37 @@ pub enum BuildError {
     Queue(#[from] QueueError),
     #[error("SIGNALBOX_WORKER_URL: {0}")]
     Worker(#[from] WorkerError),
-    #[error("{variable}={address} cannot be listened on: {error}")]
+    #[error("{variable}={listen} cannot be listened on: {error}")]
     Listen {
         variable: &'static str,
-        address: SocketAddr,
+        listen: Listen,
         error: io::Error,
     },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Takes the address that settings name.
+/// Takes the address, or the socket, that settings name.
 pub fn listen(settings: &Settings) -> Result<TcpListener, BuildError> {
-    TcpListener::bind(settings.listen).map_err(|error| BuildError::Listen {
+    let listener = match settings.listen {
+        Listen::Address(address) => TcpListener::bind(address),
+        Listen::Stdin => handed_over(),
+    };
+    listener.map_err(|error| BuildError::Listen {
         variable: match settings.role {
             Role::Api => "SIGNALBOX_LISTEN",
             Role::Worker => "SIGNALBOX_WORKER_LISTEN",
         },
-        address: settings.listen,
+        listen: settings.listen,
         error,
     })
+}
+
+/// Standard input as a listener; an error if it is no socket of an internet address.
+fn handed_over() -> io::Result<TcpListener> {
+    let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    listener.local_addr()?;
+    Ok(listener)
 }
 
 /// A server that listens and is ready to run.

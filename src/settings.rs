@@ -34,6 +34,36 @@ impl Role {
     }
 }
 
+/// Where a process takes its listening socket from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// It binds this address itself.
+    Address(SocketAddr),
+    /// Whoever started it has bound the address and hands the socket over as standard input, as systemd does with
+    /// `StandardInput=socket`. The starter knows the port and holds it from before the start, so it needs no word of it.
+    Stdin,
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "stdin" => Ok(Self::Stdin),
+            address => address.parse().map(Self::Address).map_err(|_| ()),
+        }
+    }
+}
+
+impl Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Stdin => f.write_str("stdin"),
+        }
+    }
+}
+
 /// All settings of one process.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -41,7 +71,8 @@ pub struct Settings {
     pub role: Role,
     /// `SIGNALBOX_LISTEN` (API, default `127.0.0.1:18080`) or `SIGNALBOX_WORKER_LISTEN` (worker, default
     /// `127.0.0.1:18081`): address and port to listen on. Port 0 takes a free one; the start-up record says which.
-    pub listen: SocketAddr,
+    /// `stdin` takes standard input, which must be a socket that listens already.
+    pub listen: Listen,
     /// `SIGNALBOX_HTTP_THREADS`: threads that serve requests, 1 to 256. Absent: one per processor.
     pub http_threads: usize,
     /// `SIGNALBOX_SHUTDOWN_TIMEOUT_S`: seconds that requests and jobs in flight have after SIGTERM, 1 to 60. Default 2.
@@ -211,7 +242,7 @@ impl Settings {
     ) -> Result<Self, SettingError> {
         let read = Reader(lookup);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let address = "an address and a port, such as 127.0.0.1:18080";
+        let address = "an address and a port, such as 127.0.0.1:18080, or stdin";
         Ok(Self {
             role,
             listen: match role {
@@ -479,6 +510,8 @@ mod tests {
     fn defaults_need_no_server() {
         let settings = read(&[]).expect("defaults are allowed");
         assert_eq!(settings.listen.to_string(), "127.0.0.1:18080");
+        let handed_over = read(&[("SIGNALBOX_LISTEN", "stdin")]).expect("stdin is allowed");
+        assert_eq!(handed_over.listen, Listen::Stdin);
         assert_eq!(settings.database.url, "sqlite:data/signalbox.db");
         assert_eq!(settings.redis_url, None);
         assert_eq!(settings.faults, Plan::OFF);

@@ -1,195 +1,16 @@
 //! The real `demo` with the real programs, and the real `load` into it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
-/// For anything that should take a second or two; reached only when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+mod support;
 
-fn signalboxctl() -> Command {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_signalboxctl"));
-    for sibling in ["signalbox", "lens"] {
-        let path = program.with_file_name(sibling);
-        assert!(
-            path.is_file(),
-            "{} is missing: build it first with `cargo build --workspace`",
-            path.display()
-        );
-    }
-    let mut command = Command::new(program);
-    for variable in [
-        "SIGNALBOX_LISTEN",
-        "SIGNALBOX_WORKER_LISTEN",
-        "LENS_LISTEN",
-        "LENS_DATA_DIR",
-        "DATABASE_URL",
-        "SIGNALBOX_URL",
-    ] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// A folder of this test's own, empty at its start.
-fn folder(test: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
-    if path.exists() {
-        std::fs::remove_dir_all(&path).unwrap();
-    }
-    path
-}
-
-/// A running demo on free ports. Stopped when dropped, whatever becomes of the test.
-struct Demo {
-    process: Child,
-    service: String,
-    viewer: String,
-    children: Vec<(Pid, String)>,
-}
-
-impl Demo {
-    fn start(test: &str) -> Self {
-        let any = "127.0.0.1:0";
-        let mut process = signalboxctl()
-            .args([
-                "demo",
-                "--listen",
-                any,
-                "--worker",
-                any,
-                "--lens",
-                any,
-                "--data-dir",
-            ])
-            .arg(folder(test))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (lines, read) = mpsc::channel();
-        let out = process.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            BufReader::new(out)
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| lines.send(line))
-        });
-        let mut demo = Self {
-            process,
-            service: String::new(),
-            viewer: String::new(),
-            children: Vec::new(),
-        };
-        while demo.service.is_empty() || demo.viewer.is_empty() {
-            let line = read
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("the demo did not become ready: {}", demo.errors()));
-            let address = line
-                .split_whitespace()
-                .find(|word| word.starts_with("http://"))
-                .unwrap_or_default();
-            if line.contains("ready in") && line.contains("service") {
-                demo.service = address.to_owned();
-            } else if line.contains("ready in") && line.contains("viewer") {
-                demo.viewer = address.to_owned();
-            }
-        }
-        std::thread::spawn(move || read.iter().count()); // goes on reading, or the demo would block
-        demo.children = children(demo.process.id());
-        demo
-    }
-
-    fn errors(&mut self) -> String {
-        let mut text = String::new();
-        let _ = self.process.kill();
-        self.process
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        text
-    }
-
-    fn child(&self, name: &str) -> Pid {
-        self.children
-            .iter()
-            .find(|(_, command)| command.contains(name))
-            .unwrap()
-            .0
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
-    }
-
-    /// Exit code and what was said on stderr.
-    fn ended(&mut self) -> (Option<i32>, String) {
-        let begin = Instant::now();
-        let status = loop {
-            match self.process.try_wait().unwrap() {
-                Some(status) => break status,
-                None => assert!(begin.elapsed() < PATIENCE, "the demo did not end"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let mut text = String::new();
-        self.process
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        (status.code(), text)
-    }
-
-    fn left_over(&self) -> Vec<&str> {
-        let alive = |pid: &Pid| kill(*pid, None).is_ok();
-        self.children
-            .iter()
-            .filter(|(pid, _)| alive(pid))
-            .map(|(_, command)| command.as_str())
-            .collect()
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        for (pid, _) in &self.children {
-            let _ = kill(*pid, Signal::SIGKILL);
-        }
-    }
-}
-
-/// Process id and command line of each child.
-fn children(of: u32) -> Vec<(Pid, String)> {
-    let listing = Command::new("ps")
-        .args(["-A", "-o", "ppid=,pid=,args="])
-        .output()
-        .unwrap();
-    let parent = of.to_string();
-    String::from_utf8_lossy(&listing.stdout)
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            (words.next()? == parent).then_some(())?;
-            Some((
-                Pid::from_raw(words.next()?.parse().ok()?),
-                words.collect::<Vec<_>>().join(" "),
-            ))
-        })
-        .collect()
-}
+use support::{Demo, PATIENCE, folder, get, location, signalboxctl};
 
 fn load(url: &str, arguments: &[&str]) -> Output {
     signalboxctl()
@@ -197,22 +18,6 @@ fn load(url: &str, arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .unwrap()
-}
-
-fn get(url: &str) -> Option<Value> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder()
-        .no_proxy()
-        .timeout(PATIENCE)
-        .build()
-        .unwrap();
-    client
-        .get(url)
-        .send()
-        .ok()
-        .filter(|answer| answer.status() == 200)?
-        .json()
-        .ok()
 }
 
 #[test]
@@ -260,12 +65,13 @@ fn a_load_into_the_demo_is_counted_and_its_links_lead_to_what_it_caused() {
             .to_owned()
     };
     let trace_id = link("trace id");
+    let target = location(&link("trace  "));
     assert!(
-        link("trace  ").starts_with(&format!("{}/traces/{trace_id}#span-", demo.viewer)),
-        "{failing}"
+        target.starts_with(&format!("{}/traces/{trace_id}#span-", demo.viewer)),
+        "{target}"
     );
     assert_eq!(
-        link("logs"),
+        location(&link("logs")),
         format!("{}/logs?trace_id={trace_id}", demo.viewer)
     );
 
@@ -298,6 +104,93 @@ fn names(trace: &serde_json::Value) -> Vec<String> {
         .flat_map(|scope| list(&scope["spans"]))
         .filter_map(|span| Some(span["name"].as_str()?.to_owned()))
         .collect()
+}
+
+/// What a shell may have set for another program, each of which once kept the demo from getting ready or made one service of two.
+#[test]
+fn whatever_the_shell_and_the_folder_are_called_it_gets_ready_and_its_programs_keep_apart() {
+    let data = folder("odd").join("a b%20?x#y");
+    let demo = Demo::start_in(
+        &data,
+        &[
+            ("RUST_LOG", "warn"),
+            ("LOG_FORMAT", "off"),
+            ("OTEL_SERVICE_NAME", "mine"),
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=mine,service.instance.id=1,team=shop",
+            ),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/does/not/exist.pem"),
+        ],
+    );
+    assert!(data.join("signalbox.db").is_file());
+    assert!(data.join("lens").is_dir());
+
+    let output = load(
+        &demo.service,
+        &["--mix", "work=1", "--count", "1", "--rate", "10"],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let trace_id = text.split("trace id ").nth(1).unwrap();
+    let trace_id = trace_id.split_whitespace().next().unwrap();
+    let both = ["signalbox-api", "signalbox-worker"];
+    let begin = Instant::now();
+    let resources = loop {
+        let trace = get(&format!("{}/api/traces/{trace_id}", demo.viewer)).unwrap_or_default();
+        let resources = resources(&trace);
+        let named = |name: &&str| resources.iter().any(|r| r["service.name"] == **name);
+        if both.iter().all(|name| named(name)) {
+            break resources;
+        }
+        assert!(begin.elapsed() < PATIENCE, "only {resources:?} arrived");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let ids: BTreeSet<&String> = resources
+        .iter()
+        .map(|r| &r["service.instance.id"])
+        .collect();
+    assert_eq!(ids.len(), 2, "{resources:?}");
+    assert!(
+        resources.iter().all(|r| r["team"] == "shop"),
+        "{resources:?}"
+    );
+}
+
+/// Text attributes of each resource of a trace in OTLP/JSON.
+fn resources(trace: &Value) -> Vec<BTreeMap<String, String>> {
+    let attributes = |resource: &Value| {
+        let list = resource["resource"]["attributes"].as_array();
+        list.into_iter()
+            .flatten()
+            .filter_map(|attribute| {
+                let value = attribute["value"]["stringValue"].as_str()?;
+                Some((attribute["key"].as_str()?.to_owned(), value.to_owned()))
+            })
+            .collect()
+    };
+    let resources = trace["resourceSpans"].as_array();
+    resources.into_iter().flatten().map(attributes).collect()
+}
+
+#[test]
+fn a_program_that_cannot_start_is_named_with_its_own_reason() {
+    let output = signalboxctl()
+        .env("OTEL_TRACES_EXPORTER", "console")
+        .args(["demo", "--lens", "127.0.0.1:0", "--worker", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder("console"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.starts_with(
+            "error: the worker ended before it was ready (exit status: 2); its last lines ("
+        ),
+        "{said}"
+    );
+    assert!(said.contains("OTEL_TRACES_EXPORTER=console"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! arguments → settings → listener → server → run until told to stop.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -30,12 +32,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::from_env()?;
-    let listener = TcpListener::bind(settings.listen).map_err(|error| {
-        format!(
-            "cannot listen on {}: {error}; LENS_LISTEN names another address",
-            settings.listen
-        )
-    })?;
+    let listener = listen(settings.listen)?;
     let data_dir = settings.data_dir.display().to_string();
     let address = listener.local_addr()?;
     let server = Server::build(settings, listener).await?;
@@ -56,4 +53,22 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         })
         .await?;
     Ok(())
+}
+
+/// Binds the address, or takes the socket that was handed over as standard input.
+fn listen(address: Option<SocketAddr>) -> Result<TcpListener, String> {
+    let Some(address) = address else {
+        return handed_over().map_err(|error| format!("LENS_LISTEN=stdin: {error}"));
+    };
+    TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}; LENS_LISTEN names another address")
+    })
+}
+
+fn handed_over() -> io::Result<TcpListener> {
+    let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    match listener.local_addr()?.ip().is_loopback() {
+        true => Ok(listener),
+        false => Err(io::Error::other("the socket is not bound to loopback")),
+    }
 }

@@ -9,7 +9,8 @@ const MEBIBYTE: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `LENS_LISTEN`: address and port, loopback only, because lens has no login. Default `127.0.0.1:18090`; port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// `stdin`, None here: standard input is a socket that listens already, on loopback too.
+    pub listen: Option<SocketAddr>,
     /// `LENS_DATA_DIR`: directory of the database file, created if it is missing. Default `data/lens`. Only one lens may use it at a time.
     pub data_dir: PathBuf,
     /// `LENS_ALLOWED_HOSTS`: names, separated by commas, that a request's `Host` may carry besides `localhost`, `127.0.0.1` and `[::1]`
@@ -57,7 +58,7 @@ impl Default for Settings {
             bytes: 256 * MEBIBYTE,
         };
         Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090),
+            listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090)),
             data_dir: PathBuf::from("data/lens"),
             allowed_hosts: Vec::new(),
             source_dir: None,
@@ -105,15 +106,17 @@ impl Settings {
         let lookup = |name| lookup(name).filter(|value| !value.trim().is_empty());
         let mut settings = Self::default();
         if let Some(value) = lookup("LENS_LISTEN") {
-            settings.listen = value
-                .parse()
-                .ok()
-                .filter(|address: &SocketAddr| address.ip().is_loopback())
-                .ok_or(SettingError {
-                    name: "LENS_LISTEN",
-                    value,
-                    allowed: "a loopback address and a port, such as 127.0.0.1:18090",
-                })?;
+            settings.listen = match value.parse() {
+                Ok(address) if SocketAddr::ip(&address).is_loopback() => Some(address),
+                _ if value == "stdin" => None,
+                _ => {
+                    return Err(SettingError {
+                        name: "LENS_LISTEN",
+                        value,
+                        allowed: "a loopback address and a port, such as 127.0.0.1:18090, or stdin",
+                    });
+                }
+            };
         }
         if let Some(value) = lookup("LENS_DATA_DIR") {
             settings.data_dir = PathBuf::from(value);

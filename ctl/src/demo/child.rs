@@ -1,6 +1,8 @@
-//! One child process: started in its own group, its output read, its address learnt, stopped within a deadline.
+//! One child process: given its listening socket, started in its own group, its output read, stopped within a deadline.
 
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -28,11 +30,11 @@ pub struct Child {
     pub log: Arc<Log>,
     pid: Option<Pid>,
     started: Instant,
-    address: watch::Receiver<Option<String>>,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Child {
+    /// The child gets `listener` as its standard input, and here it is closed: when the child ends, nobody listens there.
     /// `echo` passes each line on to the terminal, with the child's name before it.
     ///
     /// Call it from the main task: on Linux the child gets SIGTERM when the *thread* that started it ends, so that not even
@@ -40,11 +42,12 @@ impl Child {
     pub fn start(
         name: &'static str,
         mut command: Command,
+        listener: TcpListener,
         log: Log,
         echo: bool,
     ) -> io::Result<Self> {
         command
-            .stdin(Stdio::null())
+            .stdin(OwnedFd::from(listener))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -63,16 +66,15 @@ impl Child {
             .and_then(|pid| i32::try_from(pid).ok())
             .map(Pid::from_raw);
         let log = Arc::new(log);
-        let (found, address) = watch::channel(None);
         let (ended, exit) = watch::channel(None);
         let out = process
             .stdout
             .take()
-            .map(|out| tokio::spawn(read(name, out, Arc::clone(&log), echo, Some(found))));
+            .map(|out| tokio::spawn(read(name, out, Arc::clone(&log), echo)));
         let err = process
             .stderr
             .take()
-            .map(|err| tokio::spawn(read(name, err, Arc::clone(&log), echo, None)));
+            .map(|err| tokio::spawn(read(name, err, Arc::clone(&log), echo)));
         tokio::spawn(async move {
             // An error would say that there is nothing to wait for: the dropped sender then tells the same.
             if let Ok(status) = process.wait().await {
@@ -87,7 +89,6 @@ impl Child {
             log,
             pid,
             started,
-            address,
             exit,
         })
     }
@@ -95,21 +96,6 @@ impl Child {
     /// How long ago it was started.
     pub fn since_start(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    /// `host:port` that the child says it listens on; pending for ever if it never says so.
-    pub async fn listening(&self) -> String {
-        match self
-            .address
-            .clone()
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|address| address.clone())
-        {
-            Some(address) => address,
-            None => std::future::pending().await, // its output has ended: that it exits is the news to wait for
-        }
     }
 
     /// How it ended, in words, once it has.
@@ -150,38 +136,15 @@ impl Child {
     }
 }
 
-async fn read(
-    name: &'static str,
-    stream: impl AsyncRead + Unpin,
-    log: Arc<Log>,
-    echo: bool,
-    found: Option<watch::Sender<Option<String>>>,
-) {
+async fn read(name: &'static str, stream: impl AsyncRead + Unpin, log: Arc<Log>, echo: bool) {
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line);
-        if let Some(found) = &found
-            && found.borrow().is_none()
-            && let Some(address) = listening_address(&line)
-        {
-            found.send_replace(Some(address.to_owned()));
-        }
         log.line(&line);
         if echo {
             say!("{name:>7} | {line}");
         }
     }
-}
-
-/// `127.0.0.1:18080` out of `… listening on http://127.0.0.1:18080 …`, in a JSON record as in a line for people.
-fn listening_address(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once("listening on http://")?;
-    let end = rest
-        .find(|c: char| !(c.is_ascii_alphanumeric() || ".:[]-".contains(c)))
-        .unwrap_or(rest.len());
-    let address = &rest[..end];
-    let (_, port) = address.rsplit_once(':')?;
-    port.parse::<u16>().is_ok().then_some(address)
 }
 
 /// The program of that name beside this one: they are built and shipped together.
@@ -196,33 +159,5 @@ pub fn sibling(program: &str) -> Result<PathBuf, String> {
             "there is no {}: build all programs with `cargo build --workspace`",
             path.display()
         ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_is_read_from_json_and_from_human_lines() {
-        let json = r#"{"level":"INFO","message":"listening on http://127.0.0.1:18080","target":"signalbox"}"#;
-        assert_eq!(listening_address(json), Some("127.0.0.1:18080"));
-        assert_eq!(
-            listening_address("INFO lens: listening on http://[::1]:18090"),
-            Some("[::1]:18090")
-        );
-        let coloured =
-            "\u{1b}[32mINFO\u{1b}[0m listening on http://127.0.0.1:41\u{1b}[0m role=worker";
-        assert_eq!(listening_address(coloured), Some("127.0.0.1:41"));
-    }
-
-    #[test]
-    fn other_lines_hold_no_address() {
-        assert_eq!(listening_address("sending to http://127.0.0.1:18090"), None);
-        assert_eq!(listening_address("listening on http://127.0.0.1"), None);
-        assert_eq!(
-            listening_address("listening on http://127.0.0.1:99999"),
-            None
-        );
     }
 }

@@ -13,12 +13,9 @@ struct Identity {
 
 /// Asks for its name and version, which must be lens and this program's own. The error says what was found instead.
 pub async fn is_lens(client: &Client, url: &str) -> Result<(), String> {
-    let answer = client.get(format!("{url}/api/identity")).send().await;
-    let answer = answer.map_err(|error| http::cause(&error))?;
-    let identity: Identity = answer
-        .json()
-        .await
-        .map_err(|_| "it does not say who it is".to_owned())?;
+    let answer = http::ask(client.get(format!("{url}/api/identity"))).await?;
+    let identity: Identity =
+        serde_json::from_str(&answer).map_err(|_| "it does not say who it is".to_owned())?;
     if identity.name == "lens" && identity.version == env!("CARGO_PKG_VERSION") {
         Ok(())
     } else {

@@ -11,14 +11,17 @@ mod plan;
 mod ports;
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 use reqwest::Client;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+
+pub use self::identity::is_lens;
+pub use self::plan::database_url;
 
 use self::child::Child;
 use self::log::Log;
@@ -89,7 +92,7 @@ pub enum Error {
         name: &'static str,
         cause: io::Error,
     },
-    #[error("the {name} {what}; its last lines ({}):\n{}", log.display(), tail.join("\n"))]
+    #[error("the {name} {what}; {}", last_lines(log, tail))]
     Failed {
         name: &'static str,
         what: String,
@@ -104,32 +107,31 @@ pub enum Error {
     Setup(String),
 }
 
+/// What a program wrote before it failed.
+fn last_lines(log: &Path, tail: &[String]) -> String {
+    match tail {
+        [] => "it wrote nothing, and LOG_FORMAT and RUST_LOG decide how much it writes".to_owned(),
+        tail => format!("its last lines ({}):\n{}", log.display(), tail.join("\n")),
+    }
+}
+
 pub async fn run(args: Args) -> Result<(), Error> {
     let started = Instant::now();
     let mut stop = Stop::listen().map_err(|error| Error::Setup(error.to_string()))?;
-    let obstacles = ports::obstacles(&[
-        Wanted {
-            name: "viewer",
-            address: args.lens,
-            setting: "--lens or LENS_LISTEN",
-        },
-        Wanted {
-            name: "worker",
-            address: args.worker,
-            setting: "--worker or SIGNALBOX_WORKER_LISTEN",
-        },
-        Wanted {
-            name: "service",
-            address: args.listen,
-            setting: "--listen or SIGNALBOX_LISTEN",
-        },
-    ]);
-    if !obstacles.is_empty() {
-        return Err(Error::Ports(obstacles));
-    }
+    let wanted = |name, address, setting| Wanted {
+        name,
+        address,
+        setting,
+    };
+    let listeners = ports::take([
+        wanted("viewer", args.lens, "--lens or LENS_LISTEN"),
+        wanted("worker", args.worker, "--worker or SIGNALBOX_WORKER_LISTEN"),
+        wanted("service", args.listen, "--listen or SIGNALBOX_LISTEN"),
+    ])
+    .map_err(Error::Ports)?;
     let mut house = House::new(&args)?;
     let outcome = tokio::select! {
-        outcome = house.live(started) => outcome,
+        outcome = house.live(listeners, started) => outcome,
         () = stop.requested() => Ok(()),
     };
     say!("\nstopping service, worker, viewer … (Ctrl-C again to stop at once)");
@@ -155,9 +157,7 @@ impl House {
             signalbox: child::sibling("signalbox").map_err(Error::Program)?,
             lens: child::sibling("lens").map_err(Error::Program)?,
             data_dir: args.data_dir.clone(),
-            lens_listen: args.lens,
-            worker_listen: args.worker,
-            service_listen: args.listen,
+            environment: std::env::vars_os().collect(),
         };
         std::fs::create_dir_all(plan.logs()).map_err(|cause| Error::Folder {
             folder: plan.logs(),
@@ -175,8 +175,12 @@ impl House {
     }
 
     /// Starts all, says where they are, and returns when one of them ends, which none should.
-    async fn live(&mut self, started: Instant) -> Result<(), Error> {
-        let viewer = self.start("viewer", self.plan.viewer()).await?;
+    async fn live(
+        &mut self,
+        [for_viewer, for_worker, for_service]: [TcpListener; 3],
+        started: Instant,
+    ) -> Result<(), Error> {
+        let viewer = self.start("viewer", self.plan.viewer(), for_viewer)?;
         let viewer_took = self.ready(&viewer, "/api/identity").await?;
         identity::is_lens(&self.client, &viewer)
             .await
@@ -185,12 +189,11 @@ impl House {
                 what,
             })?;
 
-        let worker = self.start("worker", self.plan.worker(&viewer)).await?;
+        let worker = self.start("worker", self.plan.worker(&viewer), for_worker)?;
         let worker_took = self.ready(&worker, "/readyz").await?;
 
-        let service = self
-            .start("service", self.plan.service(&viewer, &worker))
-            .await?;
+        let service = self.plan.service(&viewer, &worker);
+        let service = self.start("service", service, for_service)?;
         let service_took = self.ready(&service, "/readyz").await?;
 
         say!(
@@ -219,51 +222,46 @@ impl House {
         ))
     }
 
-    /// Starts one program and returns the URL it says it listens on.
-    async fn start(&mut self, name: &'static str, command: Command) -> Result<String, Error> {
+    /// Starts one program and returns the URL that it listens on.
+    fn start(
+        &mut self,
+        name: &'static str,
+        command: Command,
+        listener: TcpListener,
+    ) -> Result<String, Error> {
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::Setup(error.to_string()))?;
         let path = self.plan.logs().join(format!("{name}.log"));
         let log = Log::create(path.clone()).map_err(|cause| Error::Folder {
             folder: path,
             cause,
         })?;
-        let child = Child::start(name, command, log, self.show_logs)
+        let child = Child::start(name, command, listener, log, self.show_logs)
             .map_err(|cause| Error::Spawn { name, cause })?;
         self.children.push(child);
-        let address = self
-            .newest_within(async |child: &Child| child.listening().await)
-            .await?;
-        Ok(format!("http://{}", plan::reachable(&address)))
+        Ok(format!("http://{}", plan::reachable(address)))
     }
 
     /// Waits until the newest child's path answers 200; returns the time since that child was started.
     async fn ready(&self, url: &str, path: &str) -> Result<Duration, Error> {
-        let probe = format!("{url}{path}");
-        let client = self.client.clone();
-        self.newest_within(async |child: &Child| {
-            loop {
-                if client
-                    .get(&probe)
-                    .send()
-                    .await
-                    .is_ok_and(|answer| answer.status() == 200)
-                {
-                    return child.since_start();
-                }
-                sleep(PROBE_PAUSE).await;
-            }
-        })
-        .await
-    }
-
-    /// Runs `step` for the newest child, unless that child ends or its time is up before.
-    async fn newest_within<T>(&self, step: impl AsyncFn(&Child) -> T) -> Result<T, Error> {
         let Some(child) = self.children.last() else {
             return Err(Error::Setup("no program was started".into()));
         };
+        let mut last = String::new();
+        let asking = async {
+            loop {
+                match http::ask(self.client.get(format!("{url}{path}"))).await {
+                    Ok(_) => return child.since_start(),
+                    Err(reason) => last = reason,
+                }
+                sleep(PROBE_PAUSE).await;
+            }
+        };
         let what = tokio::select! {
-            outcome = timeout(self.ready_timeout, step(child)) => match outcome {
-                Ok(value) => return Ok(value),
-                Err(_) => format!("was not ready within {}", show(self.ready_timeout)),
+            outcome = timeout(self.ready_timeout, asking) => match outcome {
+                Ok(took) => return Ok(took),
+                Err(_) => format!("was not ready within {} ({path}: {last})", show(self.ready_timeout)),
             },
             how = child.exited() => format!("ended before it was ready ({how})"),
         };

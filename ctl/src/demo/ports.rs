@@ -1,4 +1,5 @@
-//! Who holds a port. Asked before anything is started, so that the answer is a sentence and not a stack of failed children.
+//! The demo's ports. All are bound before anything is started, and handed to the programs as listening sockets: whoever asked for
+//! port 0 knows what it got, no other program can come in between, and a taken port is a sentence and not a stack of failed children.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -10,9 +11,10 @@ pub struct Wanted {
     pub setting: &'static str,
 }
 
-/// Empty when every address can be had; otherwise one sentence for each that cannot.
-pub fn obstacles(wanted: &[Wanted]) -> Vec<String> {
-    let mut found = Vec::new();
+/// A listener for each, if every address can be had; otherwise one sentence for each that cannot.
+pub fn take<const N: usize>(wanted: [Wanted; N]) -> Result<[TcpListener; N], Vec<String>> {
+    let mut taken = Vec::new();
+    let mut obstacles = Vec::new();
     for (index, want) in wanted.iter().enumerate() {
         let Wanted {
             name,
@@ -23,12 +25,15 @@ pub fn obstacles(wanted: &[Wanted]) -> Vec<String> {
             .iter()
             .find(|other| other.address == *address && address.port() != 0)
         {
-            found.push(format!(
+            obstacles.push(format!(
                 "the {name} and the {} are both to listen on {address}: change {setting}",
                 twin.name
             ));
-        } else if let Err(error) = TcpListener::bind(address) {
-            found.push(match (error.kind(), owner(*address)) {
+            continue;
+        }
+        match TcpListener::bind(address) {
+            Ok(listener) => taken.push(listener),
+            Err(error) => obstacles.push(match (error.kind(), owner(*address)) {
                 (std::io::ErrorKind::AddrInUse, Some(owner)) => {
                     format!("{address}, wanted for the {name}, is taken by {owner}: stop that or choose another with {setting}")
                 }
@@ -36,10 +41,11 @@ pub fn obstacles(wanted: &[Wanted]) -> Vec<String> {
                     format!("{address}, wanted for the {name}, is taken: free it or choose another with {setting}")
                 }
                 _ => format!("{address}, wanted for the {name}, cannot be listened on ({error}): choose another with {setting}"),
-            });
+            }),
         }
     }
-    found
+    // As many as were wanted, unless there was an obstacle.
+    taken.try_into().map_err(|_| obstacles)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -180,7 +186,7 @@ mod tests {
         assert_eq!(pid, std::process::id());
         assert!(name.starts_with("signalboxctl"), "{name}");
 
-        let sentences = obstacles(&[wanted("service", address)]);
+        let sentences = take([wanted("service", address)]).expect_err("taken");
         assert_eq!(sentences.len(), 1);
         let expected = format!(
             "{address}, wanted for the service, is taken by process {pid} ({name}): stop that or choose another with --listen"
@@ -189,13 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_is_no_obstacle_and_has_no_owner() {
+    fn a_free_port_has_no_owner_and_is_taken() {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap(); // closed again at once
         assert_eq!(owner(address), None);
-        assert!(obstacles(&[wanted("service", address)]).is_empty());
+        let [listener] = take([wanted("service", address)]).expect("free");
+        assert_eq!(listener.local_addr().unwrap(), address);
     }
 
     #[test]
@@ -204,15 +211,16 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let sentences = obstacles(&[wanted("viewer", address), wanted("worker", address)]);
+        let sentences = take([wanted("viewer", address), wanted("worker", address)]);
         assert_eq!(
-            sentences,
+            sentences.expect_err("one address for two"),
             [format!(
                 "the worker and the viewer are both to listen on {address}: change --listen"
             )]
         );
 
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        assert!(obstacles(&[wanted("viewer", any), wanted("worker", any)]).is_empty());
+        let [viewer, worker] = take([wanted("viewer", any), wanted("worker", any)]).expect("free");
+        assert_ne!(viewer.local_addr().unwrap(), worker.local_addr().unwrap());
     }
 }
