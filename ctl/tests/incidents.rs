@@ -137,3 +137,130 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
     let (status, text) = receiver.post("/api/v1/alert_groups/1/acknowledge", &json!({}));
     assert_eq!((status, text.as_str()), (409, "incident 1 is resolved"));
 }
+
+#[test]
+fn a_page_that_rebinds_its_name_reads_and_closes_nothing() {
+    let receiver = Receiver::start(&file("rebinding"));
+    assert_eq!(receiver.alert("api", "firing"), 200);
+    let list = format!("{}/api/v1/alert_groups", receiver.url);
+    let close = format!("{}/api/v1/alert_groups/1/resolve", receiver.url);
+    for host in ["evil.example", "127.0.0.1.evil.example:18095", "10.0.0.1"] {
+        let read = receiver.client.get(&list).header("host", host);
+        let closed = receiver.client.post(&close).header("host", host);
+        for request in [read, closed.json(&json!({}))] {
+            let answer = request.send().unwrap();
+            assert_eq!(answer.status().as_u16(), 403, "{host}");
+            assert!(answer.text().unwrap().contains("INCIDENTS_ALLOWED_HOSTS"));
+        }
+    }
+    assert_eq!(receiver.states(), [state(1, "firing")]);
+    let named = receiver.client.get(&list).header("host", "LocalHost:1");
+    assert_eq!(named.send().unwrap().status().as_u16(), 200);
+}
+
+#[test]
+fn head_is_answered_where_get_is_and_a_wrong_method_is_told_the_right_one() {
+    let receiver = Receiver::start(&file("methods"));
+    for path in [
+        "/",
+        "/page.js",
+        "/page.css",
+        "/healthz",
+        "/api/v1/alert_groups",
+    ] {
+        let url = format!("{}{path}", receiver.url);
+        let get = receiver.client.get(&url).send().unwrap();
+        let head = receiver.client.head(&url).send().unwrap();
+        assert_eq!(head.status(), get.status(), "{path}");
+        assert_eq!(
+            head.headers().get("content-length"),
+            get.headers().get("content-length"),
+            "{path}"
+        );
+        assert_eq!(head.text().unwrap(), "", "{path}");
+        let delete = receiver.client.delete(&url).send().unwrap();
+        assert_eq!(delete.status().as_u16(), 405, "{path}");
+        assert_eq!(delete.headers()["allow"], "GET, HEAD", "{path}");
+    }
+    let url = format!("{}/alertmanager", receiver.url);
+    let get = receiver.client.get(url).send().unwrap();
+    assert_eq!(
+        (get.status().as_u16(), &get.headers()["allow"]),
+        (405, &"POST".parse().unwrap())
+    );
+}
+
+#[test]
+fn what_is_nested_deep_or_too_large_is_refused_and_the_receiver_lives() {
+    let receiver = Receiver::start(&file("deep"));
+    let send = |body: String| {
+        let request = receiver
+            .client
+            .post(format!("{}/alertmanager", receiver.url));
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        request.send().unwrap().status().as_u16()
+    };
+    for depth in [1_500, 400_000] {
+        let nested = "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(send(nested.clone()), 400, "{depth}");
+        assert_eq!(send(format!(r#"{{"alerts":{nested}}}"#)), 400, "{depth}");
+        // A member that nobody knows is passed over, however deep it is.
+        let unknown = format!(r#"{{"groupKey":"api","alerts":[],"unknown":{nested}}}"#);
+        assert_eq!(send(unknown), 200, "{depth}");
+    }
+    let objects = r#"{"a":"#.repeat(100_000);
+    assert_eq!(send(objects), 400);
+    assert_eq!(send(" ".repeat((1 << 20) + 1)), 413);
+    assert_eq!(receiver.states(), []);
+}
+
+#[test]
+fn help_version_and_unknown_arguments_do_what_they_do_elsewhere() {
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_signalboxctl"));
+        // The help names the variables of URLs and does not show what they hold.
+        command.env("SIGNALBOX_URL", "http://u:secret@host");
+        command.env("SIGNALBOX_LOKI_URL", "http://u:secret@host");
+        let output = command.args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text, error)
+    };
+    let (code, text, _) = ask(&["--version"]);
+    let version = concat!("signalboxctl ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((code, text.as_str()), (Some(0), version));
+    for command in [
+        "demo",
+        "doctor",
+        "drill",
+        "incidents",
+        "load",
+        "probe",
+        "send",
+        "verify",
+        "wait",
+        "watch",
+    ] {
+        let (code, text, _) = ask(&[command, "--help"]);
+        assert_eq!(code, Some(0), "{command}");
+        assert!(
+            text.contains(&format!("Usage: signalboxctl {command}")),
+            "{text}"
+        );
+        assert!(!text.contains("secret"), "{text}");
+        let (code, _, error) = ask(&[command, "--nonsense"]);
+        assert_eq!(code, Some(2), "{command}");
+        assert!(
+            error.contains("unexpected argument '--nonsense'"),
+            "{error}"
+        );
+    }
+    let (code, _, error) = ask(&["nonsense"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        error.contains("unrecognized subcommand 'nonsense'"),
+        "{error}"
+    );
+}

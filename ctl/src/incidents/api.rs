@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_SECURITY_POLICY, ContentType};
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{ALLOW, CONTENT_SECURITY_POLICY, ContentType};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponse, ResponseError, Route, web};
 use serde::{Deserialize, Serialize};
 
-use super::book::{Book, Incident, Refusal, State};
+use super::book::{Book, Incident, MAX_BYTES, Refusal, State};
 use super::file;
 use super::notice::{Alertmanager, Formatted, Notice};
 
@@ -47,6 +50,7 @@ impl Desk {
         let mut book = self.book.lock().map_err(|_| Trouble::Poisoned)?;
         let mut next = book.clone();
         let result = change(&mut next, now.as_millis() as u64)?;
+        next.shrink(MAX_BYTES)?;
         file::save(&self.path, &next)?;
         *book = next;
         Ok(result)
@@ -69,6 +73,7 @@ impl ResponseError for Trouble {
         match self {
             Self::Refused(Refusal::Unknown(_)) => StatusCode::NOT_FOUND,
             Self::Refused(Refusal::Resolved(_)) => StatusCode::CONFLICT,
+            Self::Refused(Refusal::TooLong) => StatusCode::BAD_REQUEST,
             Self::Refused(Refusal::Full) | Self::Unwritten(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Poisoned => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -86,35 +91,76 @@ async fn at_the_desk<T: Send + 'static>(
 
 /// Every change needs a JSON body: no page of another site can send one without being asked about it first.
 pub fn routes(service: &mut web::ServiceConfig) {
+    let get = |path, handler: Route| {
+        let other = web::to(async || only("GET, HEAD"));
+        web::resource(path)
+            .route(handler.method(Method::GET))
+            .default_service(other)
+    };
+    let post = |path, handler: Route| {
+        let other = web::to(async || only("POST"));
+        web::resource(path)
+            .route(handler.method(Method::POST))
+            .default_service(other)
+    };
     service
         .app_data(web::JsonConfig::default().limit(MAX_BODY))
-        .route("/alertmanager", web::post().to(alertmanager))
-        .route(
+        .service(post("/alertmanager", web::to(alertmanager)))
+        .service(post(
             "/integrations/v1/alertmanager/{token}",
-            web::post().to(alertmanager),
-        )
-        .route(
+            web::to(alertmanager),
+        ))
+        .service(post(
             "/integrations/v1/alertmanager/{token}/",
-            web::post().to(alertmanager),
-        )
-        .route(
+            web::to(alertmanager),
+        ))
+        .service(post(
             "/integrations/v1/formatted_webhook/{token}",
-            web::post().to(formatted),
-        )
-        .route(
+            web::to(formatted),
+        ))
+        .service(post(
             "/integrations/v1/formatted_webhook/{token}/",
-            web::post().to(formatted),
-        )
-        .route("/api/v1/alert_groups", web::get().to(list))
-        .route(
+            web::to(formatted),
+        ))
+        .service(get("/api/v1/alert_groups", web::to(list)))
+        .service(post(
             "/api/v1/alert_groups/{id}/acknowledge",
-            web::post().to(acknowledge),
-        )
-        .route("/api/v1/alert_groups/{id}/resolve", web::post().to(resolve))
-        .route("/healthz", web::get().to(HttpResponse::NoContent))
-        .route("/", web::get().to(page))
-        .route("/page.css", web::get().to(style))
-        .route("/page.js", web::get().to(script));
+            web::to(acknowledge),
+        ))
+        .service(post("/api/v1/alert_groups/{id}/resolve", web::to(resolve)))
+        .service(get("/healthz", web::to(HttpResponse::NoContent)))
+        .service(get("/", web::to(page)))
+        .service(get("/page.css", web::to(style)))
+        .service(get("/page.js", web::to(script)));
+}
+
+/// The answer to a method that a path does not have.
+fn only(methods: &'static str) -> HttpResponse {
+    HttpResponse::MethodNotAllowed()
+        .insert_header((ALLOW, methods))
+        .body(format!("allowed here: {methods}\n"))
+}
+
+/// Middleware: HEAD is routed as GET. The server leaves the body out, because the connection knows what was asked.
+pub async fn head_as_get(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+    next.call(request).await
+}
+
+/// A request whose `Host` is none of the receiver's names.
+#[derive(Debug, thiserror::Error)]
+#[error("the host {0:?} is not one of this receiver's names; INCIDENTS_ALLOWED_HOSTS adds one")]
+pub struct HostNotAllowed(pub String);
+
+impl ResponseError for HostNotAllowed {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
 }
 
 /// What a notification led to.

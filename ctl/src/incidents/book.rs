@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::notice::{Alert, Notice};
+use super::notice::{Alert, MAX_IDENTITY, Notice, kept};
 
 /// Incidents kept. Beyond it the oldest resolved one is forgotten.
 const MAX_INCIDENTS: usize = 500;
+/// Bytes of all incidents as JSON, beyond which the same happens.
+pub const MAX_BYTES: usize = 16 << 20;
 /// Alerts kept of one incident.
 const MAX_ALERTS: usize = 200;
 
@@ -55,13 +57,22 @@ pub enum Refusal {
     Unknown(u64),
     #[error("incident {0} is resolved")]
     Resolved(u64),
-    #[error("there are {MAX_INCIDENTS} unresolved incidents: close some first")]
+    #[error("the book is full of unresolved incidents: close some first")]
     Full,
+    #[error("what tells a group or an alert apart is longer than {MAX_IDENTITY} bytes")]
+    TooLong,
 }
 
 impl Book {
     /// An alert source speaks. Returns the incident it changed; none if it is only the end of something unknown.
     pub fn notified(&mut self, notice: Notice, now_ms: u64) -> Result<Option<u64>, Refusal> {
+        let identities = notice.alerts.iter().map(|alert| &alert.fingerprint);
+        if identities
+            .chain([&notice.group])
+            .any(|id| id.len() > MAX_IDENTITY)
+        {
+            return Err(Refusal::TooLong);
+        }
         let unresolved = |incident: &&mut Incident| {
             incident.group == notice.group && incident.state != State::Resolved
         };
@@ -95,7 +106,10 @@ impl Book {
         let incident = self.unresolved(id)?;
         if incident.acknowledged.is_none() {
             incident.state = State::Acknowledged;
-            incident.acknowledged = Some(Mark { at_ms: now_ms, by });
+            incident.acknowledged = Some(Mark {
+                at_ms: now_ms,
+                by: kept(by),
+            });
         }
         Ok(incident)
     }
@@ -104,7 +118,10 @@ impl Book {
     pub fn resolve(&mut self, id: u64, by: String, now_ms: u64) -> Result<&Incident, Refusal> {
         let incident = self.unresolved(id)?;
         incident.state = State::Resolved;
-        incident.resolved = Some(Mark { at_ms: now_ms, by });
+        incident.resolved = Some(Mark {
+            at_ms: now_ms,
+            by: kept(by),
+        });
         Ok(incident)
     }
 
@@ -118,17 +135,31 @@ impl Book {
     }
 
     fn make_room(&mut self) -> Result<(), Refusal> {
-        if self.incidents.len() < MAX_INCIDENTS {
-            return Ok(());
+        match self.incidents.len() < MAX_INCIDENTS {
+            true => Ok(()),
+            false => self.forget_one().map(drop),
         }
+    }
+
+    /// Forgets resolved incidents until the rest is at most `bytes` as JSON.
+    pub fn shrink(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let size = |incident: &Incident| serde_json::to_vec(incident).map_or(0, |json| json.len());
+        let mut all: usize = self.incidents.iter().map(size).sum();
+        while all > bytes {
+            all -= size(&self.forget_one()?);
+        }
+        Ok(())
+    }
+
+    /// The oldest resolved one.
+    fn forget_one(&mut self) -> Result<Incident, Refusal> {
         let resolved = |incident: &Incident| incident.state == State::Resolved;
         let oldest = self
             .incidents
             .iter()
             .position(resolved)
             .ok_or(Refusal::Full)?;
-        self.incidents.remove(oldest);
-        Ok(())
+        Ok(self.incidents.remove(oldest))
     }
 }
 
@@ -266,5 +297,35 @@ mod tests {
             (book.incidents.len(), state(&book, 3)),
             (MAX_INCIDENTS, None)
         );
+    }
+
+    #[test]
+    fn a_book_that_grows_too_large_forgets_resolved_incidents_and_no_other() {
+        let mut book = Book::default();
+        for group in ["one", "two", "three"] {
+            let _ = book.notified(notice(group, &[("a", true)]), 1);
+        }
+        assert!(book.resolve(2, "ann".into(), 2).is_ok());
+        let size = |book: &Book| serde_json::to_vec(&book.incidents).unwrap().len();
+        let bytes = size(&book);
+        assert_eq!(book.shrink(bytes), Ok(()));
+        assert_eq!(book.incidents.len(), 3);
+        assert_eq!(book.shrink(bytes * 2 / 3), Ok(()));
+        let left: Vec<u64> = book.incidents.iter().map(|incident| incident.id).collect();
+        assert_eq!(left, [1, 3]);
+        assert_eq!(book.shrink(1), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn an_identity_that_is_too_long_is_refused_and_changes_nothing() {
+        let mut book = Book::default();
+        let long = "x".repeat(MAX_IDENTITY + 1);
+        for notice in [
+            notice(&long, &[("a", true)]),
+            notice("api", &[(&long, true)]),
+        ] {
+            assert_eq!(book.notified(notice, 1), Err(Refusal::TooLong));
+        }
+        assert_eq!(book, Book::default());
     }
 }

@@ -4,15 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::book::Book;
+use super::book::{Book, MAX_BYTES};
 
 /// An absent file is an empty book; one that cannot be read is an error, not a fresh start.
 pub fn load(path: &Path) -> io::Result<Book> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
+    let told =
+        |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
+    match fs::metadata(path) {
+        // Twice the bound, for what stands around the incidents.
+        Ok(file) if file.len() > 2 * MAX_BYTES as u64 => {
+            Err(told(&"it is larger than any that is written here"))
+        }
+        Ok(_) => serde_json::from_slice(&fs::read(path)?).map_err(|error| told(&error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Book::default()),
-        Err(error) => Err(io::Error::other(format!("{}: {error}", path.display()))),
+        Err(error) => Err(told(&error)),
     }
 }
 

@@ -13,9 +13,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use loopback::{Hosts, allowed_host};
 
-use self::api::Desk;
+use self::api::{Desk, HostNotAllowed};
 use crate::output::say;
 use crate::stop::Stop;
 
@@ -43,6 +45,15 @@ pub struct Args {
     /// Where the dashboards are that alerts name; absent: no links
     #[arg(long, env = "INCIDENTS_GRAFANA_URL", value_name = "URL")]
     grafana: Option<String>,
+    /// Names that a request's Host may carry besides localhost, 127.0.0.1 and [::1] (ports do not matter), so that no web page can
+    /// reach it by rebinding DNS
+    #[arg(
+        long,
+        env = "INCIDENTS_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_name = "NAME,…"
+    )]
+    allowed_hosts: Vec<String>,
 }
 
 pub async fn run(args: Args) -> io::Result<()> {
@@ -50,7 +61,18 @@ pub async fn run(args: Args) -> io::Result<()> {
     let listener = TcpListener::bind(args.listen)?;
     let address = listener.local_addr()?;
     let mut stop = Stop::listen()?;
-    let server = HttpServer::new(move || App::new().app_data(desk.clone()).configure(api::routes))
+    let hosts = web::Data::new(Hosts::new(args.allowed_hosts, |host| {
+        HostNotAllowed(host.to_owned()).into()
+    }));
+    let app = move || {
+        App::new()
+            .app_data(desk.clone())
+            .app_data(hosts.clone())
+            .wrap(from_fn(api::head_as_get))
+            .wrap(from_fn(allowed_host))
+            .configure(api::routes)
+    };
+    let server = HttpServer::new(app)
         .workers(1)
         .shutdown_timeout(GRACE_SECONDS)
         .disable_signals()

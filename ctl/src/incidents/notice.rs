@@ -4,6 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// What tells groups and alerts apart may be this long, in bytes; longer it is refused, since a part of it could be another's.
+pub const MAX_IDENTITY: usize = 4_096;
+/// Every other text is kept up to this length, in characters.
+const MAX_TEXT: usize = 1_000;
+
+/// The text as it is kept.
+pub fn kept(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// One notification: alerts of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -56,7 +70,7 @@ impl From<Alertmanager> for Notice {
             .map(String::as_str)
             .collect();
         Self {
-            title: labels.join(" · "),
+            title: kept(labels.join(" · ")),
             group: sent.group_key,
             alerts: sent.alerts.into_iter().map(Alert::from).collect(),
         }
@@ -65,8 +79,8 @@ impl From<Alertmanager> for Notice {
 
 impl From<AlertmanagerAlert> for Alert {
     fn from(mut sent: AlertmanagerAlert) -> Self {
-        let mut label = |name| sent.labels.remove(name).unwrap_or_default();
-        let mut annotation = |name| sent.annotations.remove(name).unwrap_or_default();
+        let mut label = |name| kept(sent.labels.remove(name).unwrap_or_default());
+        let mut annotation = |name| kept(sent.annotations.remove(name).unwrap_or_default());
         Self {
             fingerprint: sent.fingerprint,
             firing: sent.status == "firing",
@@ -97,13 +111,13 @@ impl From<Formatted> for Notice {
     fn from(sent: Formatted) -> Self {
         Self {
             group: sent.alert_uid.clone(),
-            title: sent.title.clone(),
+            title: kept(sent.title.clone()),
             alerts: vec![Alert {
                 fingerprint: sent.alert_uid,
                 firing: sent.state != "ok",
-                summary: sent.title,
-                description: sent.message,
-                link: sent.link_to_upstream_details,
+                summary: kept(sent.title),
+                description: kept(sent.message),
+                link: kept(sent.link_to_upstream_details),
                 ..Alert::default()
             }],
         }
@@ -143,6 +157,12 @@ mod tests {
                 .collect::<Vec<_>>(),
             [true, false]
         );
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(kept("µ".repeat(MAX_TEXT)), "µ".repeat(MAX_TEXT));
+        assert_eq!(kept("µ".repeat(MAX_TEXT + 1)), "µ".repeat(MAX_TEXT) + "…");
     }
 
     #[test]
