@@ -30,6 +30,7 @@ pub fn api(config: &mut web::ServiceConfig) {
         .service(page("/console.js", console::script))
         .service(page("/console/faro/{file}", console::faro::script))
         .service(page("/links", console::links))
+        .service(page("/go/{signal}/{trace_id}", console::go::go))
         .service(faulty("/ping", web::get().to(ping::ping)))
         .service(faulty("/api", web::get().to(api::api)))
         .service(faulty("/demo/logs", web::get().to(demo::logs::logs)))

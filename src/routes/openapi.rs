@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, PROBLEM_JSON, Problem};
         ping::ping, api::api, demo::logs::logs, demo::work::work, demo::work::work_error, demo::cpu::cpu,
         demo::cpu::cpu_error, demo::memory::memory, demo::memory::memory_error, faults::show, faults::set,
         faults::reset, health::healthz, health::readyz, metrics::metrics, pprof::profile, pprof::heap,
-        pprof::flamegraph, console::links,
+        pprof::flamegraph, console::links, console::go::go,
     ),
     components(schemas(Problem)),
     modifiers(&Everywhere),

@@ -190,6 +190,77 @@ fn link_templates_are_shown_as_they_were_set() {
 }
 
 #[test]
+fn short_links_lead_to_the_templates_of_each_signal() {
+    let app = App::with(&[
+        SILENT[2],
+        (
+            "SIGNALBOX_LINK_TRACE_URL",
+            "http://v.test/t/{trace_id}#{span_id}",
+        ),
+        (
+            "SIGNALBOX_LINK_METRICS_URL",
+            "http://v.test/m?r={route}&f={from_ms}&t={to_ms}",
+        ),
+        ("SIGNALBOX_LINK_PROFILE_URL", "http://v.test/p?r={route}"),
+        (
+            "SIGNALBOX_LINK_SPAN_PROFILE_URL",
+            "http://v.test/p?id={profile_id}",
+        ),
+    ]);
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    for (link, target) in [
+        (
+            "trace?span=b7ad6b7169203331",
+            "http://v.test/t/{id}#b7ad6b7169203331",
+        ),
+        (
+            "metrics?route=/demo/cpu&at_ms=100000&took_ms=40",
+            "http://v.test/m?r=%2Fdemo%2Fcpu&f=40000&t=160040",
+        ),
+        ("profile?route=/demo/cpu", "http://v.test/p?r=%2Fdemo%2Fcpu"),
+        (
+            "profile?profile=00f067aa0ba902b7",
+            "http://v.test/p?id=00f067aa0ba902b7",
+        ),
+    ] {
+        let (signal, query) = link.split_once('?').expect("a query");
+        let answer = app.get(&format!("/go/{signal}/{id}?{query}"));
+        assert_eq!(answer.status, 302, "{link}: {}", answer.text);
+        assert_eq!(
+            answer.header("location"),
+            target.replace("{id}", id),
+            "{link}"
+        );
+    }
+    for (path, status, detail) in [
+        (
+            format!("/go/logs/{id}"),
+            404,
+            "SIGNALBOX_LINK_LOGS_URL is not set",
+        ),
+        (
+            "/go/trace/short".to_owned(),
+            400,
+            "trace_id must be 32 hexadecimal digits",
+        ),
+        (
+            format!("/go/trace/{id}?route=%22%7D"),
+            400,
+            "route must be a pattern",
+        ),
+        (
+            format!("/go/nothing/{id}"),
+            400,
+            "expected one of `trace`, `logs`",
+        ),
+    ] {
+        let answer = app.get(&path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        assert!(answer.text.contains(detail), "{path}: {}", answer.text);
+    }
+}
+
+#[test]
 fn the_worker_quotes_and_takes_jobs() {
     // Arrange
     let app = App::with(&SILENT[2..]);

@@ -190,6 +190,7 @@ fn every_path_says_which_methods_it_answers() {
         ("/ping", "GET"),
         ("/api", "GET"),
         ("/links", "GET"),
+        ("/go/trace/0af7651916cd43dd8448eb211c80319c", "GET"),
         ("/metrics", "GET"),
         ("/demo/work", "GET"),
         ("/openapi.json", "GET"),

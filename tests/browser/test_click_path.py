@@ -153,7 +153,7 @@ def test_a_span_has_a_flame_graph_of_its_own_and_leads_back(demo, page, picture)
     card, trace_id, span_id = eventually(lambda: burnt(page, demo), 120)
 
     # the console's own link leads there at once
-    assert query(card.locator('a[data-signal="profile"]').get_attribute("href"))["profile_id"] == span_id
+    assert query(card.locator('a[data-signal="profile"]').get_attribute("href"))["profile"] == span_id
 
     page.goto(f"{demo.viewer}/traces/{trace_id}")
     span = page.locator(f'[data-testid="span"][data-span-id="{span_id}"]')

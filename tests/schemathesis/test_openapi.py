@@ -1,5 +1,6 @@
 """The API keeps to its own description: schemathesis makes requests out of it, good and bad, and holds each answer against it."""
 
+import os
 import re
 import subprocess
 import urllib.request
@@ -32,6 +33,7 @@ def test_answers_keep_to_the_description(demo, name, tmp_path):
     run = subprocess.run(
         [str(PROGRAM), "--config-file", str(CONFIG), "run", url, *selection],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CONFIG.parent)},
         capture_output=True,
         text=True,
         timeout=900,

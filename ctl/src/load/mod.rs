@@ -10,9 +10,10 @@ mod report;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Url};
+use signalbox_telemetry::SecretUrl;
 
-use self::engine::{Plan, Report as News};
-use self::links::Templates;
+use self::engine::{Engine, Plan, Report as News};
+use self::links::{Links, Templates};
 use self::mix::Mix;
 use self::progress::Progress;
 use self::record::Record;
@@ -27,9 +28,22 @@ const MAX_REQUESTS: f64 = 10_000_000.0;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The service
-    #[arg(long, env = "SIGNALBOX_URL", default_value = "http://127.0.0.1:18080")]
-    url: Url,
+    /// The service. A user and a password in it are sent and never printed
+    #[arg(
+        long,
+        env = "SIGNALBOX_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:18080"
+    )]
+    url: SecretUrl,
+    /// The service as links name it, where that is not how the load reaches it: from inside a container
+    #[arg(
+        long,
+        env = "SIGNALBOX_PUBLIC_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    public_url: Option<SecretUrl>,
     /// Requests a second
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     rate: f64,
@@ -66,7 +80,9 @@ pub enum Error {
     #[error(
         "cannot reach {url}: {cause}. Start the service with `make demo` or `make up`, or name another with --url"
     )]
-    Unreachable { url: Url, cause: String },
+    Unreachable { url: SecretUrl, cause: String },
+    #[error("{url} is no URL of a service: {cause}")]
+    Url { url: SecretUrl, cause: String },
     #[error("no request was answered")]
     NoAnswer,
     #[error("{0}")]
@@ -78,12 +94,17 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let total = total(&args)?;
     let client = http::client(args.timeout, args.concurrency.into())
         .map_err(|error| Error::Setup(error.to_string()))?;
-    let templates = templates(&client, &args.url).await?;
+    let url = parsed(&args.url)?;
+    let base = match &args.public_url {
+        Some(public) => parsed(public)?,
+        None => url.clone(),
+    };
+    let links = Links::new(base, &templates(&client, &url).await?);
     let mut stop = Stop::listen().map_err(|error| Error::Setup(error.to_string()))?;
     let endpoints: Vec<_> = mix.endpoints().collect();
     let mut record = Record::new(endpoints.len()).map_err(Error::Setup)?;
     let plan = Plan {
-        requests: requests(&mix, &args.url)?,
+        requests: requests(&mix, &url)?,
         rate: args.rate,
         total,
         concurrency: args.concurrency.into(),
@@ -126,7 +147,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let report = Report {
         endpoints,
         record: &record,
-        templates: &templates,
+        links: &links,
+        hyperlinks: supports_hyperlinks::on(supports_hyperlinks::Stream::Stdout),
         asked_rate: args.rate,
         elapsed,
         late,
@@ -138,6 +160,36 @@ pub async fn run(args: Args) -> Result<(), Error> {
     } else {
         Ok(())
     }
+}
+
+/// Not by the command line's own parser, which repeats what it refuses.
+fn parsed(url: &SecretUrl) -> Result<Url, Error> {
+    let parsed = Url::parse(url.expose()).map_err(|error| error.to_string());
+    let parsed = parsed.and_then(|parsed| match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        _ => Err("it begins neither with http:// nor with https://".into()),
+    });
+    parsed.map_err(|cause| Error::Url {
+        url: url.clone(),
+        cause,
+    })
+}
+
+/// A load without an end, for whoever runs it beside something else. Its reports must be read.
+pub fn endless(url: &Url, mix: &str, rate: f64) -> Result<Engine, Error> {
+    const CONCURRENCY: usize = 64;
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let mix: Mix = mix.parse().map_err(Error::Mix)?;
+    let client =
+        http::client(TIMEOUT, CONCURRENCY).map_err(|error| Error::Setup(error.to_string()))?;
+    let plan = Plan {
+        requests: requests(&mix, url)?,
+        rate,
+        total: u64::MAX,
+        concurrency: CONCURRENCY,
+        patience: TIMEOUT,
+    };
+    Ok(engine::start(plan, client))
 }
 
 fn total(args: &Args) -> Result<u64, Error> {
@@ -174,10 +226,11 @@ async fn templates(client: &Client, base: &Url) -> Result<Templates, Error> {
         .map_err(|error| Error::Setup(error.to_string()))?;
     let answer = client.get(url).send().await;
     let answer = answer.map_err(|error| Error::Unreachable {
-        url: base.clone(),
+        url: base.as_str().into(),
         cause: http::cause(&error),
     })?;
-    Ok(answer.json().await.unwrap_or_default())
+    let text = http::text(answer).await.unwrap_or_default();
+    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -197,6 +250,31 @@ mod tests {
                 .collect();
             assert_eq!(clients, BTreeSet::from(CLIENT_IDS));
         }
+    }
+
+    #[test]
+    fn a_url_that_is_refused_is_told_without_its_password() {
+        for (url, told) in [
+            ("http://u:secret@[", "http://***@[ is no URL of a service: "),
+            (
+                "ftp://u:secret@host",
+                "ftp://***@host is no URL of a service: it begins",
+            ),
+            ("u:secret@host", "***@host is no URL of a service: "),
+        ] {
+            let error = parsed(&url.into()).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let error = Error::Unreachable {
+            url: "http://u:secret@host/".into(),
+            cause: String::new(),
+        };
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot reach http://***@host/: ")
+        );
     }
 
     #[test]

@@ -1,22 +1,19 @@
 //! The table and the links at the end of a load.
 
 use std::fmt::{self, Display, Write as _};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use super::links::{Templates, expand};
+use super::links::Links;
 use super::mix::Endpoint;
 use super::record::{Line, Outcome, Record, Sample};
 use crate::duration::show;
 
-/// Around the request: wide enough for a metrics chart, narrow enough that a profile of its route is mostly its own.
-const WINDOW: Duration = Duration::from_secs(60);
-/// `service.name` of whoever answers the load.
-const SERVICE: &str = "signalbox-api";
-
 pub struct Report<'a> {
     pub endpoints: Vec<&'a Endpoint>,
     pub record: &'a Record,
-    pub templates: &'a Templates,
+    pub links: &'a Links,
+    /// The terminal makes a word of an address clickable.
+    pub hyperlinks: bool,
     pub asked_rate: f64,
     pub elapsed: Duration,
     pub late: u64,
@@ -137,10 +134,19 @@ impl Report<'_> {
             show(sample.took)
         )?;
         writeln!(f, "  {:<9}{}", "trace id", ids.trace_id)?;
-        for (name, url) in links(self.templates, endpoint, sample) {
-            writeln!(f, "  {name:<9}{url}")?;
+        for (name, url) in links(self.links, endpoint, sample) {
+            writeln!(f, "  {name:<9}{}", self.shown(&url))?;
         }
         Ok(())
+    }
+
+    /// An address as it is printed: as an OSC 8 hyperlink where the terminal knows them, so that a click opens the whole of it even where a
+    /// line is broken.
+    fn shown(&self, url: &str) -> String {
+        match self.hyperlinks {
+            true => format!("\x1b]8;;{url}\x1b\\{url}\x1b]8;;\x1b\\"),
+            false => url.to_owned(),
+        }
     }
 
     /// One request followed through all four signals: the slowest that burnt CPU, since its flame graph has the most to show.
@@ -158,7 +164,7 @@ impl Report<'_> {
         let Some(endpoint) = self.endpoints.get(sample.endpoint) else {
             return Ok(());
         };
-        let links = links(self.templates, endpoint, sample);
+        let links = links(self.links, endpoint, sample);
         let steps = [
             (
                 "metrics",
@@ -191,58 +197,25 @@ impl Report<'_> {
         let Some(told) = told else { return Ok(()) };
         writeln!(f, "\nfive clicks, for GET {}:", endpoint.target)?;
         for (number, (url, name, what, value)) in told.into_iter().enumerate() {
+            let url = self.shown(url);
             writeln!(f, "  {} {name:<8} {what}{value}\n    {url}", number + 1)?;
         }
         Ok(())
     }
 }
 
-/// Name and URL of each page that has a template.
-fn links(
-    templates: &Templates,
-    endpoint: &Endpoint,
-    sample: &Sample,
-) -> Vec<(&'static str, String)> {
+/// Name and URL of each page that there is.
+fn links(links: &Links, endpoint: &Endpoint, sample: &Sample) -> Vec<(&'static str, String)> {
     let Some(ids) = sample.ids() else {
         return Vec::new();
     };
-    let sent_at = sample
-        .sent_at
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let values = [
-        ("trace_id", ids.trace_id.clone()),
-        ("span_id", ids.span_id.clone()),
-        ("request_id", ids.request_id.clone()),
-        ("profile_id", ids.profile_id.clone().unwrap_or_default()),
-        ("service", SERVICE.to_owned()),
-        ("route", endpoint.route().to_owned()),
-        (
-            "from_ms",
-            sent_at.saturating_sub(WINDOW).as_millis().to_string(),
-        ),
-        (
-            "to_ms",
-            (sent_at + sample.took + WINDOW).as_millis().to_string(),
-        ),
-    ];
-    let own_profile = templates
-        .span_profile
-        .as_ref()
-        .filter(|_| ids.profile_id.is_some());
-    [
-        ("trace", templates.trace.as_ref()),
-        ("logs", templates.logs.as_ref()),
-        ("profile", own_profile.or(templates.profile.as_ref())),
-        ("metrics", templates.metrics.as_ref()),
-    ]
-    .into_iter()
-    .filter_map(|(name, template)| Some((name, expand(template?, &values))))
-    .collect()
+    links.of(ids, endpoint.route(), sample.sent_at, sample.took)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::load::record::Ids;
 
@@ -267,30 +240,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn links_are_filled_in_for_the_pages_that_have_a_template() {
-        let endpoint = Endpoint {
-            name: "api".into(),
-            target: "/api?sc=200".into(),
-        };
-        let templates = Templates {
-            trace: Some("http://v/{trace_id}#{span_id}".into()),
-            profile: Some(
-                "http://v/p?service={service}&route={route}&from={from_ms}&to={to_ms}".into(),
-            ),
-            ..Templates::default()
-        };
-        let links = links(&templates, &endpoint, &sample(0, 200, "aa"));
-        assert_eq!(
-            links,
-            [
-                ("trace", "http://v/aa#b7ad6b7169203331".to_owned()),
-                (
-                    "profile",
-                    "http://v/p?service=signalbox-api&route=%2Fapi&from=40000&to=160040".to_owned()
-                ),
-            ]
-        );
+    /// With a viewer for these signals.
+    fn viewer(signals: &[&str]) -> Links {
+        let pages: serde_json::Map<_, _> = signals
+            .iter()
+            .map(|signal| ((*signal).to_owned(), "http://v/".into()))
+            .collect();
+        let templates = serde_json::from_value(pages.into()).unwrap();
+        Links::new("http://s:1".parse().unwrap(), &templates)
     }
 
     #[test]
@@ -301,14 +258,12 @@ mod tests {
         };
         let mut record = Record::new(1).unwrap();
         record.add(sample(0, 500, "aa"));
-        let templates = Templates {
-            trace: Some("http://v/{trace_id}".into()),
-            ..Templates::default()
-        };
+        let links = viewer(&["trace"]);
         let report = Report {
             endpoints: vec![&endpoint],
             record: &record,
-            templates: &templates,
+            links: &links,
+            hyperlinks: false,
             asked_rate: 20.0,
             elapsed: Duration::from_secs(1),
             late: 0,
@@ -324,8 +279,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("answers:  500 × 1\n"), "{text}");
-        let failing = "failing request: GET /demo/work-error answered 500 in 40.0 ms\n  trace id aa\n  trace    http://v/aa\n";
+        let failing = "failing request: GET /demo/work-error answered 500 in 40.0 ms\n  trace id aa\n  trace    \
+                       http://s:1/go/trace/aa?at_ms=100000&took_ms=40&span=b7ad6b7169203331\n";
         assert!(text.ends_with(failing), "{text}");
+        let clickable = Report {
+            hyperlinks: true,
+            ..report
+        };
+        let url = "http://s:1/go/trace/aa?at_ms=100000&took_ms=40&span=b7ad6b7169203331";
+        let expected = format!("  trace    \x1b]8;;{url}\x1b\\{url}\x1b]8;;\x1b\\\n");
+        assert!(clickable.to_string().ends_with(&expected));
     }
 
     #[test]
@@ -344,18 +307,12 @@ mod tests {
             ids.profile_id = Some("cc".into());
         }
         record.add(burnt);
-        let page = |name: &str| Some(format!("http://v/{name}/{{trace_id}}"));
-        let templates = Templates {
-            trace: page("trace"),
-            logs: page("logs"),
-            metrics: page("metrics"),
-            profile: page("profile"),
-            span_profile: Some("http://v/profile/{profile_id}".into()),
-        };
+        let links = viewer(&["trace", "logs", "metrics", "profile"]);
         let report = Report {
             endpoints: vec![&ping, &cpu],
             record: &record,
-            templates: &templates,
+            links: &links,
+            hyperlinks: false,
             asked_rate: 2.0,
             elapsed: Duration::from_secs(1),
             late: 0,
@@ -367,7 +324,8 @@ mod tests {
             .unwrap();
         let urls: Vec<&str> = story
             .lines()
-            .filter_map(|line| line.trim().strip_prefix("http://v/"))
+            .filter_map(|line| line.trim().strip_prefix("http://s:1/go/"))
+            .filter_map(|url| url.split('?').next())
             .collect();
         assert_eq!(
             urls,
@@ -375,10 +333,11 @@ mod tests {
                 "metrics/bb",
                 "trace/bb",
                 "logs/bb",
-                "profile/cc",
+                "profile/bb",
                 "metrics/bb"
             ]
         );
+        assert!(story.contains("&profile=cc\n"), "{story}");
         assert!(story.contains("this one at 40.0 ms\n"), "{story}");
     }
 }

@@ -3,15 +3,8 @@
 // Without this script the buttons open the plain answers.
 
 const SHOWN = 12; // answers that stay on the page
-const MINUTE = 60_000;
 const answers = document.getElementById("answers");
 const templates = fetch("/links").then((answer) => answer.json());
-
-/** The template with the facts of one request put in. */
-function expand(template, facts) {
-  return template.replace(/\{([a-z_]+)\}/g, (whole, name) =>
-    name in facts ? encodeURIComponent(facts[name]) : whole);
-}
 
 function link(name, href) {
   const anchor = document.createElement("a");
@@ -20,12 +13,12 @@ function link(name, href) {
   return anchor;
 }
 
-/** Where each signal of that request is: its own samples, if it has some, in place of its route's. */
-function linksOf({ span_profile, ...templates }, facts) {
-  if (span_profile && facts.profile_id) templates.profile = span_profile;
-  return Object.entries(templates)
-    .filter(([, template]) => template)
-    .map(([name, template]) => link(name, expand(template, facts)));
+/** Where each signal of that request is, by the service's own short links. */
+function linksOf({ trace, logs, metrics, profile }, traceId, facts) {
+  const known = Object.entries(facts).filter(([, value]) => value !== "");
+  return Object.entries({ trace, logs, metrics, profile })
+    .filter(([, template]) => template && traceId)
+    .map(([name]) => link(name, `/go/${name}/${traceId}?${new URLSearchParams(known)}`));
 }
 
 /** A copy of the template, with the parts that change. */
@@ -48,14 +41,12 @@ async function send(url) {
   const took = performance.now() - started;
   const [, traceId = "", spanId = ""] = (answer.headers.get("traceresponse") ?? "").split("-");
   const facts = {
-    trace_id: traceId,
-    span_id: spanId,
-    service: "signalbox-api",
+    span: spanId,
     route: url.pathname,
-    request_id: answer.headers.get("x-request-id") ?? "",
-    profile_id: answer.headers.get("x-profile-id") ?? "",
-    from_ms: sent - MINUTE,
-    to_ms: Date.now() + MINUTE,
+    request: answer.headers.get("x-request-id") ?? "",
+    profile: answer.headers.get("x-profile-id") ?? "",
+    at_ms: sent,
+    took_ms: Math.ceil(took),
   };
   article.dataset.kind = answer.status >= 500 ? "error" : answer.status >= 400 ? "warning" : "ok";
   part(".status").textContent = answer.status;
@@ -63,7 +54,7 @@ async function send(url) {
   part("code").textContent = traceId || "not traced";
   part("button").addEventListener("click", () => navigator.clipboard?.writeText(traceId));
   part("pre").textContent = body;
-  part(".links").replaceChildren(...linksOf(await templates, facts));
+  part(".links").replaceChildren(...linksOf(await templates, traceId, facts));
 }
 
 for (const form of document.querySelectorAll(".offer")) {

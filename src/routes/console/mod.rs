@@ -1,9 +1,10 @@
 //! Lesson: follow a request. The page at `/` sends requests and shows each one's trace id and links.
 //!
-//! The links come from settings as templates (`GET /links`): the service knows no viewer. Without JavaScript each button
-//! opens the plain answer, and the page links to the signals of the one request it knows by itself: its own.
+//! The links come from settings as templates (`GET /links`): the service knows no viewer. `GET /go/…` fills them in. Without
+//! JavaScript each button opens the plain answer, and the page links to the signals of the one request it knows by itself: its own.
 
 pub mod faro;
+pub mod go;
 mod page;
 
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -12,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::settings::Links;
 use faro::Faro;
-use page::Facts;
+use go::Facts;
 use signalbox_telemetry::RequestHandle;
 use signalbox_telemetry::context;
 
@@ -37,12 +38,9 @@ pub async fn page(
     let (trace_id, span_id) = ids
         .map(|ids| (ids.trace_id, ids.span_id))
         .unwrap_or_default();
-    let facts = Facts {
-        trace_id,
-        span_id,
-        request_id: request_id.map(|id| id.id().to_owned()).unwrap_or_default(),
-        route: request.match_pattern().unwrap_or_default(),
-    };
+    let request_id = request_id.map(|id| id.id().to_owned()).unwrap_or_default();
+    let route = request.match_pattern().unwrap_or_default();
+    let facts = Facts::now(trace_id, span_id, request_id, route);
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((

@@ -1,13 +1,11 @@
 //! The console as HTML: what can be sent, with the bounds of each parameter, and where it can be followed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use maud::{DOCTYPE, Markup, html};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::faro::Faro;
+use super::go::Facts;
 use crate::faults::Plan;
-use crate::settings::{Links, Role};
+use crate::settings::Links;
 
 /// One endpoint that the console offers.
 struct Offer {
@@ -108,39 +106,6 @@ const FAULTS: [Field; 6] = [
     field("leak_kb", "KiB", "1024", 0, Plan::MAX_LEAK_KB),
     field("block_ms", "ms", "200", 0, Plan::MAX_BLOCK_MS),
 ];
-
-/// What the links of one request are made of.
-pub struct Facts {
-    pub trace_id: String,
-    pub span_id: String,
-    pub request_id: String,
-    /// The matched pattern.
-    pub route: String,
-}
-
-impl Facts {
-    /// `template` with the facts put in, over a window of a minute around now.
-    fn expand(&self, template: &str) -> String {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let minute = Duration::from_secs(60);
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        [
-            ("{trace_id}", encode(&self.trace_id)),
-            ("{span_id}", encode(&self.span_id)),
-            ("{request_id}", encode(&self.request_id)),
-            ("{route}", encode(&self.route)),
-            ("{service}", encode(Role::Api.service_name())),
-            ("{from_ms}", (now - minute).as_millis().to_string()),
-            ("{to_ms}", (now + minute).as_millis().to_string()),
-        ]
-        .iter()
-        .fold(template.to_owned(), |url, (name, value)| {
-            url.replace(name, value)
-        })
-    }
-}
 
 /// In the page, because browsers ask for one and a request of its own would be one more trace.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
