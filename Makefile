@@ -33,21 +33,46 @@ generate-load: ## A minute of mixed load into the stack if it is up, else into t
 generate-logs: ## The same with log records of every level only
 	@$(MAKE) --no-print-directory generate-load ARGS='--mix "/demo/logs?count=100=1" --rate 5 $(ARGS)'
 
+drill: ## List the drills: something goes wrong in the demo, and you find out what, from the signals alone
+	@$(drill) list $(ARGS)
+
+drill-stop: ## End the drill that is on, and what is wrong with it
+	@$(drill) stop $(ARGS)
+
+drill-%: ## Begin one: make drill-1
+	@$(drill) start $* $(ARGS)
+
+hint: ## The next of three hints
+	@$(drill) hint $(ARGS)
+
+answer: ## Grade an answer: make answer ANSWER='field=value field=value'
+	@$(drill) answer '$(ANSWER)' $(ARGS)
+
+drill = cargo build --quiet --workspace && $(CTL) drill
+
 # The image when the stack runs, so that Docker users need no Rust; else the local program.
 if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then
 else-local = else cargo build --quiet --workspace &&
 COMPOSE ?= docker compose
 CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 
+# Looks before it starts anything: a line for each thing that is in the way.
+preflight = COMPOSE='$(COMPOSE)' sh scripts/preflight.sh
+light = --env-file .env --env-file .env.light
+# What asks the stack says how to start it where there is none.
+need-stack = $(COMPOSE) ps --quiet --status running probe 2>/dev/null | grep -q . || { echo "the stack is not up: make up" >&2; exit 1; }
+
 ##@ The stack: Docker with Compose, nothing else
 
 up: readable ## Build the image, start all, return when all is ready; print every address and the seconds it took. PROFILE="a b" adds systems
+	@$(with-systems) NEED_MB=3000 $(preflight)
 	@$(with-systems) $(COMPOSE) up --detach --remove-orphans $(no-build)
 	@$(MAKE) --no-print-directory wait
 
 up-light: readable ## The same for a machine of 4 GB: one process of each, the local disk instead of an object store
+	@$(with-systems) NEED_MB=1500 $(preflight) $(light)
 	@$(COMPOSE) --profile full rm --stop --force mimir-2 mimir-3 minio minio-init
-	@$(with-systems) $(COMPOSE) --env-file .env --env-file .env.light up --detach --remove-orphans $(no-build)
+	@$(with-systems) $(COMPOSE) $(light) up --detach --remove-orphans $(no-build)
 	@$(MAKE) --no-print-directory wait
 
 down: ## Stop and remove the containers; the data stays
@@ -58,6 +83,7 @@ restart: ## Restart every container that runs
 	@$(MAKE) --no-print-directory wait
 
 wait: ## Return when all is ready; print every address and the seconds it took
+	@$(need-stack)
 	@$(COMPOSE) exec -T probe signalboxctl wait
 
 logs: ## Follow the logs of all
@@ -77,12 +103,13 @@ restart-%: ## Both at once
 	@$(COMPOSE) restart $*
 
 alloy-reload: ## Let Alloy read its configuration again; prints why, if it does not
+	@$(need-stack)
 	@$(COMPOSE) exec -T alloy bash -c 'exec 3<>/dev/tcp/127.0.0.1/12345; printf "POST /-/reload HTTP/1.0\r\n\r\n" >&3; \
 	  read -r status <&3; tail -n 1 <&3; [[ $$status == *" 200 "* ]]'
 
 clean: ## Remove the stack with its data and our image: nothing is left
 	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
-	@docker image rm --force signalbox:local 2>/dev/null || true
+	@docker image rm --force "$${SIGNALBOX_IMAGE:-$$(sed -n 's/^SIGNALBOX_IMAGE=//p' .env)}" 2>/dev/null || true
 
 reset: ## Begin anew, as between two groups of learners: remove all data, keep the images, start again in the same shape. PROFILE= as with up
 	@shape=up; if test -n "$$($(COMPOSE) ps --quiet --all mimir-1)" && test -z "$$($(COMPOSE) ps --quiet --all mimir-2)"; then shape=up-light; fi; \
@@ -100,33 +127,42 @@ FILE ?= signalbox-images.tar
 no-build = $(if $(filter no,$(BUILD)),--no-build)
 
 verify: ## Follow one marked request through every hop and every link; name what is broken. PROFILE="a b" proves those systems too
+	@$(need-stack)
 	@$(CTL-IN-STACK) verify $(if $(PROFILE),--profiles $(subst $(space),$(comma),$(strip $(PROFILE)))) $(ARGS)
 
 doctor: ## Read what every part counts, twice; name where telemetry is lost or stuck
+	@$(need-stack)
 	@$(COMPOSE) exec -T probe signalboxctl doctor $(ARGS)
 
 test-alloy-logs: ## Send log records to Alloy by OTLP and find them in Loki
+	@$(need-stack)
 	@$(CTL-IN-STACK) send logs
 
 test-alloy-metrics-gauge: ## The same with a gauge, in Mimir
+	@$(need-stack)
 	@$(CTL-IN-STACK) send gauge
 
 test-alloy-metrics-sum-counter: ## The same with a cumulative counter
+	@$(need-stack)
 	@$(CTL-IN-STACK) send counter
 
 test-alloy-metrics-delta: ## The same with a delta counter; shows and explains its fate
+	@$(need-stack)
 	@$(CTL-IN-STACK) send delta
 
 test-alloy-traces: ## The same with a trace, in Tempo
+	@$(need-stack)
 	@$(CTL-IN-STACK) send traces
 
 test-alloy-profiles: ## The same with a CPU profile, in Pyroscope
+	@$(need-stack)
 	@$(CTL-IN-STACK) send profiles
 
 test-load: ## Ten seconds of mixed load
 	@$(MAKE) --no-print-directory generate-load ARGS='--rate 5 --duration 10s $(ARGS)'
 
 k6: ## Run the k6 load test on the stack; RATE=10 DURATION=30s; its results go to Mimir
+	@$(need-stack)
 	@$(COMPOSE) run --rm --no-deps $(foreach v,RATE DURATION,$(if $($(v)),--env $(v)=$($(v)))) k6
 
 alloy-convert: ## Turn a Prometheus configuration (FROM=file) into Alloy's, checked by Alloy, on standard output
@@ -182,7 +218,7 @@ course: ## List the steps of the course (docs/learn/course.md) and which are don
 # With CI=true it installs what is missing by itself, and a skip is a failure.
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
-	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-python
+	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-preflight test-python
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
@@ -196,6 +232,10 @@ test-features: ## The telemetry crate with each of its features alone, with none
 	done
 	cargo test -p signalbox-telemetry --no-default-features --lib
 	cargo test -p signalbox-telemetry --all-features
+
+test-preflight: ## What `make up` says of a machine on which the stack cannot start
+	@$(call need,docker,test of what make up checks); $(call need,.venv/bin/pytest,test of what make up checks); \
+	  .venv/bin/pytest tests/preflight $(ARGS)
 
 # The browser first: it counts requests, and the other sends thousands to the same demo.
 test-python: ## The API against its own description, the click path in a real browser, and a service of another language
@@ -266,9 +306,9 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 	command -v helm >/dev/null || ! $(recent-go) || GOBIN="$(abspath .venv/bin)" go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 help: ## List the targets
-	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-31s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-python test-rust test-stack verify-docs
+  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
