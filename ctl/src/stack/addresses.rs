@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-/// Base URLs, without a trailing slash. Reads go through the query balancer, as Grafana's do.
+/// Base URLs, without a trailing slash. They may hold a password, which the help does not show. Reads go through the query balancer, as Grafana's do.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Addresses")]
 pub struct Addresses {
@@ -11,6 +11,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_OTLP_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:4318"
     )]
@@ -19,6 +20,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_PROFILES_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:4040"
     )]
@@ -27,6 +29,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_ALLOY_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:12345"
     )]
@@ -35,6 +38,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_LOKI_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:13100"
     )]
@@ -43,6 +47,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_MIMIR_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:19009"
     )]
@@ -51,6 +56,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_TEMPO_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:13200"
     )]
@@ -59,6 +65,7 @@ pub struct Addresses {
     #[arg(
         long,
         env = "SIGNALBOX_PYROSCOPE_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:14040"
     )]

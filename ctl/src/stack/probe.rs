@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Client;
+use signalbox_telemetry::SecretUrl;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -44,7 +45,13 @@ pub async fn run(args: Args) -> Result<(), String> {
     let failures: Vec<String> = urls
         .iter()
         .zip(answers)
-        .filter_map(|(url, answer)| answer.err().map(|reason| format!("{url}: {reason}")))
+        .filter_map(|(url, answer)| {
+            Some(format!(
+                "{}: {}",
+                SecretUrl::from(url.as_str()),
+                answer.err()?
+            ))
+        })
         .collect();
     if failures.is_empty() {
         Ok(())
@@ -66,59 +73,29 @@ pub async fn ask(client: &Client, url: &str) -> Result<(), String> {
             Err(_) => Err("no answer in time".into()),
         };
     }
-    let answer = client
-        .get(url)
-        .send()
-        .await
-        .map_err(|error| http::cause(&error))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let body = answer.text().await.unwrap_or_default();
-    Err(format!(
-        "{} {}",
-        status.as_u16(),
-        body.lines().next().unwrap_or_default()
-    )
-    .trim()
-    .to_owned())
+    http::ask(client.get(url)).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn answering(answer: &'static str) -> Result<String, std::io::Error> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        Ok(address.to_string())
-    }
+    use crate::http::testing::{answer, answering};
 
     #[tokio::test]
-    async fn only_success_is_ready_and_the_first_line_says_why_not()
+    async fn only_success_is_ready_and_the_answer_says_why_not()
     -> Result<(), Box<dyn std::error::Error>> {
         http::install_tls_provider();
         let client = client()?;
-        let ready =
-            answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
-        let starting =
-            answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\nconnection: close\r\n\r\nwaiting\nx").await?;
-        assert_eq!(ask(&client, &format!("http://{ready}/ready")).await, Ok(()));
-        assert_eq!(ask(&client, &format!("tcp://{ready}")).await, Ok(()));
+        let ready = answering(answer("200 OK", "")).await?;
+        let starting = answering(answer("503 Service Unavailable", "waiting\nx")).await?;
+        assert_eq!(ask(&client, &ready).await, Ok(()));
+        let socket = ready.replace("http://", "tcp://");
+        assert_eq!(ask(&client, &socket).await, Ok(()));
         assert_eq!(
-            ask(&client, &format!("http://{starting}/ready")).await,
-            Err("503 waiting".into())
+            ask(&client, &starting).await,
+            Err("503 Service Unavailable: waiting x".into())
         );
         Ok(())
     }

@@ -6,6 +6,7 @@ use reqwest::Client;
 use super::super::exposition::{self, Series};
 use super::super::parts::Part;
 use super::super::probe;
+use crate::http;
 
 /// What one part said.
 pub struct Answer {
@@ -31,8 +32,7 @@ pub async fn all(client: &Client, parts: &[Part]) -> Vec<Answer> {
 /// `/metrics` at the door where readiness is asked for.
 async fn metrics(client: &Client, ready: &str) -> Option<Vec<Series>> {
     let url = reqwest::Url::parse(ready).ok()?.join("/metrics").ok()?;
-    let answer = client.get(url).send().await.ok()?.error_for_status().ok()?;
-    Some(exposition::parse(&answer.text().await.ok()?))
+    Some(exposition::parse(&http::ask(client.get(url)).await.ok()?))
 }
 
 /// `mimir` for `mimir-1`, `mimir-2` and `mimir-3`: what they count is counted once.

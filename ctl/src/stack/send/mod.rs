@@ -2,7 +2,7 @@
 //!
 //! What `make test-alloy-…` runs: the shortest proof that a signal gets through, with nothing of ours in between.
 
-pub(super) mod sample;
+pub mod sample;
 pub(super) mod search;
 
 use std::time::Duration;

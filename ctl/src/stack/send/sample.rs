@@ -57,16 +57,10 @@ impl Sample {
                 ])
                 .body("main;handle_request;test_hash_block 70\nmain;handle_request;test_serialize 20\nmain;test_idle 10\n"),
         };
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| format!("{door}: {}", http::cause(&error)))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = answer.text().await.unwrap_or_default();
-        Err(format!("{door} refused it: {status} {body}"))
+        let answer = http::ask(request).await;
+        answer
+            .map(drop)
+            .map_err(|reason| format!("{door} did not take it: {reason}"))
     }
 
     /// For the person at the terminal.
@@ -234,7 +228,7 @@ mod tests {
             let sent = Sample::new(kind).send(&client, &to, "nginx-push").await;
             let reason = sent.expect_err("nobody listens");
             assert!(
-                reason.starts_with("nginx-push: Connection refused"),
+                reason.starts_with("nginx-push did not take it: Connection refused"),
                 "{reason}"
             );
         }

@@ -1,6 +1,6 @@
 //! Looks for a sample where Grafana would: through the query balancer, with the store's own language.
 
-use reqwest::{Client, RequestBuilder};
+use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::super::addresses::Addresses;
@@ -12,7 +12,7 @@ use crate::http;
 /// How far around the sample's time is looked, in seconds.
 const WINDOW: u64 = 300;
 
-/// What was found, in a few words; None if it is not there (yet).
+/// What was found, in a few words; None if it is not there (yet). Err says what the store answered instead.
 pub async fn find(
     client: &Client,
     at: &Addresses,
@@ -31,19 +31,23 @@ pub async fn find(
                     ("start", from.to_string()),
                     ("end", to.to_string()),
                 ]);
-            Ok(logs(&json_of(request).await?))
+            Ok(logs(&http::ask_json(request).await?))
         }
         Kind::Gauge | Kind::Counter | Kind::Delta => {
             let request = client
                 .get(format!("{}/prometheus/api/v1/query", at.mimir))
                 .query(&[("query", sample.query())]);
-            Ok(point(&json_of(request).await?, sample.value))
+            Ok(point(&http::ask_json(request).await?, sample.value))
         }
         Kind::Traces => {
             let request = client
                 .get(format!("{}/api/v2/traces/{}", at.tempo, sample.trace_id))
                 .header("accept", "application/json");
-            Ok(trace(&json_of(request).await?))
+            match http::ask_json(request).await {
+                Ok(answer) => Ok(trace(&answer)),
+                Err(reason) if reason.starts_with("404") => Ok(None),
+                Err(reason) => Err(reason),
+            }
         }
         Kind::Profiles => {
             let (profile_type, selector) = sample.query().split_once('{').map_or_else(
@@ -61,19 +65,16 @@ pub async fn find(
                     "start": from * 1000,
                     "end": to * 1000,
                 }));
-            Ok(profile(&json_of(request).await?))
+            Ok(profile(&http::ask_json(request).await?))
         }
     }
 }
 
 /// Data points that Alloy could not deliver to Mimir and gave up, since it started.
 pub async fn refused_points(client: &Client, at: &Addresses) -> Result<f64, String> {
-    let answer = client
-        .get(format!("{}/metrics", at.alloy))
-        .send()
+    let text = http::ask(client.get(format!("{}/metrics", at.alloy)))
         .await
-        .map_err(|error| format!("Alloy's metrics: {}", http::cause(&error)))?;
-    let text = answer.text().await.map_err(|error| http::cause(&error))?;
+        .map_err(|reason| format!("Alloy's metrics: {reason}"))?;
     Ok(refused(&exposition::parse(&text)))
 }
 
@@ -86,16 +87,8 @@ fn refused(series: &[Series]) -> f64 {
         .iter()
         .filter(to_mimir)
         .map(|series| series.value)
-        .sum()
-}
-
-/// Null for any answer but a success: a store that is starting, or a trace that is not there yet.
-async fn json_of(request: RequestBuilder) -> Result<Value, String> {
-    let answer = request.send().await.map_err(|error| http::cause(&error))?;
-    if !answer.status().is_success() {
-        return Ok(Value::Null);
-    }
-    answer.json().await.map_err(|error| http::cause(&error))
+        // Not sum(), whose result for nothing at all is -0.
+        .fold(0.0, |all, value| all + value)
 }
 
 fn logs(answer: &Value) -> Option<String> {
@@ -150,6 +143,7 @@ otelcol_exporter_send_failed_metric_points_total{component_id="otelcol.exporter.
 otelcol_exporter_send_failed_metric_points_total{component_id="otelcol.exporter.otlphttp.other"} 100
 otelcol_exporter_send_failed_spans_total{component_id="otelcol.exporter.otlphttp.mimir"} 50"#;
         assert_eq!(refused(&exposition::parse(text)), 7.0);
+        assert_eq!(refused(&[]).to_string(), "0");
     }
 
     #[test]

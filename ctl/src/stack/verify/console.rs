@@ -1,105 +1,109 @@
-//! The links that the service hands out at `/links`, for the console and the load generator: expanded as those do, and followed. What
-//! the page in Grafana would ask for is asked for, and the marked request must be in the answer.
+//! The service's short links (`/go/…`), which the console and the load generator show, followed to the page in Grafana: what that page
+//! would ask for is asked for, and the marked request must be in the answer.
 
 use std::time::Duration;
 
-use reqwest::{Client, Url};
+use reqwest::header::LOCATION;
+use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::grafana::Grafana;
 use super::hops::until;
 use super::marked::Marked;
-use super::report::Row;
+use super::report::{Report, Row};
 use crate::http;
-use crate::load::links::{Templates, expand};
 
-/// As the load generator looks around a request.
-const AROUND: Duration = Duration::from_secs(60);
-
-/// One row for all of them.
+/// A row for each of them. One that needs a broken signal is not followed.
 pub async fn prove(
     client: &Client,
     api: &str,
     grafana: &Grafana,
     marked: &Marked,
     deadline: Duration,
-) -> Row {
-    let started = Instant::now();
-    let outcome = all(client, api, grafana, marked, deadline).await;
-    let outcome = outcome.map(|seen| (seen.join(", "), started.elapsed()));
-    Row::new("A14", "console → signals", outcome)
-}
-
-async fn all(
-    client: &Client,
-    api: &str,
-    grafana: &Grafana,
-    marked: &Marked,
-    deadline: Duration,
-) -> Result<Vec<String>, String> {
-    let templates = templates(client, api).await?;
-    let links = [
-        ("trace", templates.trace, "/demo/work"),
-        ("logs", templates.logs, "/demo/work"),
-        ("metrics", templates.metrics, "/demo/work"),
-        ("profile of the route", templates.profile, "/demo/cpu"),
-        ("profile", templates.span_profile, "/demo/cpu"),
+    report: &mut Report,
+) {
+    let links: [(&str, &str, &str, &'static [&'static str]); 5] = [
+        ("console → trace", "trace", "/demo/work", &["traces"]),
+        ("console → logs", "logs", "/demo/work", &["logs", "traces"]),
+        (
+            "console → metrics",
+            "metrics",
+            "/demo/work",
+            &["metrics", "traces"],
+        ),
+        (
+            "console → profile of the route",
+            "profile",
+            "/demo/cpu",
+            &["profiles", "traces"],
+        ),
+        ("console → profile", "profile", "", &["profiles", "traces"]),
     ];
-    let mut seen = Vec::new();
-    for (signal, template, route) in links {
-        let template = template.ok_or_else(|| {
-            format!("{signal}: the service has no such template (SIGNALBOX_LINK_… in docker-compose.yml)")
-        })?;
-        let outcome = until(deadline, || {
-            follow(grafana, marked, &template, signal, route)
-        })
-        .await;
-        let what = outcome.map_err(|reason| format!("{signal}: {reason}"))?;
-        seen.push(format!("{signal}: {what}"));
+    for (name, signal, route, needs) in links {
+        let started = Instant::now();
+        let outcome = match needs.iter().any(|signal| report.is_broken(signal)) {
+            true => Err(String::new()),
+            false => {
+                until(deadline, || async {
+                    let link = short(api, signal, route, marked)?;
+                    follow(grafana, marked, &target(client, &link).await?, signal).await
+                })
+                .await
+            }
+        };
+        let outcome = outcome.map(|seen| (seen, started.elapsed()));
+        report.add(Row::new("A14", name, outcome).needs(needs));
     }
-    Ok(seen)
 }
 
-async fn templates(client: &Client, api: &str) -> Result<Templates, String> {
-    let answer = client.get(format!("{api}/links")).send().await;
-    let answer = answer.map_err(|error| http::cause(&error))?;
-    answer.json().await.map_err(|error| http::cause(&error))
+/// The service's short link to a signal of the marked request: to what its route burnt, or with no route to its own samples.
+fn short(api: &str, signal: &str, route: &str, marked: &Marked) -> Result<String, String> {
+    let at_ms = marked.time.as_millis();
+    let mut link = format!(
+        "{api}/go/{signal}/{}?at_ms={at_ms}&route={route}",
+        marked.trace_id
+    );
+    if route.is_empty() {
+        // Without an id the page would show everybody's samples.
+        let id = marked.profile_id.as_ref();
+        let id = id.ok_or("the answer of /demo/cpu names no samples (x-profile-id)")?;
+        link = link.replace("&route=", &format!("&profile={id}"));
+    }
+    Ok(link)
+}
+
+/// Where the service sends on whoever follows a short link.
+async fn target(client: &Client, link: &str) -> Result<String, String> {
+    let answer = client.get(link).send().await;
+    let answer = answer.map_err(|error| format!("{link}: {}", http::cause(&error)))?;
+    let status = answer.status();
+    let location = answer.headers().get(LOCATION);
+    match location.and_then(|location| location.to_str().ok()) {
+        Some(location) if status == StatusCode::FOUND => Ok(location.to_owned()),
+        _ => {
+            let said = http::gist(&http::text(answer).await.unwrap_or_default());
+            Err(format!(
+                "{link} answered {status} ({said}): SIGNALBOX_LINK_… in docker-compose.yml, `make logs-signalbox-api`"
+            ))
+        }
+    }
 }
 
 async fn follow(
     grafana: &Grafana,
     marked: &Marked,
-    template: &str,
+    page: &str,
     signal: &str,
-    route: &str,
 ) -> Result<String, String> {
-    let millis = |time: Duration| time.as_millis().to_string();
-    let spans = grafana.reader().trace(&marked.trace_id).await?;
-    let root = spans
-        .iter()
-        .find(|span| span.name == format!("GET {route}"));
-    let root = root.ok_or("the request's own span is not there")?;
-    // Without an id the page would show everybody's samples.
-    let profile_id = marked.profile_id.clone();
-    let profile_id = profile_id.ok_or("the answer of /demo/cpu names no samples (x-profile-id)")?;
-    let values = [
-        ("trace_id", marked.trace_id.clone()),
-        ("span_id", root.id.clone()),
-        ("request_id", marked.request_id.clone()),
-        ("profile_id", profile_id),
-        ("service", "signalbox-api".to_owned()),
-        ("route", route.to_owned()),
-        ("from_ms", millis(marked.time - AROUND)),
-        ("to_ms", millis(marked.time + 2 * AROUND)),
-    ];
-    let pane = pane(&expand(template, &values))?;
+    let pane = pane(page)?;
     let query = &pane["queries"][0];
     // A trace id in the search field: the page asks for the trace itself.
     if signal == "trace" {
+        let spans = grafana.reader().trace(&marked.trace_id).await?;
         let id = query["query"].as_str().unwrap_or_default();
         let seen = format!("{} spans", spans.len());
-        return found(id == marked.trace_id, seen, query);
+        return found(id == marked.trace_id && !spans.is_empty(), seen, query);
     }
     let answer = grafana
         .query(&json!({
@@ -154,15 +158,10 @@ mod tests {
 
     #[test]
     fn a_link_is_read_back_to_what_the_page_asks_for() {
-        let template = "http://127.0.0.1:13000/explore?schemaVersion=1&panes=%7B%22a%22:%7B%22queries%22:%5B%7B%22labelSelector%22:\
-                        %22%7Broute%3D~%5C%22{route}%7C%5C%22%7D%22%7D%5D,%22range%22:%7B%22from%22:%22{from_ms}%22%7D%7D%7D";
-        let values = [
-            ("route", "/demo/cpu".to_owned()),
-            ("from_ms", "1".to_owned()),
-        ];
-        let pane = pane(&expand(template, &values));
+        let link = "http://127.0.0.1:13000/explore?schemaVersion=1&panes=%7B%22a%22:%7B%22queries%22:%5B%7B%22labelSelector%22:\
+                    %22%7Broute%3D~%5C%22%2Fdemo%2Fcpu%7C%5C%22%7D%22%7D%5D,%22range%22:%7B%22from%22:%221%22%7D%7D%7D";
         assert_eq!(
-            pane,
+            pane(link),
             Ok(
                 json!({ "queries": [{ "labelSelector": "{route=~\"/demo/cpu|\"}" }], "range": { "from": "1" } })
             )

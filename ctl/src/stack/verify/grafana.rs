@@ -32,19 +32,12 @@ impl Grafana {
     /// What the page *Explore* asks its server for: the queries of a pane, over its range.
     pub async fn query(&self, body: &Value) -> Result<Value, String> {
         let request = self.client.post(format!("{}/api/ds/query", self.url));
-        let answer = request
+        let request = request
             .basic_auth(&self.login.0, Some(&self.login.1))
-            .json(body)
-            .send()
-            .await;
-        let answer = answer.map_err(|error| format!("Grafana: {}", http::cause(&error)))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| http::cause(&error))?;
-        if !status.is_success() {
-            let start: String = text.chars().take(160).collect();
-            return Err(format!("Grafana: {status} {start}"));
-        }
-        serde_json::from_str(&text).map_err(|_| "Grafana: the answer is not JSON".into())
+            .json(body);
+        http::ask_json(request)
+            .await
+            .map_err(|reason| format!("Grafana: {reason}"))
     }
 
     /// The settings of a data source, as Grafana gives them to the browser: `$$` of the file is `$` here.
@@ -71,15 +64,10 @@ impl Grafana {
 
     async fn get(&self, path: &str) -> Result<Value, String> {
         let request = self.client.get(format!("{}{path}", self.url));
-        let answer = request
-            .basic_auth(&self.login.0, Some(&self.login.1))
-            .send()
-            .await;
-        let answer = answer.map_err(|error| format!("Grafana: {}", http::cause(&error)))?;
-        if !answer.status().is_success() {
-            return Err(format!("Grafana has no {path}: {}", answer.status()));
-        }
-        answer.json().await.map_err(|error| http::cause(&error))
+        let request = request.basic_auth(&self.login.0, Some(&self.login.1));
+        http::ask_json(request)
+            .await
+            .map_err(|reason| format!("Grafana, {path}: {reason}"))
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use tokio::time::{Instant, sleep};
 
+use super::super::probe;
 use super::super::send::sample::Sample;
 use super::super::send::{Kind, search};
 use super::marked::{COUNTED, Marked};
@@ -21,6 +22,26 @@ use super::way::Way;
 const PAUSE: Duration = Duration::from_millis(500);
 /// CPU profile type of the service, as Pyroscope names it.
 pub const CPU: &str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+
+/// Which program keeps each signal, and the service of it whose log says most.
+const STORES: [(&str, &str); 4] = [
+    ("loki", "loki"),
+    ("mimir", "mimir-1"),
+    ("tempo", "tempo"),
+    ("pyroscope", "pyroscope"),
+];
+
+/// What a failure at a door means: its advice, with the store's names put in, and what the store says of itself where that is no good.
+fn cause(advice: &str, signal: usize, trouble: Option<&str>) -> String {
+    let (program, service) = STORES[signal];
+    let advice = advice
+        .replace("{program}", program)
+        .replace("{store}", service);
+    match trouble {
+        Some(trouble) => format!("{program} says of itself: {trouble}; `make logs-{service}`"),
+        None => advice,
+    }
+}
 
 /// A signal, with the kind of sample that stands for it.
 const SIGNALS: [(&str, Kind); 4] = [
@@ -48,23 +69,35 @@ pub async fn prove(
         .enumerate()
         .map(|(index, (signal, kind))| async move {
             let mut rows = Vec::new();
+            // Behind a broken hop one look tells as much as many.
+            let mut patience = deadline;
             for door in &way.inward {
                 // The value of a point is the second: wait for one that the door before has not used.
                 sleep(Duration::from_millis(1_010)).await;
                 let started = Instant::now();
                 let entry = (door.name.as_str(), door.all()[index]);
-                let outcome = through(inward, outward, *kind, way, entry, deadline).await;
-                rows.push(row(signal, &door.name, started, outcome, &door.advice));
+                let outcome = through(inward, outward, *kind, way, entry, patience).await;
+                let mut trouble = None;
+                if outcome.is_err() {
+                    patience = Duration::ZERO;
+                    if door.name == "store" {
+                        let ready = format!("{}/ready", way.outward[0].all()[index]);
+                        trouble = probe::ask(outward, &ready).await.err();
+                    }
+                }
+                let cause = cause(&door.advice, index, trouble.as_deref());
+                // Nothing that goes in needs another signal.
+                let own = &needed(*kind)[..1];
+                rows.push(row(signal, &door.name, started, outcome, &cause).needs(own));
             }
             for (hop, reader, advice) in outlets {
                 let started = Instant::now();
-                let outcome = until(deadline, || own(reader, marked, signal)).await;
-                let row = row(signal, hop, started, outcome, advice);
-                // The span whose profile is asked for stands in the trace.
-                rows.push(match *kind {
-                    Kind::Profiles => row.needs("traces"),
-                    _ => row,
-                });
+                let outcome = until(patience, || own(reader, marked, signal)).await;
+                if outcome.is_err() {
+                    patience = Duration::ZERO;
+                }
+                let cause = cause(advice, index, None);
+                rows.push(row(signal, hop, started, outcome, &cause).needs(needed(*kind)));
             }
             rows
         });
@@ -82,6 +115,16 @@ fn row(
         .map(|seen| (seen, started.elapsed()))
         .map_err(|reason| format!("{reason}; {cause}"));
     Row::new(signal, hop, outcome)
+}
+
+/// The signals whose failure a hop of `kind` lies behind: its own, and for a span's profile the trace that names it.
+fn needed(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Logs => &["logs"],
+        Kind::Traces => &["traces"],
+        Kind::Profiles => &["profiles", "traces"],
+        _ => &["metrics"],
+    }
 }
 
 /// Asks until it is there. Err says what was missing last.
@@ -223,6 +266,30 @@ pub fn burnt(names: &[String]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_names_the_service_and_its_file_or_what_the_store_says_of_itself() -> Result<(), String>
+    {
+        let way = Way::read(None)?;
+        let told = cause(&way.inward[0].advice, 1, None);
+        assert!(told.contains("`make logs-mimir-1`"), "{told}");
+        assert!(told.contains("mimir/mimir.yaml"), "{told}");
+        let told = cause(
+            &way.inward[0].advice,
+            0,
+            Some("503 Service Unavailable: ring is empty"),
+        );
+        assert_eq!(
+            told,
+            "loki says of itself: 503 Service Unavailable: ring is empty; `make logs-loki`"
+        );
+        let doors = way.inward.iter().chain(&way.outward);
+        for (door, signal) in doors.flat_map(|door| (0..4).map(move |signal| (door, signal))) {
+            let told = cause(&door.advice, signal, None);
+            assert!(!told.contains(['{', '<']), "{told}");
+        }
+        Ok(())
+    }
 
     fn span(name: &str, id: &str, parent: &str) -> Span {
         Span {

@@ -12,88 +12,118 @@ use super::grafana::{Grafana, expand, matchers};
 use super::hops::{burnt, sampled, until};
 use super::marked::{COUNTED, Marked};
 use super::read::{Reader, Record, Span};
-use super::report::Row;
+use super::report::{Report, Row};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What the links start from.
+/// What the links start from. Each link says what of it it misses.
 struct Start {
-    loki: Value,
-    mimir: Value,
-    tempo: Value,
+    loki: Result<Value, String>,
+    mimir: Result<Value, String>,
+    tempo: Result<Value, String>,
     /// Where a click on a route's CPU in the dashboard *Profiles* leads.
-    burnt: String,
+    burnt: Result<String, String>,
     spans: Vec<Span>,
     /// The server span of `/demo/work`.
-    work: Span,
+    work: Result<Span, String>,
     /// A record of the marked request.
-    record: Record,
+    record: Result<Record, String>,
 }
 
-/// Every link, by its number in the table of links in docs/story.md.
-pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration) -> Vec<Row> {
+/// Every link, by its number in the table of links in docs/story.md. One that needs a broken signal is not followed.
+pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration, report: &mut Report) {
     let reader = grafana.reader();
-    let start = match start(grafana, &reader, marked).await {
-        Ok(start) => start,
-        Err(reason) => return vec![Row::broken("links", "where they start", reason)],
-    };
-    let mut rows = Vec::new();
+    let start = start(grafana, &reader, marked).await;
     macro_rules! link {
-        ($number:literal, $name:literal, $follow:ident) => {{
+        ($number:literal, $name:literal, $needs:expr, $follow:ident) => {{
             let started = Instant::now();
-            let outcome = until(deadline, || $follow(&reader, marked, &start)).await;
-            rows.push(Row::new(
-                $number,
-                $name,
-                outcome.map(|seen| (seen, started.elapsed())),
-            ));
+            let needs: &[&'static str] = &$needs;
+            let outcome = match needs.iter().any(|signal| report.is_broken(signal)) {
+                true => Err(String::new()),
+                false => until(deadline, || $follow(&reader, marked, &start)).await,
+            };
+            let outcome = outcome.map(|seen| (seen, started.elapsed()));
+            report.add(Row::new($number, $name, outcome).needs(needs));
         }};
     }
-    link!("D1", "log → trace", log_to_trace);
-    link!("D2", "trace → logs", trace_to_logs);
-    link!("D3", "trace → metrics", trace_to_metrics);
-    link!("D4", "trace → profile of the span", trace_to_profile);
-    link!("D5", "exemplar → trace", exemplar_to_trace);
-    link!("D5", "span metrics' exemplar → trace", generated_exemplar);
-    link!("D6", "profile → trace", profile_to_trace);
-    link!("D7", "request id → all its logs", request_to_logs);
-    link!("D8", "service graph, span metrics", service_graph);
-    rows
+    link!("D1", "log → trace", ["logs", "traces"], log_to_trace);
+    link!("D2", "trace → logs", ["logs", "traces"], trace_to_logs);
+    link!(
+        "D3",
+        "trace → metrics",
+        ["metrics", "traces"],
+        trace_to_metrics
+    );
+    link!(
+        "D4",
+        "trace → profile of the span",
+        ["profiles", "traces"],
+        trace_to_profile
+    );
+    link!(
+        "D5",
+        "exemplar → trace",
+        ["metrics", "traces"],
+        exemplar_to_trace
+    );
+    link!(
+        "D5",
+        "span metrics' exemplar → trace",
+        ["metrics", "traces"],
+        generated_exemplar
+    );
+    link!("D6", "profile → trace", ["traces"], profile_to_trace);
+    link!("D7", "request id → all its logs", ["logs"], request_to_logs);
+    link!(
+        "D8",
+        "service graph, span metrics",
+        ["metrics", "traces"],
+        service_graph
+    );
 }
 
-async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Result<Start, String> {
-    let spans = reader.trace(&marked.trace_id).await?;
-    let work = spans
-        .iter()
-        .find(|span| span.name == "GET /demo/work")
-        .cloned();
+async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Start {
+    let spans = reader.trace(&marked.trace_id).await;
+    let work = spans.clone().and_then(|spans| {
+        let work = spans.into_iter().find(|span| span.name == "GET /demo/work");
+        work.ok_or_else(|| "the trace of the marked request is not there".to_owned())
+    });
     let query = format!(
         r#"{{service_name="signalbox-api"}} | trace_id="{}""#,
         marked.trace_id
     );
     let records = reader
         .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
-        .await?;
-    Ok(Start {
-        loki: grafana.data_source("loki").await?,
-        mimir: grafana.data_source("mimir").await?,
-        tempo: grafana.data_source("tempo").await?,
+        .await;
+    let record = records.and_then(|records| {
+        let first = records.into_iter().next();
+        first.ok_or_else(|| "no log record of the marked request is there".to_owned())
+    });
+    Start {
+        loki: grafana.data_source("loki").await,
+        mimir: grafana.data_source("mimir").await,
+        tempo: grafana.data_source("tempo").await,
         burnt: grafana
             .data_link("signalbox-profiles", "CPU by route")
-            .await?,
-        work: work.ok_or("the trace of the marked request is not there")?,
-        record: records
-            .into_iter()
-            .next()
-            .ok_or("no log record of the marked request is there")?,
-        spans,
-    })
+            .await,
+        spans: spans.unwrap_or_default(),
+        work,
+        record,
+    }
 }
+
+/// What is there of a start, or why it is not.
+fn there<T>(part: &Result<T, String>) -> Result<&T, String> {
+    part.as_ref().map_err(Clone::clone)
+}
+
+/// Where the links of Grafana's data sources stand.
+const SOURCES: &str = "grafana/provisioning/datasources/signalbox.yaml";
 
 /// The derived field of Loki that matches a label of the record: its URL, expanded. `to` is the data source it asks, none if it is
 /// the address of a page.
 fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
-    let fields = start.loki["derivedFields"]
+    let fields = there(&start.loki)?["derivedFields"]
         .as_array()
         .cloned()
         .unwrap_or_default();
@@ -105,13 +135,17 @@ fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
                 && field["datasourceUid"].as_str().unwrap_or_default() == to
         })
         .ok_or_else(|| {
+            let to = if to.is_empty() { "a page" } else { to };
             format!(
-                "Loki's data source has no derived field for the label {label} that leads to {to}"
+                "Loki's data source has no derived field with matcherType: label and matcherRegex: ^{label}$ that leads to {to}: {SOURCES}"
             )
         })?;
-    let value = start.record.fields.get(label);
-    let value =
-        value.ok_or_else(|| format!("the record has no {label} in its structured metadata"))?;
+    let value = there(&start.record)?.fields.get(label);
+    let value = value.ok_or_else(|| {
+        format!(
+            "the record has no {label} in its structured metadata: otlp_config in loki/loki.yaml"
+        )
+    })?;
     Ok(field["url"]
         .as_str()
         .unwrap_or_default()
@@ -123,7 +157,7 @@ async fn log_to_trace(reader: &Reader, marked: &Marked, start: &Start) -> Result
     let spans = reader.trace(&trace_id).await?;
     if trace_id != marked.trace_id || spans.is_empty() {
         return Err(format!(
-            "the link leads to {trace_id}, which has {} spans",
+            "the link leads to {trace_id}, which has {} spans: derivedFields in {SOURCES}",
             spans.len()
         ));
     }
@@ -153,30 +187,31 @@ async fn request_to_logs(
     let (api, worker) = (of("signalbox-api"), of("signalbox-worker"));
     if !query.contains(&marked.request_id) || api == 0 || worker == 0 {
         return Err(format!(
-            "{query} finds {api} records of the API and {worker} of the worker"
+            "{query} finds {api} records of the API and {worker} of the worker: derivedFields in {SOURCES}"
         ));
     }
     Ok(format!("{api} records of the API, {worker} of the worker"))
 }
 
 async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
-    let link = &start.tempo["tracesToLogsV2"];
+    let link = &there(&start.tempo)?["tracesToLogsV2"];
+    let work = there(&start.work)?;
     let query = expand(
         link["query"].as_str().unwrap_or_default(),
         &marked.trace_id,
-        &start.work,
+        work,
         &link["tags"],
     );
     let shift = |name: &str| minutes(link[name].as_str().unwrap_or_default());
     let (earlier, later) = (shift("spanStartTimeShift")?, shift("spanEndTimeShift")?);
     let records = reader
-        .logs(&query, start.work.start - earlier, start.work.end + later)
+        .logs(&query, work.start - earlier, work.end + later)
         .await?;
     let of_span = |record: &&Record| {
         record
             .fields
             .get("span_id")
-            .is_some_and(|id| *id == start.work.id)
+            .is_some_and(|id| *id == work.id)
     };
     let own = records.iter().filter(of_span).count();
     if own == 0
@@ -185,7 +220,7 @@ async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Resul
             .any(|record| record.fields.get("trace_id") != Some(&marked.trace_id))
     {
         return Err(format!(
-            "{query} finds {} records, {own} of the span",
+            "{query} finds {} records, {own} of the span: tracesToLogsV2 in {SOURCES}",
             records.len()
         ));
     }
@@ -197,7 +232,8 @@ async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Resul
 
 /// `-5m` and `5m` alike, as a length.
 fn minutes(shift: &str) -> Result<Duration, String> {
-    crate::duration::parse(shift.trim_start_matches('-'))
+    let told = |reason| format!("tracesToLogsV2 in {SOURCES}: {reason}");
+    crate::duration::parse(shift.trim_start_matches('-')).map_err(told)
 }
 
 async fn trace_to_metrics(
@@ -205,14 +241,14 @@ async fn trace_to_metrics(
     marked: &Marked,
     start: &Start,
 ) -> Result<String, String> {
-    let link = &start.tempo["tracesToMetrics"];
+    let link = &there(&start.tempo)?["tracesToMetrics"];
     let queries = link["queries"].as_array().cloned().unwrap_or_default();
     let mut seen = Vec::new();
     for query in &queries {
         let text = expand(
             query["query"].as_str().unwrap_or_default(),
             &marked.trace_id,
-            &start.work,
+            there(&start.work)?,
             &link["tags"],
         );
         let values = reader.instant(&text, None).await?;
@@ -221,11 +257,17 @@ async fn trace_to_metrics(
         match values.first() {
             Some(value) if value.is_finite() => seen.push(format!("{value:.3}")),
             _ if failures => seen.push("none failed".into()),
-            _ => return Err(format!("{text} returns nothing")),
+            _ => {
+                return Err(format!(
+                    "{text} returns nothing: tracesToMetrics in {SOURCES}"
+                ));
+            }
         }
     }
     if seen.is_empty() {
-        return Err("Tempo's data source has no tracesToMetrics.queries".into());
+        return Err(format!(
+            "Tempo's data source has no tracesToMetrics.queries: {SOURCES}"
+        ));
     }
     Ok(format!("{} queries: {}", seen.len(), seen.join(", ")))
 }
@@ -235,7 +277,7 @@ async fn trace_to_profile(
     marked: &Marked,
     start: &Start,
 ) -> Result<String, String> {
-    let link = &start.tempo["tracesToProfiles"];
+    let link = &there(&start.tempo)?["tracesToProfiles"];
     let span = sampled(&start.spans)?;
     let selector = format!("{{{}}}", matchers(&span.attributes, &link["tags"]));
     let profile_type = link["profileTypeId"].as_str().unwrap_or_default();
@@ -247,7 +289,7 @@ async fn trace_to_profile(
             marked.time,
         )
         .await?;
-    burnt(&names)
+    burnt(&names).map_err(|reason| format!("{reason}: tracesToProfiles in {SOURCES}"))
 }
 
 async fn exemplar_to_trace(
@@ -257,19 +299,32 @@ async fn exemplar_to_trace(
 ) -> Result<String, String> {
     let query = r#"http_server_request_duration_seconds_bucket{service_name="signalbox-api"}"#;
     let exemplars = reader.exemplars(query, marked.time).await?;
-    let linked = linked(&exemplars, &start.mimir);
+    let linked = linked(&exemplars, there(&start.mimir)?);
     let count = linked.iter().filter(|id| **id == marked.trace_id).count();
     if count == 0 {
-        return Err(format!(
-            "{} exemplars of the service, none of the marked request with a link to Tempo",
-            exemplars.len()
-        ));
+        let cause = no_exemplar(exemplars.len(), linked.len());
+        return Err(format!("{query} since the marked request: {cause}"));
     }
     let spans = reader.trace(&marked.trace_id).await?;
     Ok(format!(
         "{count} exemplars of the marked request lead to its trace of {} spans",
         spans.len()
     ))
+}
+
+/// Why no exemplar of the service leads to the marked request, of so many that there are and so many that lead to Tempo.
+fn no_exemplar(all: usize, linked: usize) -> String {
+    match (all, linked) {
+        (0, _) => {
+            "Mimir has no exemplar: max_global_exemplars_per_user in mimir/mimir.yaml, or the service makes none \
+             (OTEL_METRICS_EXEMPLAR_FILTER)"
+                .to_owned()
+        }
+        (all, 0) => format!(
+            "of {all} exemplars none has a label that leads to Tempo: exemplarTraceIdDestinations in {SOURCES}"
+        ),
+        (_, linked) => format!("{linked} exemplars lead to Tempo, none to the marked request"),
+    }
 }
 
 /// Of each bucket Tempo's generator keeps the last exemplar of an interval: under load that may be another request's. So whichever came
@@ -284,7 +339,7 @@ async fn generated_exemplar(
         r#"traces_spanmetrics_latency_bucket{{service="signalbox-api",span_name="{ROUTE}"}}"#
     );
     let exemplars = reader.exemplars(&query, marked.time).await?;
-    let mut ids = linked(&exemplars, &start.mimir);
+    let mut ids = linked(&exemplars, there(&start.mimir)?);
     ids.sort_by_key(|id| !same_id(id, &marked.trace_id));
     for id in ids.into_iter().take(5) {
         // As it stands in the exemplar: what Grafana's link asks Tempo for.
@@ -301,7 +356,7 @@ async fn generated_exemplar(
         }
     }
     Err(format!(
-        "{} exemplars of {query} since the marked request, none with a link to a trace of it: metrics_generator in tempo/tempo.yaml",
+        "{} exemplars of {query} since the marked request, none with a link to a trace of it: send_exemplars in metrics_generator of tempo/tempo.yaml",
         exemplars.len()
     ))
 }
@@ -337,10 +392,11 @@ async fn profile_to_trace(
     let by_id = format!(r#"{{ span."pyroscope.profile.id" = "{id}" }}"#);
     let traces = reader.search(&by_id, marked.time).await?;
     if traces != [marked.trace_id.as_str()] {
-        return Err(format!("{by_id} finds {traces:?}"));
+        return Err(format!(
+            "{by_id} finds {traces:?}: the service's span attribute, or query_frontend in tempo/tempo.yaml"
+        ));
     }
-    let link = start
-        .burnt
+    let link = there(&start.burnt)?
         .replace("${service}", "signalbox-api")
         .replace("${__field.labels.route}", "/demo/cpu");
     let pane = pane(&format!("http://grafana{link}"))?;
@@ -348,7 +404,7 @@ async fn profile_to_trace(
     let traces = reader.search(query, marked.time).await?;
     if !traces.contains(&marked.trace_id) {
         return Err(format!(
-            "{query} finds {} traces, not the marked one",
+            "{query} finds {} traces, not the marked one: the data link of the panel \"CPU by route\" in grafana/dashboards",
             traces.len()
         ));
     }
@@ -357,6 +413,9 @@ async fn profile_to_trace(
         traces.len()
     ))
 }
+
+/// What makes metrics of spans.
+const GENERATOR: &str = "metrics_generator and overrides.defaults.metrics_generator.processors in tempo/tempo.yaml, `make logs-tempo`";
 
 /// Growth since the marked request: what was counted before would also be there if the generator had stopped.
 async fn service_graph(reader: &Reader, marked: &Marked, _: &Start) -> Result<String, String> {
@@ -367,14 +426,18 @@ async fn service_graph(reader: &Reader, marked: &Marked, _: &Start) -> Result<St
     );
     let counted = reader.grown(&calls, marked.time).await?;
     if counted != COUNTED {
-        return Err(format!("{calls} has grown by {counted}, not {COUNTED}"));
+        return Err(format!(
+            "{calls} has grown by {counted}, not {COUNTED}: {GENERATOR}"
+        ));
     }
     // Everybody's orders are on this edge: at least the marked one.
     let edge =
         r#"traces_service_graph_request_total{client="signalbox-api",server="signalbox-worker"}"#;
     let called = reader.grown(edge, marked.time).await?;
     if called < 1.0 {
-        return Err(format!("{edge} has not grown since the marked request"));
+        return Err(format!(
+            "{edge} has not grown since the marked request: {GENERATOR}"
+        ));
     }
     Ok(format!(
         "exactly {counted} more spans with status {}, {called} more calls of the worker by the API",
@@ -395,6 +458,22 @@ mod tests {
         assert!(same_id(whole, whole));
         assert!(!same_id("f067aa0ba902b7000000000000000b", whole));
         assert!(!same_id("", ""));
+    }
+
+    #[test]
+    fn a_missing_exemplar_is_laid_to_what_takes_it_away() {
+        for (all, linked, cause) in [
+            (0, 0, "max_global_exemplars_per_user in mimir/mimir.yaml"),
+            (7, 0, "exemplarTraceIdDestinations in grafana/"),
+            (
+                7,
+                3,
+                "3 exemplars lead to Tempo, none to the marked request",
+            ),
+        ] {
+            let told = no_exemplar(all, linked);
+            assert!(told.contains(cause), "{told}");
+        }
     }
 
     #[test]

@@ -59,6 +59,18 @@ impl Reader {
         }
     }
 
+    /// One that only speaks PromQL: the other three are nowhere.
+    pub fn prometheus(client: Client, url: String) -> Self {
+        Self {
+            client,
+            loki: String::new(),
+            prometheus: url,
+            tempo: String::new(),
+            pyroscope: String::new(),
+            login: None,
+        }
+    }
+
     /// Grafana's own proxy to its data sources.
     pub fn grafana(client: Client, grafana: &str, login: (String, String)) -> Self {
         let proxy = |uid: &str| format!("{grafana}/api/datasources/proxy/uid/{uid}");
@@ -77,14 +89,7 @@ impl Reader {
             Some((user, password)) => request.basic_auth(user, Some(password)),
             None => request,
         };
-        let answer = request.send().await.map_err(|error| http::cause(&error))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| http::cause(&error))?;
-        if !status.is_success() {
-            let start: String = text.chars().take(160).collect();
-            return Err(format!("{status} {}", start.trim()));
-        }
-        serde_json::from_str(&text).map_err(|_| "the answer is not JSON".into())
+        http::ask_json(request).await
     }
 
     /// The records that `query` finds between two moments since 1970, at most 1,000.
@@ -267,7 +272,8 @@ fn growth(before: &[Series], now: &[Series]) -> f64 {
             grown if grown < 0.0 => *value,
             grown => grown,
         })
-        .sum()
+        // Not sum(), whose result for nothing at all is -0.
+        .fold(0.0, |all, grown| all + grown)
 }
 
 /// The members of an object that are texts.
@@ -359,6 +365,7 @@ mod tests {
         assert_eq!(growth(&before, &series(&[("a", 7.0), ("new", 2.0)])), 2.0);
         assert_eq!(growth(&before, &series(&[("a", 1.0), ("b", 5.0)])), 1.0);
         assert_eq!(growth(&[], &series(&[("a", 3.0)])), 3.0);
+        assert_eq!(growth(&[], &[]).to_string(), "0");
     }
 
     #[test]

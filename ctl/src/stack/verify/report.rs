@@ -13,8 +13,8 @@ pub struct Row {
     hop: String,
     /// What was seen after how long, or what was not and why that may be.
     outcome: Result<(String, Duration), String>,
-    /// The signal without which this one cannot be judged.
-    needs: Option<&'static str>,
+    /// The signals without which this one cannot be judged.
+    needs: Vec<&'static str>,
 }
 
 impl Row {
@@ -27,14 +27,14 @@ impl Row {
             signal: signal.into(),
             hop: hop.into(),
             outcome,
-            needs: None,
+            needs: Vec::new(),
         }
     }
 
-    /// A failure lies behind that of `signal`, where that one is broken.
-    pub fn needs(self, signal: &'static str) -> Self {
+    /// A failure lies behind an earlier one of these signals, its own among them where each of its hops needs the one before.
+    pub fn needs(self, signals: &[&'static str]) -> Self {
         Self {
-            needs: Some(signal),
+            needs: signals.to_vec(),
             ..self
         }
     }
@@ -51,7 +51,7 @@ impl Row {
 #[derive(Default)]
 pub struct Report {
     rows: usize,
-    /// The first of each signal, in the order of the hops: where it breaks. What lies behind it fails with it.
+    /// Where it breaks: signal and hop. What lies behind it is not in here.
     broken: Vec<(String, String)>,
 }
 
@@ -64,8 +64,7 @@ impl Report {
             needs,
         } = row;
         self.rows += 1;
-        let is_broken = |name: &str| self.broken.iter().any(|(broken, _)| broken == name);
-        let behind = is_broken(&signal) || needs.is_some_and(is_broken);
+        let behind = needs.iter().any(|needed| self.is_broken(needed));
         match outcome {
             Ok((seen, after)) => {
                 let after = duration::show(after);
@@ -79,6 +78,11 @@ impl Report {
                 self.broken.push((signal, hop));
             }
         }
+    }
+
+    /// Whether a hop of that signal failed.
+    pub fn is_broken(&self, signal: &str) -> bool {
+        self.broken.iter().any(|(broken, _)| broken == signal)
     }
 
     /// Err names what is broken.
@@ -112,12 +116,17 @@ mod tests {
             ("logs", "alloy"),
             ("traces", "grafana"),
         ] {
-            report.add(Row::broken(signal, hop, "missing"));
+            report.add(Row::broken(signal, hop, "missing").needs(&[signal]));
         }
-        report.add(Row::broken("profiles", "grafana", "no span").needs("traces"));
+        report.add(Row::broken("profiles", "grafana", "no span").needs(&["traces", "profiles"]));
+        report.add(Row::broken("D1", "log → trace", "no record").needs(&["logs", "traces"]));
+        // Another cause than that of the link before, though it has the same number.
+        for link in ["exemplar → trace", "span metrics' exemplar → trace"] {
+            report.add(Row::broken("D5", link, "none").needs(&["metrics"]));
+        }
         assert_eq!(
             report.end(),
-            Err("broken: logs at nginx-push, traces at grafana".into())
+            Err("broken: logs at nginx-push, traces at grafana, D5 at exemplar → trace, D5 at span metrics' exemplar → trace".into())
         );
     }
 }

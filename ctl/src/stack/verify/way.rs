@@ -31,7 +31,8 @@ pub struct Door {
     /// Tempo: inward its OTLP receiver, outward its API.
     pub traces: String,
     pub profiles: String,
-    /// What a failure here, after success at the door before, means.
+    /// What a failure here, after success at the door before, means. `{program}` and `{store}` stand for the program that keeps the signal
+    /// and for the name of its service.
     pub advice: String,
 }
 

@@ -1,6 +1,9 @@
 //! The OpenTelemetry Collector delivers what it is given, and Jaeger has the very trace that Tempo has.
 
-use super::{World, json};
+use serde_json::Value;
+
+use super::World;
+use crate::http;
 use crate::stack::send::Kind;
 use crate::stack::verify::hops::through;
 
@@ -20,7 +23,7 @@ pub async fn delivers(world: &World<'_>) -> Result<String, String> {
 pub async fn in_jaeger(world: &World<'_>) -> Result<String, String> {
     let id = &world.marked.trace_id;
     let url = format!("http://jaeger:16686/api/traces/{id}");
-    let answer = json(world.client.get(url)).await?;
+    let answer: Value = http::ask_json(world.client.get(url)).await?;
     let spans = answer["data"][0]["spans"].as_array().map_or(0, Vec::len);
     let expected = world.store.trace(id).await?.len();
     if spans != expected || spans == 0 {

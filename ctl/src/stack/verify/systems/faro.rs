@@ -34,14 +34,10 @@ impl Beacon {
             .post(RECEIVER)
             .header("x-faro-session-id", &self.span_id)
             .json(&self.payload());
-        let answer = request.send().await.map_err(|error| http::cause(&error))?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        Err(format!(
-            "the receiver refused the beacon: {}",
-            answer.status()
-        ))
+        let answer = http::ask(request).await;
+        answer
+            .map(drop)
+            .map_err(|reason| format!("{RECEIVER} did not take the beacon: {reason}"))
     }
 
     fn payload(&self) -> Value {

@@ -24,7 +24,7 @@ pub async fn life(world: &World<'_>) -> Result<String, String> {
 async fn notify(world: &World<'_>, run: &str, state: &str) -> Result<Value, String> {
     let url = format!("{DESK}/integrations/v1/formatted_webhook/verify/");
     let notice = json!({ "alert_uid": run, "title": "make verify", "state": state, "message": "opened and ended by make verify" });
-    let answer = super::json(world.client.post(url).json(&notice)).await?;
+    let answer: Value = http::ask_json(world.client.post(url).json(&notice)).await?;
     match &answer["id"] {
         Value::Null => Err(format!("`{state}` led to no incident")),
         id => Ok(id.clone()),
@@ -33,7 +33,7 @@ async fn notify(world: &World<'_>, run: &str, state: &str) -> Result<Value, Stri
 
 async fn expect(world: &World<'_>, id: &Value, state: &str) -> Result<(), String> {
     let url = format!("{DESK}/api/v1/alert_groups?state={state}");
-    let answer = super::json(world.client.get(url)).await?;
+    let answer: Value = http::ask_json(world.client.get(url)).await?;
     let listed = answer["results"].as_array().into_iter().flatten();
     if listed.into_iter().any(|incident| incident["id"] == *id) {
         return Ok(());
@@ -81,7 +81,7 @@ impl Raised {
         let id = &incident["id"];
         let url = format!("{DESK}/api/v1/alert_groups/{id}/acknowledge");
         let request = world.client.post(url).json(&json!({ "by": "make verify" }));
-        let taken = super::json(request).await?;
+        let taken: Value = http::ask_json(request).await?;
         if taken["state"] != "acknowledged" || taken["acknowledged"]["by"] != "make verify" {
             return Err(format!("incident {id} is {}", taken["state"]));
         }
@@ -124,7 +124,7 @@ impl Raised {
     async fn known(&self, world: &World<'_>) -> Result<Value, String> {
         let filter = format!(r#"service_name="{}""#, self.run);
         let request = world.client.get(ALERTMANAGER).query(&[("filter", filter)]);
-        let alerts = super::json(request)
+        let alerts: Value = http::ask_json(request)
             .await
             .map_err(|reason| format!("Alertmanager: {reason}"))?;
         match &alerts[0] {
@@ -137,7 +137,8 @@ impl Raised {
     }
 
     async fn incident(&self, world: &World<'_>) -> Result<Option<Value>, String> {
-        let list = super::json(world.client.get(format!("{DESK}/api/v1/alert_groups"))).await?;
+        let list: Value =
+            http::ask_json(world.client.get(format!("{DESK}/api/v1/alert_groups"))).await?;
         Ok(self.own(&list))
     }
 
@@ -153,20 +154,10 @@ impl Raised {
 }
 
 async fn post(world: &World<'_>, alerts: &Value) -> Result<(), String> {
-    let request = world.client.post(ALERTMANAGER).json(alerts);
-    let answer = request
-        .send()
-        .await
-        .map_err(|error| format!("Alertmanager: {}", http::cause(&error)))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let body = answer.text().await.unwrap_or_default();
-    Err(format!(
-        "Alertmanager refused the alert: {status} {}",
-        body.trim()
-    ))
+    let answer = http::ask(world.client.post(ALERTMANAGER).json(alerts)).await;
+    answer
+        .map(drop)
+        .map_err(|reason| format!("Alertmanager did not take the alert: {reason}"))
 }
 
 #[cfg(test)]

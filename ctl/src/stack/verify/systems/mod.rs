@@ -12,8 +12,7 @@ mod tenants;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use reqwest::{Client, RequestBuilder};
-use serde_json::Value;
+use reqwest::Client;
 use tokio::time::Instant;
 
 use self::incidents::Raised;
@@ -23,7 +22,6 @@ use super::marked::Marked;
 use super::read::Reader;
 use super::report::Row;
 use super::way::Way;
-use crate::http;
 use crate::output::say;
 
 /// A folder of systems/.
@@ -58,7 +56,7 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
             let started = Instant::now();
             let outcome = until(world.deadline, || $look).await;
             let outcome = outcome.map(|seen| (seen, started.elapsed()));
-            rows.push(Row::new($system, $what, outcome));
+            rows.push(Row::new($system, $what, outcome).needs(&[$system]));
         }};
     }
     for system in systems {
@@ -127,18 +125,6 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
         }
     }
     rows
-}
-
-/// The answer to a request, if it is a success.
-async fn json(request: RequestBuilder) -> Result<Value, String> {
-    let answer = request.send().await.map_err(|error| http::cause(&error))?;
-    let status = answer.status();
-    let text = answer.text().await.map_err(|error| http::cause(&error))?;
-    if !status.is_success() {
-        let start: String = text.chars().take(160).collect();
-        return Err(format!("{status} {}", start.trim()));
-    }
-    serde_json::from_str(&text).map_err(|_| "the answer is not JSON".into())
 }
 
 #[cfg(test)]
