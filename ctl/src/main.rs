@@ -2,6 +2,7 @@
 //! Each subcommand is a module; each is one line of the Makefile for its users.
 
 mod demo;
+mod drill;
 mod duration;
 mod http;
 mod incidents;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Args),
     /// Read what every part of the stack counts; name where telemetry is lost or stuck
     Doctor(stack::doctor::Args),
+    /// Find out from the signals alone what goes wrong, and have the answer graded
+    Drill(drill::Args),
     /// Take alerts by webhook: open, acknowledge and close incidents
     Incidents(incidents::Args),
     /// Send a mix of requests at a fixed rate; print latencies and the links of the slowest and of a failing one
@@ -53,6 +56,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args).await.map_err(|error| error.to_string()),
         Command::Doctor(args) => stack::doctor::run(args).await,
+        Command::Drill(args) => drill::run(args).await,
         Command::Incidents(args) => incidents::run(args)
             .await
             .map_err(|error| error.to_string()),

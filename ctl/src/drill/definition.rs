@@ -1,0 +1,292 @@
+//! A drill as data: one TOML file of `drills/`. docs/drills.md says how to make one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 10;
+/// Hints of every drill: one that points to the signal, one to the page, one to the very place.
+const HINTS: usize = 3;
+
+/// One drill. `{name}` in its texts stands for what [`Drill::choose`] lists under that name, or for `{service}`, `{viewer}`,
+/// `{from_ms}` and `{to_ms}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
+    /// Its number, from the file's name: `drills/02-the-held-row.toml`.
+    #[serde(skip)]
+    pub number: u32,
+    /// As in the list: it gives nothing away.
+    pub title: String,
+    /// How long somebody who knows the tools needs.
+    pub minutes: u32,
+    /// Where it can be played.
+    pub modes: Vec<Mode>,
+    /// What a customer, a colleague or a pager says.
+    pub story: String,
+    /// What is chosen anew in each run: one of each list.
+    #[serde(default)]
+    pub choose: BTreeMap<String, Vec<String>>,
+    /// What everybody sends all the time.
+    pub load: Load,
+    /// What goes wrong, and how it is begun and ended.
+    pub fault: Vec<Fault>,
+    pub question: Vec<Question>,
+    pub hints: Vec<String>,
+    /// The shortest way through the signals, told when the answer is right.
+    pub walk: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Demo,
+    Stack,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Demo => "demo",
+            Self::Stack => "stack",
+        }
+    }
+}
+
+/// Requests at a fixed rate, in the words of `signalboxctl load`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// `name=weight,…`
+    pub mix: String,
+    /// Requests a second.
+    pub rate: f64,
+}
+
+/// A mechanism. Each is what its counterpart in life would be, so that its traces are those: no signal names it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Fault {
+    /// A transaction that changes a row and is left open for `hold_ms`, every `every_ms`. With SQLite it holds the whole file.
+    HeldTransaction {
+        /// The statement that takes the lock.
+        statement: String,
+        hold_ms: String,
+        every_ms: String,
+    },
+    /// A client that sends a request at a fixed rate, and sends it again at once, `attempts` times in all, as long as it is answered
+    /// with a 5xx.
+    Retries {
+        target: String,
+        rate: f64,
+        attempts: String,
+        /// Its `Client-ID`.
+        client: String,
+    },
+}
+
+/// One field of the answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// As in `make answer ANSWER='field=…'`.
+    pub field: String,
+    pub ask: String,
+    /// The right one. Compared without regard to case and to blanks around it.
+    pub answer: String,
+    /// For numbers: how far off an answer may be, as a part of the right one.
+    #[serde(default)]
+    pub within: f64,
+}
+
+/// One step of the walk-through.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What one sees there, and what follows from it.
+    pub see: String,
+    /// The viewer's page, from its first `/`.
+    pub demo: String,
+    /// A query in the language of the store that has it; empty in a drill that is not played on the stack.
+    #[serde(default)]
+    pub stack: String,
+}
+
+impl Drill {
+    /// All drills of a folder, in the order of their numbers.
+    pub fn all(folder: &Path) -> Result<Vec<Self>, String> {
+        let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+        let mut drills = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(told)? {
+            let path = entry.map_err(told)?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                drills.push(Self::read(&path)?);
+            }
+        }
+        drills.sort_by_key(|drill: &Self| drill.number);
+        match drills
+            .windows(2)
+            .find(|pair| pair[0].number == pair[1].number)
+        {
+            Some(pair) => Err(format!(
+                "{}: two drills have the number {}",
+                folder.display(),
+                pair[0].number
+            )),
+            None => Ok(drills),
+        }
+    }
+
+    fn read(path: &PathBuf) -> Result<Self, String> {
+        let told = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+        let size = std::fs::metadata(path).map_err(|error| told(&error))?.len();
+        if size > MAX_FILE {
+            return Err(told(&format!("larger than {MAX_FILE} bytes")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| told(&error))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let number = name
+            .split('-')
+            .next()
+            .and_then(|number| number.parse().ok());
+        let number =
+            number.ok_or_else(|| told(&"the name does not begin with a number and `-`"))?;
+        Self::parse(number, &text).map_err(|reason| told(&reason))
+    }
+
+    /// Reads one and checks what its form alone does not say.
+    pub fn parse(number: u32, text: &str) -> Result<Self, String> {
+        let mut drill: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        drill.number = number;
+        if drill.hints.len() != HINTS {
+            return Err(format!("{} hints, not {HINTS}", drill.hints.len()));
+        }
+        for (what, empty) in [
+            ("modes", drill.modes.is_empty()),
+            ("fault", drill.fault.is_empty()),
+            ("question", drill.question.is_empty()),
+            ("walk", drill.walk.is_empty()),
+        ] {
+            if empty {
+                return Err(format!("`{what}` is empty"));
+            }
+        }
+        if let Some((name, _)) = drill.choose.iter().find(|(_, values)| values.len() < 2) {
+            return Err(format!("`choose.{name}` leaves no choice"));
+        }
+        let on_stack = drill.modes.contains(&Mode::Stack);
+        if on_stack && drill.walk.iter().any(|step| step.stack.is_empty()) {
+            return Err("a step of the walk has no query for the stack".into());
+        }
+        Ok(drill)
+    }
+
+    /// What this run's seed chooses: the same for the same seed, so that only the seed need be kept.
+    pub fn chosen(&self, seed: u64) -> BTreeMap<String, String> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        self.choose
+            .iter()
+            .map(|(name, values)| (name.clone(), values[random.usize(..values.len())].clone()))
+            .collect()
+    }
+}
+
+/// `{name}` for each value put in its place. Other braces are text.
+pub fn fill(text: &str, values: &BTreeMap<String, String>) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRILL: &str = r#"
+title = "A title"
+minutes = 5
+modes = ["demo"]
+story = "A client calls."
+hints = ["one", "two", "three"]
+choose.client = ["1", "2", "3"]
+load = { mix = "ping=1", rate = 1.0 }
+[[fault]]
+kind = "retries"
+target = "/api?sc=503"
+rate = 1.0
+attempts = "3"
+client = "{client}"
+[[question]]
+field = "client"
+ask = "Who?"
+answer = "{client}"
+[[walk]]
+see = "it"
+demo = "/metrics"
+"#;
+
+    #[test]
+    fn what_a_drill_lacks_is_said() {
+        assert!(Drill::parse(1, DRILL).is_ok());
+        for (from, to, said) in [
+            ("\"one\", ", "", "2 hints, not 3"),
+            ("\"2\", \"3\"", "", "`choose.client` leaves no choice"),
+            ("[\"demo\"]", "[\"stack\"]", "has no query for the stack"),
+            ("[\"demo\"]", "[]", "`modes` is empty"),
+            ("minutes = 5", "minuets = 5", "unknown field `minuets`"),
+            ("\"retries\"", "\"sleep\"", "unknown variant `sleep`"),
+        ] {
+            let changed = DRILL.replace(from, to);
+            assert_ne!(changed, DRILL);
+            let error = Drill::parse(1, &changed).unwrap_err();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_seed_chooses_the_same_again_and_seeds_choose_everything() {
+        let drill = Drill::parse(1, DRILL).unwrap();
+        assert_eq!(drill.chosen(7), drill.chosen(7));
+        let seen: std::collections::BTreeSet<String> = (0..50)
+            .map(|seed| drill.chosen(seed)["client"].clone())
+            .collect();
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
+    fn values_are_put_in_and_other_braces_stay() {
+        let values = BTreeMap::from([("client".to_owned(), "7".to_owned())]);
+        assert_eq!(fill("{client} in {other} {", &values), "7 in {other} {");
+    }
+
+    #[test]
+    fn every_drill_that_comes_with_the_project_is_one() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../drills");
+        let drills = Drill::all(&folder).unwrap();
+        assert!(!drills.is_empty());
+        for drill in drills {
+            let names: Vec<&String> = drill.choose.keys().collect();
+            assert!(
+                drill
+                    .question
+                    .iter()
+                    .any(|question| question.answer.contains('{')),
+                "{}: every answer stands in the file",
+                drill.title
+            );
+            // What is told before the answer gives no choice away.
+            let told = drill.hints.iter().chain([&drill.story]);
+            for text in told {
+                let given_away = names
+                    .iter()
+                    .find(|name| text.contains(&format!("{{{name}}}")));
+                assert_eq!(given_away, None, "{}: {text}", drill.title);
+            }
+        }
+    }
+}

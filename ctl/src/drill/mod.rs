@@ -1,0 +1,357 @@
+//! `signalboxctl drill`: something goes wrong, somebody finds out what from the signals alone, and the answer is graded.
+//!
+//! A drill is a file of `drills/`; what goes wrong is done by a player in the background, so that the terminal is free for the search.
+
+mod definition;
+mod grade;
+mod play;
+mod state;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Subcommand;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signalbox_telemetry::SecretUrl;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use self::definition::{Drill, Mode, fill};
+use self::grade::Verdict;
+use self::state::{Desk, Run, Solved, now_ms};
+use crate::output::say;
+use crate::{demo, http};
+
+/// How long the player may take to begin, and to end.
+const PLAYER_TIMEOUT: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Order>,
+    /// Folder of the drills
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_DRILLS",
+        default_value = "drills",
+        value_name = "FOLDER"
+    )]
+    drills: PathBuf,
+    /// Folder of the demo, in which also this keeps what is on and what was solved
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_DATA_DIR",
+        default_value = "data",
+        value_name = "FOLDER"
+    )]
+    data_dir: PathBuf,
+    /// The service
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:18080",
+        value_name = "URL"
+    )]
+    url: String,
+    /// The viewer
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_VIEWER_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:18090",
+        value_name = "URL"
+    )]
+    viewer: String,
+    /// The service's database; without it the demo's own
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database: Option<String>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Order {
+    /// List the drills, and say which is on (the default)
+    List,
+    /// Begin one
+    Start { number: u32 },
+    /// Show the next of three hints
+    Hint,
+    /// Grade an answer: field=value field=value
+    Answer {
+        #[arg(required = true)]
+        fields: Vec<String>,
+    },
+    /// End what is on, whatever state it is in
+    Stop,
+    /// What runs in the background while a drill is on
+    #[command(hide = true)]
+    Play,
+}
+
+pub async fn run(args: Args) -> Result<(), String> {
+    let desk = Desk::open(&args.data_dir)?;
+    match args.command.clone().unwrap_or(Order::List) {
+        Order::List => list(&args, &desk),
+        Order::Start { number } => start(&args, &desk, number).await,
+        Order::Hint => hint(&args, &desk),
+        Order::Answer { fields } => answer(&args, &desk, &fields.join(" ")).await,
+        Order::Stop => stop(&desk).await,
+        Order::Play => {
+            let (drill, run) = on(&args, &desk)?;
+            let database = args.database.filter(|url| !url.trim().is_empty());
+            let database = database.unwrap_or_else(|| demo::database_url(&args.data_dir));
+            play::play(&desk, &drill, &run, &database).await
+        }
+    }
+}
+
+/// The drill that is on.
+fn on(args: &Args, desk: &Desk) -> Result<(Drill, Run), String> {
+    let run = desk
+        .run()?
+        .ok_or("no drill is on: `make drill` lists them")?;
+    let drill = find(args, run.drill)?;
+    Ok((drill, run))
+}
+
+fn find(args: &Args, number: u32) -> Result<Drill, String> {
+    let drills = Drill::all(&args.drills)?;
+    let found = drills.into_iter().find(|drill| drill.number == number);
+    found.ok_or_else(|| format!("there is no drill {number}: `make drill` lists them"))
+}
+
+fn minutes(ms: u64) -> String {
+    match ms / 60_000 {
+        0 => format!("{} s", ms / 1000),
+        minutes => format!("{minutes} min"),
+    }
+}
+
+fn list(args: &Args, desk: &Desk) -> Result<(), String> {
+    let solved = desk.solved()?;
+    say!(
+        "{:>3}  {:<36} {:>7}  {:<11} solved",
+        "",
+        "drill",
+        "minutes",
+        "played in"
+    );
+    for drill in Drill::all(&args.drills)? {
+        let modes: Vec<&str> = drill.modes.iter().map(|mode| mode.name()).collect();
+        let own = solved.iter().filter(|one| one.drill == drill.number);
+        let best = own.min_by_key(|one| one.took_ms);
+        let best = best.map_or_else(String::new, |one| {
+            format!("in {}, {} hints", minutes(one.took_ms), one.hints)
+        });
+        say!(
+            "{:>3}  {:<36} {:>7}  {:<11} {best}",
+            drill.number,
+            drill.title,
+            drill.minutes,
+            modes.join(", ")
+        );
+    }
+    match desk.run()? {
+        None => say!("\nmake drill-1 begins the first"),
+        Some(run) => say!("\n{}", since(desk, &run)),
+    }
+    Ok(())
+}
+
+/// Which drill is on, and since when.
+fn since(desk: &Desk, run: &Run) -> String {
+    let since = minutes(now_ms().saturating_sub(run.started_ms));
+    match desk.player() {
+        Some(_) => format!(
+            "drill {} is on since {since}, {} hints used",
+            run.drill, run.hints
+        ),
+        None => format!(
+            "drill {} was begun {since} ago, and its player has ended (see {}): make drill-stop, and begin again",
+            run.drill,
+            desk.log().display()
+        ),
+    }
+}
+
+async fn start(args: &Args, desk: &Desk, number: u32) -> Result<(), String> {
+    if let Some(run) = desk.run()? {
+        return Err(format!("{}; make drill-stop ends it", since(desk, &run)));
+    }
+    let drill = find(args, number)?;
+    if !drill.modes.contains(&Mode::Demo) {
+        return Err(format!("drill {number} is played on the stack: make up"));
+    }
+    let client = http::client(Duration::from_secs(5), 1).map_err(|error| error.to_string())?;
+    let ready = http::ask(client.get(format!("{}/readyz", args.url))).await;
+    ready.map_err(|reason| {
+        let url = SecretUrl::from(args.url.as_str());
+        format!("{url}: {reason}; start it with `make demo`")
+    })?;
+    demo::is_lens(&client, &args.viewer)
+        .await
+        .map_err(|reason| {
+            let url = SecretUrl::from(args.viewer.as_str());
+            format!("{url}: {reason}; start it with `make demo`")
+        })?;
+
+    desk.keep(&Run {
+        drill: number,
+        seed: fastrand::u64(..),
+        started_ms: now_ms(),
+        hints: 0,
+        service: args.url.clone(),
+        viewer: args.viewer.clone(),
+    })?;
+    if let Err(reason) = begin(args, desk).await {
+        desk.forget()?;
+        return Err(reason);
+    }
+    say!(
+        "Drill {number}: {}\n\n{}\n",
+        drill.title,
+        drill.story.trim()
+    );
+    for question in &drill.question {
+        say!("  {:<12} {}", question.field, question.ask);
+    }
+    let fields: Vec<String> = drill
+        .question
+        .iter()
+        .map(|question| format!("{}=…", question.field))
+        .collect();
+    say!(
+        "\nIt is on now, in the background. The viewer: {}\nmake hint · make answer ANSWER='{}' · make drill-stop",
+        args.viewer,
+        fields.join(" ")
+    );
+    Ok(())
+}
+
+/// Starts the player and returns when it is at work.
+async fn begin(args: &Args, desk: &Desk) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("the player: {error}");
+    let log = File::create(desk.log()).map_err(told)?;
+    let mut command = Command::new(std::env::current_exe().map_err(told)?);
+    command
+        .args(["drill", "play", "--drills"])
+        .arg(&args.drills)
+        .arg("--data-dir")
+        .arg(&args.data_dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(told)?)
+        .stderr(log)
+        .process_group(0); // a Ctrl-C in this terminal is not for it
+    // By the environment, where a process list does not show it.
+    if let Some(database) = &args.database {
+        command.env("DATABASE_URL", database);
+    }
+    let mut player = command.spawn().map_err(told)?;
+    let end = Instant::now() + PLAYER_TIMEOUT;
+    loop {
+        if player.try_wait().map_err(told)?.is_some() || Instant::now() > end {
+            let said = std::fs::read_to_string(desk.log()).unwrap_or_default();
+            return Err(format!("the player did not begin: {}", http::gist(&said)));
+        }
+        if desk.player().is_some() {
+            return Ok(());
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn hint(args: &Args, desk: &Desk) -> Result<(), String> {
+    let (drill, mut run) = on(args, desk)?;
+    let Some(hint) = drill.hints.get(run.hints) else {
+        return Err(format!(
+            "there are {} hints, and you have had them all",
+            drill.hints.len()
+        ));
+    };
+    run.hints += 1;
+    desk.keep(&run)?;
+    say!("hint {} of {}: {hint}", run.hints, drill.hints.len());
+    Ok(())
+}
+
+async fn answer(args: &Args, desk: &Desk, text: &str) -> Result<(), String> {
+    let (drill, run) = on(args, desk)?;
+    let chosen = drill.chosen(run.seed);
+    let given = grade::read(text, &drill.question)?;
+    let graded = grade::grade(&given, &drill.question, &chosen);
+    for (field, verdict) in &graded {
+        let word = match verdict {
+            Verdict::Right => "right",
+            Verdict::Wrong => "wrong",
+            Verdict::Missing => "missing",
+        };
+        say!("  {field:<12} {word}");
+    }
+    if graded.iter().any(|(_, verdict)| *verdict != Verdict::Right) {
+        return Err("not yet: look again, or `make hint`".into());
+    }
+    let now = now_ms();
+    let took_ms = now.saturating_sub(run.started_ms);
+    desk.add_solved(Solved {
+        drill: drill.number,
+        at_ms: now,
+        took_ms,
+        hints: run.hints,
+    })?;
+    say!(
+        "\nSolved in {}, with {} hints. The shortest way:\n",
+        minutes(took_ms),
+        run.hints
+    );
+    walk(&drill, &run, chosen);
+    stop(desk).await
+}
+
+/// The walk-through with the addresses of this very run.
+fn walk(drill: &Drill, run: &Run, mut values: BTreeMap<String, String>) {
+    values.insert("from_ms".into(), run.started_ms.to_string());
+    values.insert("to_ms".into(), now_ms().to_string());
+    for (number, step) in drill.walk.iter().enumerate() {
+        say!("  {} {}", number + 1, fill(step.see.trim(), &values));
+        say!("    {}{}", run.viewer, fill(&step.demo, &values));
+        if !step.stack.is_empty() {
+            say!("    on the stack: {}", fill(step.stack.trim(), &values));
+        }
+    }
+}
+
+async fn stop(desk: &Desk) -> Result<(), String> {
+    let run = desk.run()?;
+    if let Some(pid) = desk.player() {
+        // It fails only when the player has ended meanwhile, which is what was wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let end = Instant::now() + PLAYER_TIMEOUT;
+        while desk.player().is_some() {
+            if Instant::now() > end {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+    desk.forget()?;
+    match run {
+        Some(run) => say!("drill {} is over, and what was wrong with it", run.drill),
+        None => say!("no drill is on"),
+    }
+    Ok(())
+}
