@@ -140,7 +140,7 @@ fn whatever_the_shell_and_the_folder_are_called_it_gets_ready_and_its_programs_k
         let trace = get(&format!("{}/api/traces/{trace_id}", demo.viewer)).unwrap_or_default();
         let resources = resources(&trace);
         let named = |name: &&str| resources.iter().any(|r| r["service.name"] == **name);
-        if both.iter().all(|name| named(name)) {
+        if both.iter().all(named) {
             break resources;
         }
         assert!(begin.elapsed() < PATIENCE, "only {resources:?} arrived");
