@@ -12,6 +12,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY telemetry/Cargo.toml telemetry/
 COPY lens/Cargo.toml lens/
 COPY ctl/Cargo.toml ctl/
+COPY loopback/Cargo.toml loopback/
 # Not built here, but named by the manifests.
 COPY benches benches/
 COPY telemetry/examples telemetry/examples/
