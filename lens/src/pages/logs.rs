@@ -2,11 +2,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, level, marked, nothing,
-    query_string, same, select, shown, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, level, marked, message,
+    nothing, query_string, same, select, shown, uri,
 };
 use crate::attributes::{hex_id, text};
 use crate::format;
@@ -327,13 +326,5 @@ pub fn record(
                 }
             }
         }
-    }
-}
-
-/// What a record says: its body, or the name of the event that it is.
-pub fn message(record: &LogRecord) -> String {
-    match shown(record.body.as_ref()) {
-        empty if empty.is_empty() => record.event_name.clone(),
-        text => text,
     }
 }

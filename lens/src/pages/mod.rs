@@ -15,6 +15,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use opentelemetry_proto::tonic::common::v1::AnyValue;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::json;
 
 use crate::attributes::text;
@@ -417,6 +418,14 @@ fn level(severity: i32) -> &'static str {
 
 /// Text of a value that a page shows; what is longer is whole in the API.
 const SHOWN_BYTES: usize = 10_000;
+
+/// What a record says: its body, or the name of the event that it is.
+fn message(record: &LogRecord) -> String {
+    match shown(record.body.as_ref()) {
+        empty if empty.is_empty() => record.event_name.clone(),
+        text => text,
+    }
+}
 
 /// A value as text, without the end of a very long one.
 fn shown(value: Option<&AnyValue>) -> String {

@@ -552,7 +552,7 @@ impl View {
                 span.number.faint { (format::time_of_day(entry.time_ns)) }
                 span.level.(level) { (level) }
                 (self.services.tag(&entry.service))
-                span.message { (super::logs::message(&entry.record)) }
+                span.message { (super::message(&entry.record)) }
             }
         }
     }
