@@ -54,6 +54,10 @@ pub enum Kind {
     MemoryBudget,
     /// 503: what is needed for the answer is away.
     DependencyUnavailable,
+    /// 503: the database answers, and takes no writes.
+    ReadOnly,
+    /// 507: the database has no room left for what was to be written.
+    StorageFull,
     /// 504: the request, or a statement of it, took too long.
     DeadlineExceeded,
     /// `/api?sc=` was asked for this status.
@@ -131,6 +135,16 @@ impl Kind {
                 "dependency-unavailable",
                 "Dependency unavailable",
             ),
+            Self::ReadOnly => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database-read-only",
+                "Database is read-only",
+            ),
+            Self::StorageFull => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage-full",
+                "No room left to store",
+            ),
             Self::DeadlineExceeded => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "deadline-exceeded",
@@ -195,6 +209,12 @@ impl Error {
     /// Keeps its cause for log and span; the caller does not see it.
     pub fn because(mut self, cause: impl StdError) -> Self {
         self.cause = Some(Cause(causes(&cause)));
+        self
+    }
+
+    /// Adds to what the caller reads.
+    pub fn explained(mut self, more: &str) -> Self {
+        self.detail.push_str(more);
         self
     }
 

@@ -14,9 +14,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use crate::deps::job::Job;
+use crate::deps::queue::QueueError;
 use crate::deps::queue::stream::{Delivery, Stream};
-use crate::deps::queue::{Job, QueueError};
-use crate::deps::within;
+use crate::deps::{Trouble, within};
 use crate::instruments::{self, DESTINATION};
 use crate::settings::Settings;
 use signalbox_telemetry::context;
@@ -51,10 +52,10 @@ impl Jobs {
             .collect();
         let stream = settings
             .redis_url
-            .as_deref()
+            .as_ref()
             .map(|url| {
                 let timeout = settings.redis_timeout + READ_WAIT;
-                Stream::open(url, timeout, settings.queue.capacity)
+                Stream::open(url.expose(), timeout, settings.queue.capacity)
             })
             .transpose()?;
         if let Some(stream) = &stream {
@@ -81,7 +82,7 @@ impl Jobs {
     }
 
     /// Whether the stream answers, within `deadline`; without one there is nothing to ask.
-    pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
+    pub async fn ping(&self, deadline: Duration) -> Result<(), Trouble> {
         match &self.stream {
             Some(stream) => within(deadline, stream.ping()).await,
             None => Ok(()),

@@ -9,6 +9,8 @@
 //! | requests at once | 503 | `SIGNALBOX_MAX_CONCURRENT_REQUESTS` |
 //! | time | 504 | `SIGNALBOX_REQUEST_TIMEOUT_MS` |
 //!
+//! A body that is encoded in a way that is not read is refused with 415.
+//!
 //! Probes and `/metrics` are answered even when the rate or the number of requests is exhausted: an overloaded service
 //! must stay visible. Where to look: `signalbox.requests.rejected` by `signalbox.limit`.
 
@@ -20,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, RETRY_AFTER,
+};
 use actix_web::middleware::Next;
 use actix_web::web;
 use futures_util::FutureExt;
@@ -124,13 +128,43 @@ pub fn memory_exhausted(detail: String) -> Error {
 /// Middleware of the whole app: size, rate and number of requests.
 pub async fn admit<B: MessageBody + 'static>(
     limits: web::Data<Limits>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if let Err(error) = decodable(&mut request) {
+        return Ok(request.error_response(error).map_into_right_body());
+    }
     match limits.admit(&request) {
         Ok(_permit) => Ok(next.call(request).await?.map_into_left_body()),
         Err(error) => Ok(request.error_response(error).map_into_right_body()),
     }
+}
+
+/// Refuses a body that the HTTP library does not decode: it would pass it on as it is. `x-gzip` is an old name of `gzip`,
+/// which the library does not know. <https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding>
+fn decodable(request: &mut ServiceRequest) -> Result<(), Error> {
+    let Some(encoding) = request.headers().get(CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    let encoding = encoding
+        .to_str()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match encoding.as_str() {
+        "" | "identity" | "gzip" | "deflate" => {}
+        "x-gzip" => {
+            let gzip = HeaderValue::from_static("gzip");
+            request.headers_mut().insert(CONTENT_ENCODING, gzip);
+        }
+        _ => {
+            let read = "gzip, deflate";
+            let detail = format!("a body may be encoded as {read}, or not at all");
+            let error = Error::new(Kind::UnsupportedMediaType, detail);
+            return Err(error.header(ACCEPT_ENCODING, HeaderValue::from_static(read)));
+        }
+    }
+    Ok(())
 }
 
 /// Middleware of a route: its time is bounded, and a panic in it is an error like any other.

@@ -19,7 +19,7 @@ use crate::deps::database::{Database, OpenError};
 use crate::deps::queue::{Producer, QueueError};
 use crate::deps::worker_client::{WorkerClient, WorkerError};
 use crate::error::edge;
-use crate::faults::Faults;
+use crate::faults::inject::Faults;
 use crate::jobs::{Jobs, Running};
 use crate::limits::{Limits, admit};
 use crate::routes::console::faro::Faro;

@@ -3,7 +3,7 @@
 //! An empty variable counts as absent. A wrong value stops the start and says its name, its value and what is allowed.
 //! The telemetry folder reads its own (`OTEL_*`, `PYROSCOPE_*`, `LOG_FORMAT`, `RUST_LOG`): see `telemetry::Settings`.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::faults::Plan;
+use crate::faults::plan::Plan;
 use signalbox_telemetry as telemetry;
-pub use signalbox_telemetry::SettingError;
+pub use signalbox_telemetry::{SecretUrl, SettingError};
 
 /// What this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +86,11 @@ pub struct Settings {
     /// Where prices are remembered.
     pub cache: Cache,
     /// `REDIS_URL`: `redis://` URL of the cache and of the job stream. Absent: cache in the process, jobs by HTTP.
-    pub redis_url: Option<String>,
+    pub redis_url: Option<SecretUrl>,
     /// `SIGNALBOX_REDIS_TIMEOUT_MS`: milliseconds for a connection to and for an answer from Redis, 10 to 10000. Default 200.
     pub redis_timeout: Duration,
     /// `SIGNALBOX_WORKER_URL`: base URL of the worker. Default `http://127.0.0.1:18081`.
-    pub worker_url: String,
+    pub worker_url: SecretUrl,
     /// `SIGNALBOX_WORKER_TIMEOUT_MS`: milliseconds for one call of the worker, 10 to 60000. Default 1000.
     pub worker_timeout: Duration,
     /// How jobs are held and done.
@@ -103,7 +103,7 @@ pub struct Settings {
     /// Where the signals of a request can be looked at.
     pub links: Links,
     /// `SIGNALBOX_FARO_URL`: where the console page sends what the browser sees, in Faro's protocol. Absent: nowhere.
-    pub faro_url: Option<String>,
+    pub faro_url: Option<SecretUrl>,
 }
 
 /// Bounds on what callers ask for.
@@ -135,8 +135,8 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct Database {
     /// `DATABASE_URL`: `sqlite:` file, `postgres://` or `mysql://` URL (MySQL, MariaDB). Default `sqlite:data/signalbox.db` (made if missing).
-    pub url: String,
-    /// `SIGNALBOX_DATABASE_CONNECTIONS`: connections at most, 2 to 100. Default 8.
+    pub url: SecretUrl,
+    /// `SIGNALBOX_DATABASE_CONNECTIONS`: connections at most, 2 to 100, and one more for readiness. Default 8.
     pub connections: u32,
     /// `SIGNALBOX_DATABASE_ACQUIRE_TIMEOUT_MS`: milliseconds to wait for a free connection, 10 to 60000. Default 1000.
     pub acquire_timeout: Duration,
@@ -145,6 +145,12 @@ pub struct Database {
     /// `SIGNALBOX_DATABASE_START_TIMEOUT_MS`: milliseconds that the start waits for a database that is away,
     /// 0 to 600000. Default 10000. Then the start fails and says why.
     pub start_timeout: Duration,
+    /// `SIGNALBOX_DATABASE_MAX_MB`: mebibytes that SQLite's file may grow to, 1 to 1048576; what is beyond is answered 507.
+    /// Absent: as large as its disk. Servers have bounds of their own.
+    pub max_mb: Option<u32>,
+    /// `SIGNALBOX_DATABASE_COMMENTS` (`true` or `false`, default `true`): statements of sampled requests name their span in
+    /// an SQL comment, so that what PostgreSQL or MySQL shows of a session leads to its trace. SQLite has no use for it.
+    pub comments: bool,
 }
 
 /// The cache.
@@ -168,7 +174,7 @@ pub struct Queue {
 
 /// URL templates; placeholders `{trace_id} {span_id} {service} {route} {request_id} {profile_id} {from_ms} {to_ms}`.
 /// Each is absent by default: then the console shows the id and no link. The service knows no viewer.
-#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct Links {
     /// `SIGNALBOX_LINK_TRACE_URL`
     pub trace: Option<String>,
@@ -180,6 +186,28 @@ pub struct Links {
     pub profile: Option<String>,
     /// `SIGNALBOX_LINK_SPAN_PROFILE_URL`: in its place where the answer names samples of its own, which is `{profile_id}`.
     pub span_profile: Option<String>,
+}
+
+impl Links {
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, Option<&str>); 5] {
+        [
+            ("trace", self.trace.as_deref()),
+            ("logs", self.logs.as_deref()),
+            ("metrics", self.metrics.as_deref()),
+            ("profile", self.profile.as_deref()),
+            ("span_profile", self.span_profile.as_deref()),
+        ]
+    }
+}
+
+/// The page shows them whole; messages do not.
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let links = self.named();
+        let links = links.map(|(name, link)| (name, link.map(SecretUrl::from)));
+        f.debug_map().entries(links).finish()
+    }
 }
 
 /// The closed list of client ids.
@@ -296,6 +324,8 @@ impl Settings {
                     10_000,
                     0..=600_000,
                 )?,
+                max_mb: read.optional_number("SIGNALBOX_DATABASE_MAX_MB", 1..=1_048_576)?,
+                comments: read.parse("SIGNALBOX_DATABASE_COMMENTS", "true", "true or false")?,
             },
             cache: Cache {
                 entries: read.number("SIGNALBOX_CACHE_ENTRIES", 1000, 1..=1_000_000)?,
@@ -393,13 +423,13 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         self.number(name, default, range).map(Duration::from_millis)
     }
 
-    /// A URL that starts with one of `schemes`. The value is not repeated in the error: it may hold a password.
+    /// A URL that starts with one of `schemes`.
     fn url(
         &self,
         name: &str,
         schemes: &[&str],
         default: Option<&str>,
-    ) -> Result<Option<String>, SettingError> {
+    ) -> Result<Option<SecretUrl>, SettingError> {
         let Some(url) = self.text(name).or(default.map(str::to_owned)) else {
             return Ok(None);
         };
@@ -407,24 +437,24 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .iter()
             .any(|scheme| url.starts_with(scheme) && url.len() > scheme.len())
         {
-            return Ok(Some(url));
+            return Ok(Some(SecretUrl::new(url)));
         }
-        let shown = url.split(':').next().unwrap_or_default();
         Err(wrong(
             name,
-            &format!("{shown}:…"),
+            &SecretUrl::new(url).to_string(),
             &format!("a URL starting with {}", schemes.join(" or ")),
         ))
     }
 
-    fn database(&self) -> Result<String, SettingError> {
+    fn database(&self) -> Result<SecretUrl, SettingError> {
         const NAME: &str = "DATABASE_URL";
         let schemes = ["sqlite:", "postgres://", "postgresql://", "mysql://"];
         let url = self.url(NAME, &schemes, Some("sqlite:data/signalbox.db"))?;
         let url = url.unwrap_or_default();
-        if url.contains(":memory:") || url.contains("mode=memory") {
+        let whole = url.expose();
+        if whole.contains(":memory:") || whole.contains("mode=memory") {
             // Each connection of the pool would have a database of its own.
-            return Err(wrong(NAME, &url, "a file, for SQLite"));
+            return Err(wrong(NAME, &url.to_string(), "a file, for SQLite"));
         }
         Ok(url)
     }
@@ -447,21 +477,25 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let absolute = ["http://", "https://", "/"]
             .iter()
             .any(|start| template.starts_with(start));
-        let known = template.split('{').skip(1).all(|rest| {
-            let inner = rest.split('}').next().unwrap_or_default();
+        let inner = template.split('{').skip(1);
+        let mut inner = inner.map(|rest| rest.split('}').next().unwrap_or_default());
+        let unknown = inner.find(|inner| {
             // A brace that opens no placeholder is text, as in the JSON that Grafana's Explore links carry.
-            !inner.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-                || inner.is_empty()
-                || PLACEHOLDERS.contains(&inner)
+            inner.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && !inner.is_empty()
+                && !PLACEHOLDERS.contains(inner)
         });
-        if absolute && known {
+        if absolute && unknown.is_none() {
             return Ok(Some(template));
         }
-        let allowed = format!(
+        let mut allowed = format!(
             "an http(s) URL or a path, with placeholders of {{{}}}",
             PLACEHOLDERS.join("} {")
         );
-        Err(wrong(name, &template, &allowed))
+        if let Some(unknown) = unknown {
+            allowed.push_str(&format!(", not {{{unknown}}}"));
+        }
+        Err(wrong(name, &SecretUrl::new(template).to_string(), &allowed))
     }
 
     /// `SIGNALBOX_FAULT_LATENCY_MS`, `_ERROR_RATE`, `_SLOW_QUERY_MS`, `_LOCK_WAIT_MS`, `_LEAK_KB`, `_BLOCK_MS`: see [`Plan`].
@@ -512,7 +546,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:18080");
         let handed_over = read(&[("SIGNALBOX_LISTEN", "stdin")]).expect("stdin is allowed");
         assert_eq!(handed_over.listen, Listen::Stdin);
-        assert_eq!(settings.database.url, "sqlite:data/signalbox.db");
+        assert_eq!(settings.database.url.expose(), "sqlite:data/signalbox.db");
         assert_eq!(settings.redis_url, None);
         assert_eq!(settings.faults, Plan::OFF);
         assert_eq!(settings.limits.request_timeout, Duration::from_secs(10));
@@ -537,10 +571,65 @@ mod tests {
         }
     }
 
+    /// Each variable that holds a URL, with a lawful beginning of one.
+    const URLS: [(&str, &str); 9] = [
+        ("DATABASE_URL", "postgres://"),
+        ("REDIS_URL", "redis://"),
+        ("SIGNALBOX_WORKER_URL", "http://"),
+        ("SIGNALBOX_FARO_URL", "https://"),
+        ("SIGNALBOX_LINK_TRACE_URL", "http://"),
+        ("SIGNALBOX_LINK_LOGS_URL", "http://"),
+        ("SIGNALBOX_LINK_METRICS_URL", "http://"),
+        ("SIGNALBOX_LINK_PROFILE_URL", "http://"),
+        ("SIGNALBOX_LINK_SPAN_PROFILE_URL", "http://"),
+    ];
+
     #[test]
     fn a_wrong_url_is_refused_without_repeating_its_password() {
+        for (name, _) in URLS {
+            for wrong in [
+                "oracle://u:tiger@db/x?key=tiger",
+                "u:tiger@db",
+                "gopher://tiger@h",
+            ] {
+                let error = read(&[(name, wrong)]).expect_err(name).to_string();
+                assert!(error.contains(name) && !error.contains("tiger"), "{error}");
+            }
+        }
         let error = read(&[("DATABASE_URL", "oracle://scott:tiger@db/x")]).expect_err("refused");
-        assert_eq!(error.value, "oracle:…");
+        assert_eq!(error.value, "oracle://***@db/x");
+        let link = "http://u:tiger@x/?token=tiger&id={trace}";
+        let error = read(&[("SIGNALBOX_LINK_TRACE_URL", link)])
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains("not {trace}") && !error.contains("tiger"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_are_printed_without_the_credentials_of_their_urls() {
+        let urls =
+            URLS.map(|(name, scheme)| (name, format!("{scheme}u:tiger@host/x?key=tiger#tiger")));
+        let given: Vec<(&str, &str)> = urls
+            .iter()
+            .map(|(name, url)| (*name, url.as_str()))
+            .collect();
+        let settings = read(&given).expect("lawful");
+        assert_eq!(
+            settings.worker_url.expose(),
+            "http://u:tiger@host/x?key=tiger#tiger"
+        );
+        assert_eq!(
+            settings.links.logs.as_deref(),
+            Some("http://u:tiger@host/x?key=tiger#tiger")
+        );
+        let printed = format!("{settings:?} {settings:#?}");
+        assert!(
+            printed.contains("***@host/x?***") && !printed.contains("tiger"),
+            "{printed}"
+        );
     }
 
     #[test]

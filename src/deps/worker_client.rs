@@ -5,13 +5,18 @@
 use std::time::Duration;
 
 use reqwest::{Client, Method, Request, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::deps::queue::Job;
+use crate::deps::Trouble;
+use crate::deps::job::Job;
 use crate::error::causes;
 use crate::settings::Settings;
 use signalbox_telemetry::client::send;
+
+/// Bytes of an answer that are read, unzipped.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// What shipping an order costs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -31,6 +36,10 @@ pub enum WorkerError {
     Away(#[from] reqwest::Error),
     #[error("the worker answered {0}")]
     Refused(StatusCode),
+    #[error("the worker's answer is not what was asked for: {0}")]
+    Answer(#[from] serde_json::Error),
+    #[error("the worker's answer has more than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge,
     #[error("the worker's URL is wrong: {0}")]
     Url(String),
 }
@@ -42,13 +51,14 @@ impl WorkerError {
             Self::Away(error) if error.is_timeout() => "timeout",
             Self::Away(_) => "unavailable",
             Self::Refused(StatusCode::SERVICE_UNAVAILABLE) => "full",
+            Self::Answer(_) | Self::TooLarge => "answer",
             Self::Refused(_) | Self::Url(_) => "_OTHER",
         }
     }
 }
 
-/// The worker. Cheap to clone.
-#[derive(Debug, Clone)]
+/// The worker. Cheap to clone. Its URL may hold credentials, so it has no `Debug`.
+#[derive(Clone)]
 pub struct WorkerClient {
     client: Client,
     base: reqwest::Url,
@@ -57,7 +67,7 @@ pub struct WorkerClient {
 impl WorkerClient {
     /// A client of the worker that settings name; it may be away.
     pub fn new(settings: &Settings) -> Result<Self, WorkerError> {
-        let base = reqwest::Url::parse(&settings.worker_url)
+        let base = reqwest::Url::parse(settings.worker_url.expose())
             .map_err(|error| WorkerError::Url(error.to_string()))?;
         // The client of a plain URL wants a TLS provider too. An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -94,7 +104,7 @@ impl WorkerClient {
             .query_pairs_mut()
             .append_pair("quantity", &quantity.to_string());
         let response = send(&self.client, request, "/quotes/{sku}").await?;
-        Ok(accepted(response)?.json().await?)
+        read(accepted(response)?).await
     }
 
     /// Hands a job over; accepted means that it waits in the worker.
@@ -111,13 +121,32 @@ impl WorkerClient {
     }
 
     /// Whether it answers, within `deadline`. Leaves no span here.
-    pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
+    pub async fn ping(&self, deadline: Duration) -> Result<(), Trouble> {
         let mut request = self.request(Method::GET, &["healthz"], None);
         *request.timeout_mut() = Some(deadline);
         let response = self.client.execute(request).await;
+        let response = response.map_err(reqwest::Error::without_url);
         let outcome = response.map_err(WorkerError::Away).and_then(accepted);
-        outcome.map(drop).map_err(|error| error.to_string())
+        outcome
+            .map(drop)
+            .map_err(|error| Trouble::away(error.to_string()))
     }
+}
+
+/// The answer as JSON, read within its bound whatever length it claims; serde_json bounds its depth.
+async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, WorkerError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(reqwest::Error::without_url)?
+    {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(WorkerError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(serde_json::from_slice(&body)?)
 }
 
 fn accepted(response: Response) -> Result<Response, WorkerError> {

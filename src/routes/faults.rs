@@ -7,7 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Kind};
-use crate::faults::{Faults, Plan};
+use crate::faults::inject::Faults;
+use crate::faults::plan::Plan;
 
 #[derive(Serialize, ToSchema)]
 pub struct State {

@@ -1,6 +1,7 @@
 //! Lesson: alive is not ready. `/healthz` speaks of the process alone, `/readyz` of what it depends on.
 //!
-//! Without its database the API cannot serve: 503. Without cache or worker it serves with less: 200 and `degraded`. Where
+//! Without its database the API cannot serve: 503. It asks by writing, for a database with a full disk answers every
+//! question and takes no order. Without cache or worker it serves with less: 200 and `degraded`. Where
 //! to look: `signalbox.dependency.up` by `signalbox.dependency.name`, and a WARN record when one goes, an INFO when it is back.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use actix_web::web::{Data, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::deps::Trouble;
 use crate::deps::cache::Cache;
 use crate::deps::database::Database;
 use crate::deps::worker_client::WorkerClient;
@@ -19,7 +21,7 @@ use crate::instruments;
 use crate::jobs::Jobs;
 
 /// How long a dependency may take to answer a check.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How old an answer may be: whoever asks more often than that is told the last one, and costs the dependencies nothing.
 const FRESH: Duration = Duration::from_secs(1);
@@ -52,12 +54,12 @@ impl Dependency {
         matches!(self, Self::Database(_))
     }
 
-    async fn check(&self) -> Result<(), String> {
+    async fn check(&self) -> Result<(), Trouble> {
         match self {
-            Self::Database(database) => database.ping(PATIENCE).await,
-            Self::Cache(cache) => cache.ping(PATIENCE).await,
-            Self::Worker(worker) => worker.ping(PATIENCE).await,
-            Self::Queue(jobs) => jobs.ping(PATIENCE).await,
+            Self::Database(database) => database.check(CHECK_TIMEOUT).await,
+            Self::Cache(cache) => cache.ping(CHECK_TIMEOUT).await,
+            Self::Worker(worker) => worker.ping(CHECK_TIMEOUT).await,
+            Self::Queue(jobs) => jobs.ping(CHECK_TIMEOUT).await,
         }
     }
 }
@@ -75,10 +77,10 @@ pub struct Report {
 /// One dependency.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Check {
-    /// `ok` or `away`.
+    /// `ok`, `away`, or of a database that answers and takes no writes: `full`, `read_only`.
     #[schema(example = "ok")]
     status: &'static str,
-    /// Why it is away.
+    /// Why it is not `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -156,8 +158,10 @@ impl Readiness {
             "ok"
         };
         let checks = checks.into_iter().map(|(name, _, outcome)| {
-            let status = if outcome.is_ok() { "ok" } else { "away" };
-            let reason = outcome.err();
+            let (status, reason) = match outcome {
+                Ok(()) => ("ok", None),
+                Err(trouble) => (trouble.status, Some(trouble.reason)),
+            };
             (name, Check { status, reason })
         });
         Report {
@@ -166,7 +170,7 @@ impl Readiness {
         }
     }
 
-    fn remember(&self, name: &'static str, outcome: &Result<(), String>) {
+    fn remember(&self, name: &'static str, outcome: &Result<(), Trouble>) {
         let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
         let before = up.insert(name, outcome.is_ok());
         drop(up);
@@ -174,8 +178,11 @@ impl Readiness {
             Ok(()) if before == Some(false) => {
                 tracing::info!(signalbox.dependency.name = name, "{name} answers again");
             }
-            Err(reason) if before != Some(false) => {
-                tracing::warn!(signalbox.dependency.name = name, "{name} is away: {reason}");
+            Err(Trouble { status, reason }) if before != Some(false) => {
+                tracing::warn!(
+                    signalbox.dependency.name = name,
+                    "{name} is {status}: {reason}"
+                );
             }
             _ => {}
         }
@@ -205,7 +212,13 @@ pub async fn healthz() -> Json<Alive> {
 pub async fn readyz(readiness: Data<Readiness>) -> Result<Json<Report>, Error> {
     let report = readiness.answer().await;
     if report.status == "unavailable" {
-        let error = Error::new(Kind::DependencyUnavailable, "a vital dependency is away");
+        let failing = report
+            .checks
+            .iter()
+            .filter(|(_, check)| check.status != "ok");
+        let failing = failing.map(|(name, check)| format!("{name} is {}", check.status));
+        let detail = failing.collect::<Vec<_>>().join(", ");
+        let error = Error::new(Kind::DependencyUnavailable, detail);
         return Err(error.with("checks", &report.checks));
     }
     Ok(Json(report))

@@ -16,10 +16,10 @@ use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::{Resource, Route, web};
+use actix_web::{Resource, Route, guard, web};
 
 use crate::error::{Error, Kind};
-use crate::faults::inject;
+use crate::faults::inject::inject;
 use crate::limits::{body_too_large, deadline};
 
 /// What `signalbox serve` answers.
@@ -31,27 +31,22 @@ pub fn api(config: &mut web::ServiceConfig) {
         .service(page("/console/faro/{file}", console::faro::script))
         .service(page("/links", console::links))
         .service(page("/go/{signal}/{trace_id}", console::go::go))
-        .service(faulty("/ping", web::get().to(ping::ping)))
-        .service(faulty("/api", web::get().to(api::api)))
-        .service(faulty("/demo/logs", web::get().to(demo::logs::logs)))
-        .service(faulty("/demo/work", web::get().to(demo::work::work)))
-        .service(faulty(
-            "/demo/work-error",
-            web::get().to(demo::work::work_error),
-        ))
-        .service(faulty("/demo/cpu", web::get().to(demo::cpu::cpu)))
-        .service(faulty(
-            "/demo/cpu-error",
-            web::get().to(demo::cpu::cpu_error),
-        ))
-        .service(faulty("/demo/memory", web::get().to(demo::memory::memory)))
+        .service(faulty("/ping", get().to(ping::ping)))
+        .service(faulty("/api", get().to(api::api)))
+        .service(faulty("/demo/logs", get().to(demo::logs::logs)))
+        .service(faulty("/demo/work", get().to(demo::work::work)))
+        .service(faulty("/demo/work-error", get().to(demo::work::work_error)))
+        .service(faulty("/demo/cpu", get().to(demo::cpu::cpu)))
+        .service(faulty("/demo/cpu-error", get().to(demo::cpu::cpu_error)))
+        .service(faulty("/demo/lock", get().to(demo::lock::lock)))
+        .service(faulty("/demo/memory", get().to(demo::memory::memory)))
         .service(faulty(
             "/demo/memory-error",
-            web::get().to(demo::memory::memory_error),
+            get().to(demo::memory::memory_error),
         ))
         .service(
             at("/faults", &[Method::GET, Method::PUT, Method::DELETE])
-                .route(web::get().to(faults::show))
+                .route(get().to(faults::show))
                 .route(web::put().to(faults::set))
                 .route(web::delete().to(faults::reset))
                 .wrap(from_fn(deadline)),
@@ -80,18 +75,23 @@ fn operations(config: &mut web::ServiceConfig) {
         .service(page("/healthz", health::healthz))
         .service(page("/readyz", health::readyz))
         .service(page("/metrics", metrics::metrics))
-        .service(long("/debug/pprof/profile", web::get().to(pprof::profile)))
-        .service(long("/debug/pprof/heap", web::get().to(pprof::heap)))
-        .service(long(
-            "/debug/pprof/flamegraph",
-            web::get().to(pprof::flamegraph),
-        ));
+        .service(long("/debug/pprof/profile", get().to(pprof::profile)))
+        .service(long("/debug/pprof/heap", get().to(pprof::heap)))
+        .service(long("/debug/pprof/flamegraph", get().to(pprof::flamegraph)));
 }
 
-/// A path that answers `methods` and says so to others.
+/// GET, and HEAD, which is the same without the body: the server leaves that out.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// A path that answers `methods`, HEAD where it answers GET, and says so to others.
 fn at(path: &str, methods: &[Method]) -> Resource {
-    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    let allow = names.join(", ");
+    let names = methods.iter().map(|method| match *method {
+        Method::GET => "GET, HEAD",
+        ref other => other.as_str(),
+    });
+    let allow = names.collect::<Vec<_>>().join(", ");
     web::resource(path).default_service(web::to(move || {
         let detail = format!("this path answers {allow}");
         let allow = HeaderValue::from_str(&allow);
@@ -104,7 +104,7 @@ fn at(path: &str, methods: &[Method]) -> Resource {
     }))
 }
 
-/// A GET within the deadline.
+/// A GET (and HEAD) within the deadline.
 fn page<F, Args>(path: &str, handler: F) -> Resource<impl Endpoint>
 where
     F: actix_web::Handler<Args>,
@@ -112,7 +112,7 @@ where
     F::Output: actix_web::Responder + 'static,
 {
     at(path, &[Method::GET])
-        .route(web::get().to(handler))
+        .route(get().to(handler))
         .wrap(from_fn(deadline))
 }
 

@@ -19,10 +19,10 @@ use crate::error::{Error, Kind, PROBLEM_JSON, Problem};
 /// What `signalbox serve` answers.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Signalbox", description = "A demo REST service that instruments itself completely."),
+    info(title = "Signalbox", description = "A demo REST service that instruments itself completely. HEAD is answered wherever GET is."),
     paths(
         ping::ping, api::api, demo::logs::logs, demo::work::work, demo::work::work_error, demo::cpu::cpu,
-        demo::cpu::cpu_error, demo::memory::memory, demo::memory::memory_error, faults::show, faults::set,
+        demo::cpu::cpu_error, demo::lock::lock, demo::memory::memory, demo::memory::memory_error, faults::show, faults::set,
         faults::reset, health::healthz, health::readyz, metrics::metrics, pprof::profile, pprof::heap,
         pprof::flamegraph, console::links, console::go::go,
     ),
@@ -34,7 +34,7 @@ pub struct ApiDocument;
 /// What `signalbox worker` answers.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Signalbox worker", description = "What the API calls and hands jobs to."),
+    info(title = "Signalbox worker", description = "What the API calls and hands jobs to. HEAD is answered wherever GET is."),
     paths(
         worker::quote, worker::job, health::healthz, health::readyz, metrics::metrics, pprof::profile, pprof::heap,
         pprof::flamegraph,
@@ -79,11 +79,15 @@ fn complete(operation: &mut Operation) {
         refusals.push(("429", "Too many requests"));
     }
     if of("demo") {
+        refusals.push(("507", "The database has no room left"));
         let parameters = operation.parameters.get_or_insert_default();
         parameters.extend(fault_parameters().map(RefOr::T));
     }
     if operation.request_body.is_some() {
-        refusals.push(("415", "The body is no JSON"));
+        refusals.push((
+            "415",
+            "The body is no JSON, or encoded in a way that is not read",
+        ));
         refusals.push(("422", "Values of the body are not allowed"));
     }
     let responses = &mut operation.responses.responses;
@@ -121,7 +125,7 @@ fn fault_parameters() -> [Parameter; 2] {
     let parameter = |name: &str, place: ParameterIn| {
         let schema = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some(crate::faults::PATTERN))
+            .pattern(Some(crate::faults::plan::PATTERN))
             .build();
         ParameterBuilder::new()
             .name(name)
@@ -135,8 +139,8 @@ fn fault_parameters() -> [Parameter; 2] {
             .build()
     };
     [
-        parameter(crate::faults::PARAMETER, ParameterIn::Query),
-        parameter(crate::faults::HEADER, ParameterIn::Header),
+        parameter(crate::faults::plan::PARAMETER, ParameterIn::Query),
+        parameter(crate::faults::plan::HEADER, ParameterIn::Header),
     ]
 }
 

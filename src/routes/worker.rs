@@ -10,7 +10,7 @@ use actix_web::web::{Data, Json, Path, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::deps::queue::Job;
+use crate::deps::job::Job;
 use crate::deps::worker_client::Quote;
 use crate::error::{Error, Kind};
 use crate::jobs::Jobs;

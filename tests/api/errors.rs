@@ -186,17 +186,19 @@ fn what_is_wrong_with_a_request_is_said() {
 fn every_path_says_which_methods_it_answers() {
     let app = App::start();
     let cases = [
-        ("/", "GET"),
-        ("/ping", "GET"),
-        ("/api", "GET"),
-        ("/links", "GET"),
-        ("/go/trace/0af7651916cd43dd8448eb211c80319c", "GET"),
-        ("/metrics", "GET"),
-        ("/demo/work", "GET"),
-        ("/openapi.json", "GET"),
-        ("/docs/", "GET"),
-        ("/debug/pprof/heap", "GET"),
-        ("/faults", "GET, PUT, DELETE"),
+        ("/", "GET, HEAD"),
+        ("/ping", "GET, HEAD"),
+        ("/api", "GET, HEAD"),
+        ("/links", "GET, HEAD"),
+        ("/go/trace/0af7651916cd43dd8448eb211c80319c", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
+        ("/demo/work", "GET, HEAD"),
+        ("/demo/lock", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+        ("/docs/", "GET, HEAD"),
+        ("/debug/pprof/profile", "GET, HEAD"),
+        ("/debug/pprof/heap", "GET, HEAD"),
+        ("/faults", "GET, HEAD, PUT, DELETE"),
     ];
     for (path, allow) in cases {
         let answer = Answer::of(app.api.request(Method::PATCH, path).send());
@@ -208,9 +210,137 @@ fn every_path_says_which_methods_it_answers() {
         );
         assert_eq!(answer.header("allow"), allow, "{path}");
     }
+    for path in ["/quotes/TY-001", "/metrics", "/readyz", "/debug/pprof/heap"] {
+        let answer = Answer::of(app.worker.request(Method::DELETE, path).send());
+        assert_problem(&answer, 405, "method-not-allowed", "answers GET, HEAD");
+        assert_eq!(answer.header("allow"), "GET, HEAD", "{path}");
+    }
     let answer = app.worker.get("/jobs");
     assert_problem(&answer, 405, "method-not-allowed", "answers POST");
     assert_eq!(answer.header("allow"), "POST");
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let app = App::start();
+    let cases = [
+        ("/", 200),
+        ("/ping", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/links", 200),
+        ("/faults", 200),
+        ("/openapi.json", 200),
+        ("/docs/", 200),
+        ("/demo/logs?count=2", 200),
+        ("/api?sc=503&delay_ms=0", 503),
+        ("/demo/logs?count=0", 400),
+        ("/nowhere", 404),
+    ];
+    for (path, status) in cases {
+        let answer = Answer::of(app.api.request(Method::HEAD, path).send());
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (status, ""),
+            "{path}"
+        );
+        let got = app.get(path);
+        assert_eq!(
+            answer.header("content-type"),
+            got.header("content-type"),
+            "{path}"
+        );
+        assert!(answer.headers.contains_key("traceresponse"), "{path}");
+    }
+    for path in ["/quotes/TY-001", "/readyz", "/metrics"] {
+        let answer = Answer::of(app.worker.request(Method::HEAD, path).send());
+        assert_eq!((answer.status, answer.text.as_str()), (200, ""), "{path}");
+    }
+}
+
+#[test]
+fn media_types_and_encodings_are_compared_without_case() {
+    // Arrange
+    let app = App::start();
+    let plan = br#"{"leak_kb": 8}"#;
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut zipped, plan).expect("zipped");
+    let zipped = zipped.finish().expect("zipped");
+    let put = |media_type: &str, encoding: Option<&str>, body: &[u8]| {
+        let request = app.api.request(Method::PUT, "/faults");
+        let mut request = request.header(CONTENT_TYPE, media_type);
+        if let Some(encoding) = encoding {
+            request = request.header("content-encoding", encoding);
+        }
+        Answer::of(request.body(body.to_vec()).send())
+    };
+    // Act and assert
+    for (media_type, encoding) in [
+        ("application/json", None),
+        ("Application/JSON; charset=UTF-8", None),
+        ("application/json", Some("identity")),
+    ] {
+        let answer = put(media_type, encoding, plan);
+        assert_eq!(
+            answer.json()["default"]["leak_kb"],
+            8,
+            "{media_type} {encoding:?}"
+        );
+    }
+    for encoding in ["gzip", "GZip", "x-gzip", "X-GZIP"] {
+        let answer = put("application/json", Some(encoding), &zipped);
+        assert_eq!(answer.status, 200, "{encoding}: {}", answer.text);
+        assert_eq!(answer.json()["default"]["leak_kb"], 8, "{encoding}");
+    }
+    let answer = put("application/json", Some("br"), plan);
+    assert_problem(&answer, 415, "unsupported-media-type", "gzip, deflate");
+    assert_eq!(answer.header("accept-encoding"), "gzip, deflate");
+    // A small body that is large when it is unzipped
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut bomb, &vec![b' '; 20 * 1024 * 1024]).expect("zipped");
+    let bomb = bomb.finish().expect("zipped");
+    assert!(bomb.len() < 65_536);
+    let answer = put("application/json", Some("gzip"), &bomb);
+    assert_problem(&answer, 413, "body-too-large", "65536 bytes");
+}
+
+#[test]
+fn the_command_line_says_what_it_takes() {
+    let directory = crate::harness::TempDir::new("cli");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_signalbox"));
+        let output = command
+            .args(arguments)
+            .current_dir(directory.path())
+            .env_clear()
+            .output();
+        let output = output.expect("the program runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    for arguments in [["--help"], ["-h"], ["help"]] {
+        let (code, stdout, stderr) = run(&arguments);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        for command in ["serve", "worker", "check"] {
+            assert!(stdout.contains(command), "{arguments:?}: {stdout}");
+        }
+    }
+    for argument in ["--version", "-V"] {
+        let version = format!("signalbox {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(run(&[argument]), (Some(0), version, String::new()));
+    }
+    for arguments in [&["--port=1"][..], &["serve", "now"], &["sreve"], &[]] {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(
+            stderr.contains("Usage: signalbox"),
+            "{arguments:?}: {stderr}"
+        );
+    }
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn the_port_is_said_and_a_taken_one_is_an_error_that_still_flushes() {
 fn a_database_that_stays_away_fails_the_start() {
     let directory = TempDir::new("away");
     let (_socket, address) = refusing();
-    let url = format!("postgres://signalbox:secret@{address}/signalbox");
+    let url = format!("postgres://signalbox:secret@{address}/signalbox?pasword=secret");
     let variables = [
         SILENT[0],
         SILENT[2],
@@ -267,6 +267,11 @@ fn a_database_that_stays_away_fails_the_start() {
         "{stderr}"
     );
     assert!(!stderr.contains("secret"), "{stderr}");
+    let lines = process.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("secret")),
+        "{lines:#?}"
+    );
     assert!(
         process
             .lines()

@@ -636,11 +636,69 @@ fn pull_shows_what_push_sends() {
             .metric("signalbox-api", "http.server.request.duration");
         (total(&points, &[("http.route", "/ping")]) == 5.0).then_some(())
     });
-    let worker = app.worker.get("/metrics");
-    assert!(
-        worker.text.contains("http_route=\"/healthz\"")
-            || worker.text.contains("signalbox_dependency_up")
+    // The worker has a page of its own: what it was asked, and what it depends on.
+    for _ in 0..3 {
+        assert_eq!(app.worker.get("/quotes/TY-001").status, 200);
+    }
+    assert_eq!(app.worker.get("/readyz").status, 200);
+    let worker = app.worker.get("/metrics").text;
+    let value = |name: &str, label: &str| {
+        let mut lines = worker.lines();
+        let line =
+            lines.find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+        line.and_then(|line| line.rsplit(' ').next())
+            .map(str::to_owned)
+    };
+    let count = value(
+        "http_server_request_duration_seconds_count",
+        "http_route=\"/quotes/{sku}\"",
     );
+    assert_eq!(count.as_deref(), Some("3"));
+    let up = value(
+        "signalbox_dependency_up_ratio",
+        "signalbox_dependency_name=\"queue\"",
+    );
+    assert_eq!(up.as_deref(), Some("1"), "{worker}");
+}
+
+#[test]
+fn who_prefers_the_older_text_format_gets_the_same_samples_in_it() {
+    let app = App::start();
+    assert_eq!(app.get("/ping").status, 200);
+    let accepting = |accept: &str| {
+        let request = app.api.request(Method::GET, "/metrics");
+        Answer::of(request.header("accept", accept).send())
+    };
+    let openmetrics =
+        accepting("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
+    assert!(
+        openmetrics
+            .header("content-type")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    assert!(openmetrics.text.contains("# TYPE target info\n"));
+    let text = accepting("text/plain;version=0.0.4,*/*;q=0.1");
+    assert_eq!(
+        text.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert_eq!(text.header("vary"), "accept");
+    assert!(text.text.contains("# TYPE target_info gauge\n"));
+    assert!(
+        !text.text.contains("# EOF")
+            && !text.text.contains("# UNIT")
+            && !text.text.contains(" # {")
+    );
+    let of_ping = |page: &str| {
+        let mut lines = page.lines();
+        let line = lines.find(|line| {
+            line.starts_with("http_server_request_duration_seconds_count{")
+                && line.contains("\"/ping\"")
+        });
+        line.map(str::to_owned)
+    };
+    assert!(of_ping(&text.text).is_some_and(|line| line.ends_with(" 1")));
+    assert_eq!(of_ping(&text.text), of_ping(&openmetrics.text));
 }
 
 #[test]
@@ -795,16 +853,21 @@ fn profiles_name_the_functions_that_burn_and_hold() {
         let profile = gunzip(&profile.bytes().expect("a body"));
         contains(&profile, "burn_cpu").then_some(())
     });
-    // A process that sleeps has nothing to draw.
-    let picture = eventually("there is something to draw", || {
-        let picture = Answer::of(Ok(pulled("/debug/pprof/flamegraph?seconds=2")));
-        (picture.status == 200).then_some(picture)
-    });
+    // A process that sleeps has a graph too: an empty one.
+    let idle = app.worker.get("/debug/pprof/flamegraph?seconds=1");
     assert_eq!(
-        (picture.status, picture.header("content-type")),
+        (idle.status, idle.header("content-type")),
         (200, "image/svg+xml")
     );
-    assert!(picture.text.contains("<svg"));
+    assert!(idle.text.contains("<svg") && idle.text.contains("CPU samples in 1 s"));
+    eventually("the picture names the function", || {
+        let picture = Answer::of(Ok(pulled("/debug/pprof/flamegraph?seconds=2")));
+        assert_eq!(
+            (picture.status, picture.header("content-type")),
+            (200, "image/svg+xml")
+        );
+        picture.text.contains("burn_cpu").then_some(())
+    });
 }
 
 fn times_held(app: &App) -> usize {

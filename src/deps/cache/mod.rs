@@ -14,7 +14,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::deps::database::Product;
-use crate::deps::within;
+use crate::deps::{Trouble, within};
 use crate::instruments::{self, DatabaseOperation};
 use crate::settings::Settings;
 
@@ -36,6 +36,8 @@ pub enum CacheError {
     Timeout(Duration),
     #[error("an entry is not what was stored: {0}")]
     Entry(#[from] serde_json::Error),
+    #[error("an entry has {0} bytes and is not read")]
+    TooLarge(usize),
 }
 
 impl CacheError {
@@ -46,7 +48,7 @@ impl CacheError {
             Self::Redis(error) if error.is_io_error() => "unavailable",
             Self::Redis(_) => "_OTHER",
             Self::Timeout(_) => "timeout",
-            Self::Entry(_) => "entry",
+            Self::Entry(_) | Self::TooLarge(_) => "entry",
         }
     }
 }
@@ -65,13 +67,13 @@ impl Cache {
     /// Redis if settings name it; it may be away. Must be called inside a runtime.
     pub fn open(settings: &Settings) -> Result<Self, CacheError> {
         Ok(Self(match &settings.redis_url {
-            Some(url) => Backend::Redis(redis::Redis::open(url, settings)?),
+            Some(url) => Backend::Redis(redis::Redis::open(url.expose(), settings)?),
             None => Backend::Memory(memory::Memory::new(&settings.cache)),
         }))
     }
 
     /// Whether it answers, within `deadline`. Leaves no span.
-    pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
+    pub async fn ping(&self, deadline: Duration) -> Result<(), Trouble> {
         match &self.0 {
             Backend::Memory(_) => Ok(()),
             Backend::Redis(redis) => within(deadline, redis.ping()).await,

@@ -10,6 +10,9 @@ use crate::deps::database::Product;
 use crate::deps::redis::{connection, fresh};
 use crate::settings::Settings;
 
+/// Bytes of an entry. Longer ones are not ours, and are not read.
+const MAX_BYTES: usize = 16 * 1024;
+
 #[derive(Clone)]
 pub struct Redis {
     connection: ConnectionManager,
@@ -78,9 +81,11 @@ impl Redis {
     pub async fn get(&self, sku: &str) -> Result<Option<Product>, CacheError> {
         let get = async || self.connection.clone().get(key(sku)).await;
         let stored: Option<Vec<u8>> = self.bounded(fresh(get)).await?;
-        Ok(stored
-            .map(|bytes| serde_json::from_slice(&bytes))
-            .transpose()?)
+        match stored {
+            Some(bytes) if bytes.len() > MAX_BYTES => Err(CacheError::TooLarge(bytes.len())),
+            Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            None => Ok(None),
+        }
     }
 
     pub async fn set(&self, product: &Product) -> Result<Option<Product>, CacheError> {

@@ -3,68 +3,46 @@
 //! Every call is a CLIENT span named after its operation and table, with the stable `db.*` attributes, and a value of
 //! `db.client.operation.duration`. Waiting for a connection is no database call: it is `db.client.connection.wait_time`.
 
+mod comments;
+mod failure;
+mod lease;
 mod mysql;
+mod orders;
 mod postgres;
 mod queries;
 mod sqlite;
 mod statements;
+mod write_check;
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::{
-    ConnectOptions, Connection, FromRow, MySql, MySqlPool, PgPool, Pool, Postgres, Sqlite,
-    SqlitePool,
-};
+use sqlx::pool::PoolOptions;
+use sqlx::{ConnectOptions, Connection, MySql, Pool, Postgres, Sqlite, SqliteConnection};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
-use utoipa::ToSchema;
 
-use crate::deps::{now_ms, within};
+use crate::deps::{Trouble, now_ms, within_told};
 use crate::error::{Error, Kind};
 use crate::instruments::{self, DatabaseOperation, PoolState};
 use crate::settings;
+use comments::Comments;
+use failure::{Class, code, failed};
+use lease::Lease;
+pub use orders::{Order, Product, RecentOrder};
 use queries::Queries;
 use statements::Statement;
+use write_check::WriteCheck;
 
 /// Orders beyond the newest so many are deleted.
 const ORDERS_KEPT: i64 = 10_000;
 
-/// Something the shop sells.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize, Deserialize, ToSchema)]
-pub struct Product {
-    #[schema(example = "TY-001")]
-    pub sku: String,
-    pub name: String,
-    /// `books`, `tools`, `toys` or `garden`.
-    pub category: String,
-    #[schema(minimum = 1)]
-    pub price_cents: i64,
-}
+/// A statement of an embedded database that took longer has its plan on its span.
+const SLOW_STATEMENT: Duration = Duration::from_millis(100);
 
-/// An order that was written.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Order {
-    #[schema(minimum = 1)]
-    pub id: i64,
-    #[schema(minimum = 1)]
-    pub quantity: i64,
-    #[schema(minimum = 1)]
-    pub total_cents: i64,
-}
-
-/// One line of the list of newest orders.
-#[derive(Debug, Clone, FromRow, Serialize, ToSchema)]
-pub struct RecentOrder {
-    pub id: i64,
-    pub sku: String,
-    pub quantity: i64,
-    pub total_cents: i64,
-}
+/// The row that the lock demo and the lock fault contend for.
+const LOCKED_SKU: &str = "TY-001";
 
 /// What kept the database from being opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +59,16 @@ impl OpenError {
         let Self::Open(error) = self else {
             return false;
         };
-        matches!(classify(error), Class::Away | Class::PoolTimeout)
+        matches!(Class::of(error), Class::Away | Class::PoolTimeout)
     }
 }
 
 /// The database. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    pool: Backend,
+    backend: Backend,
     /// `db.system.name`
     system: &'static str,
     /// `db.client.connection.pool.name`
@@ -101,22 +78,28 @@ struct Inner {
     /// Where it is, if it is a server.
     server: Option<(String, u16)>,
     statement_timeout: Duration,
+    comments: Comments,
 }
 
-#[derive(Debug)]
 enum Backend {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-    MySql(MySqlPool),
+    Sqlite(Access<Sqlite>),
+    Postgres(Access<Postgres>),
+    MySql(Access<MySql>),
 }
 
-/// Runs an expression with the pool of whichever backend.
-macro_rules! on_pool {
-    ($database:expr, $pool:ident => $run:expr) => {
-        match &$database.0.pool {
-            Backend::Sqlite($pool) => $run,
-            Backend::Postgres($pool) => $run,
-            Backend::MySql($pool) => $run,
+/// The ways to one database.
+struct Access<DB: sqlx::Database> {
+    pool: Pool<DB>,
+    writes: WriteCheck<DB>,
+}
+
+/// Runs an expression with the access to whichever backend.
+macro_rules! on_backend {
+    ($database:expr, $access:ident => $run:expr) => {
+        match &$database.0.backend {
+            Backend::Sqlite($access) => $run,
+            Backend::Postgres($access) => $run,
+            Backend::MySql($access) => $run,
         }
     };
 }
@@ -140,7 +123,7 @@ impl Database {
     }
 
     async fn try_open(settings: &settings::Database) -> Result<Self, OpenError> {
-        let inner = match settings.url.split(':').next() {
+        let inner = match settings.url.expose().split(':').next() {
             Some("sqlite") => Inner::sqlite(settings).await?,
             Some("mysql") => Inner::mysql(settings).await?,
             _ => Inner::postgres(settings).await?,
@@ -149,7 +132,8 @@ impl Database {
         let observed = database.clone();
         let max = settings.connections;
         instruments::observe_pool(database.0.pool_name, move || {
-            let (size, idle) = on_pool!(observed, pool => (pool.size(), pool.num_idle()));
+            let (size, idle) =
+                on_backend!(observed, access => (access.pool.size(), access.pool.num_idle()));
             let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
             PoolState {
                 idle,
@@ -160,13 +144,12 @@ impl Database {
         Ok(database)
     }
 
-    /// Whether it answers, within `deadline`. Leaves no span: a probe is not work. A pool whose connections are all in use
-    /// is no reason: then it is asked by a connection of its own.
+    /// Whether it answers and takes writes, within `deadline`. Leaves no span: a check is not work.
     ///
     /// # Errors
-    /// Why it does not answer, in words.
-    pub async fn ping(&self, deadline: Duration) -> Result<(), String> {
-        within(deadline, async { on_pool!(self, pool => ping(pool).await) }).await
+    /// Why it does not.
+    pub async fn check(&self, deadline: Duration) -> Result<(), Trouble> {
+        on_backend!(self, access => within_told(deadline, access.writes.run(), Class::status).await)
     }
 
     /// The product with this number.
@@ -174,23 +157,34 @@ impl Database {
     /// # Errors
     /// As every statement: [`Kind::DependencyUnavailable`], [`Kind::DeadlineExceeded`] or [`Kind::DatabaseFailed`].
     pub async fn product(&self, sku: &str) -> Result<Option<Product>, Error> {
-        on_pool!(self, pool => {
-            let mut connection = self.acquire(pool).await?;
-            self.observed(&statements::PRODUCT, connection.product(sku)).await
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let find = lease.product(self.0.comments, sku);
+            let found = self.observed(&statements::PRODUCT, find).await;
+            lease.settle(found)
         })
     }
 
     /// Writes an order of `quantity` pieces of `product` in one transaction.
     ///
     /// # Errors
-    /// As [`Database::product`]; then nothing has been written.
+    /// As [`Database::product`], and [`Kind::StorageFull`] and [`Kind::ReadOnly`]; then nothing has been written, unless
+    /// the error says that this is not known, because the database went away while it committed.
     pub async fn place_order(&self, product: &Product, quantity: i64) -> Result<Order, Error> {
-        on_pool!(self, pool => self.place(pool, product, quantity).await)
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            // Dropped in the middle, by an error or with the request, the lease closes its connection.
+            let placed = self.place(&mut lease, product, quantity).await;
+            access.writes.note(placed.as_ref().err().and_then(|error| {
+                (error.kind() == Kind::StorageFull).then_some(Class::Full)
+            }));
+            lease.settle(placed)
+        })
     }
 
     async fn place<DB>(
         &self,
-        pool: &Pool<DB>,
+        lease: &mut Lease<DB>,
         product: &Product,
         quantity: i64,
     ) -> Result<Order, Error>
@@ -198,22 +192,18 @@ impl Database {
         DB: sqlx::Database,
         DB::Connection: Queries,
     {
+        let comments = self.0.comments;
         let total_cents = product.price_cents * quantity;
-        let mut connection = self.acquire(pool).await?;
-        let mut transaction = self
-            .observed(&statements::BEGIN, connection.begin())
-            .await?;
-        self.observed(
-            &statements::RESERVE,
-            transaction.reserve(&product.sku, quantity),
-        )
-        .await?;
-        let insert = transaction.insert_order(total_cents, now_ms());
+        let mut transaction = self.observed(&statements::BEGIN, lease.begin()).await?;
+        let reserve = transaction.reserve(comments, &product.sku, quantity);
+        self.observed(&statements::RESERVE, reserve).await?;
+        let insert = transaction.insert_order(comments, total_cents, now_ms());
         let id = self.observed(&statements::INSERT_ORDER, insert).await?;
-        let insert = transaction.insert_item(id, &product.sku, quantity, product.price_cents);
+        let insert =
+            transaction.insert_item(comments, id, &product.sku, quantity, product.price_cents);
         self.observed(&statements::INSERT_ITEM, insert).await?;
         if id % 100 == 0 {
-            let prune = transaction.prune(id - ORDERS_KEPT);
+            let prune = transaction.prune(comments, id - ORDERS_KEPT);
             self.observed(&statements::PRUNE, prune).await?;
         }
         self.observed(&statements::COMMIT, transaction.commit())
@@ -231,9 +221,11 @@ impl Database {
     /// # Errors
     /// As [`Database::product`].
     pub async fn recent_orders(&self) -> Result<Vec<RecentOrder>, Error> {
-        on_pool!(self, pool => {
-            let mut connection = self.acquire(pool).await?;
-            self.observed(&statements::RECENT, connection.recent()).await
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let find = lease.recent(self.0.comments);
+            let found = self.observed(&statements::RECENT, find).await;
+            lease.settle(found)
         })
     }
 
@@ -242,10 +234,11 @@ impl Database {
     /// # Errors
     /// Always: [`Kind::DatabaseFailed`] where the database answers.
     pub async fn violate_constraint(&self) -> Result<(), Error> {
-        on_pool!(self, pool => {
-            let mut connection = self.acquire(pool).await?;
-            let insert = connection.insert_item(-1, "TY-001", 1, 1);
-            self.observed(&statements::INSERT_ITEM, insert).await
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let insert = lease.insert_item(self.0.comments, -1, LOCKED_SKU, 1, 1);
+            let refused = self.observed(&statements::INSERT_ITEM, insert).await;
+            lease.settle(refused)
         })
     }
 
@@ -254,54 +247,50 @@ impl Database {
     /// # Errors
     /// As [`Database::product`].
     pub async fn slow_query(&self, millis: u32) -> Result<(), Error> {
-        on_pool!(self, pool => self.slow(pool, millis).await)
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let statement = slow_statement(&*lease);
+            let slow = lease.slow(self.0.comments, millis);
+            let outcome = self.observed(&statement, slow).await;
+            lease.settle(outcome)
+        })
     }
 
-    async fn slow<DB>(&self, pool: &Pool<DB>, millis: u32) -> Result<(), Error>
-    where
-        DB: sqlx::Database,
-        DB::Connection: Queries,
-    {
-        let mut connection = self.acquire(pool).await?;
-        let statement = DB::Connection::SLOW;
-        self.observed(&statement, connection.slow(millis)).await
-    }
-
-    /// Waits for a row that another transaction keeps locked for `held`.
+    /// Locks a row and keeps it locked for `held`, in a transaction that changes nothing.
     ///
     /// # Errors
-    /// As [`Database::product`], the more so when `held` is longer than a statement may take.
-    pub async fn wait_for_lock(&self, held: Duration) -> Result<(), Error> {
-        on_pool!(self, pool => self.contend(pool, held).await)
+    /// As [`Database::product`]; [`Kind::DeadlineExceeded`] when somebody else keeps it locked longer than a statement may
+    /// take.
+    pub async fn hold_lock(&self, held: Duration) -> Result<(), Error> {
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let outcome = async {
+                let mut transaction = self.observed(&statements::BEGIN, lease.begin()).await?;
+                let lock = transaction.lock(self.0.comments, LOCKED_SKU);
+                self.observed(&statements::LOCK, lock).await?;
+                tracing::info!("the row is locked for {} ms", held.as_millis());
+                tokio::time::sleep(held).await;
+                self.observed(&statements::ROLLBACK, transaction.rollback()).await
+            };
+            let outcome = outcome.await;
+            lease.settle(outcome)
+        })
     }
 
-    async fn contend<DB>(&self, pool: &Pool<DB>, held: Duration) -> Result<(), Error>
-    where
-        DB: sqlx::Database,
-        DB::Connection: Queries,
-    {
-        const SKU: &str = "TY-001";
-        // Two of the pool's connections; where none is left, the acquire timeout ends the wait.
-        let mut holder = self.acquire(pool).await?;
-        let mut waiter = self.acquire(pool).await?;
-        let mut transaction = self.observed(&statements::BEGIN, holder.begin()).await?;
-        self.observed(&statements::LOCK, transaction.lock(SKU))
-            .await?;
-        let release = async {
-            tokio::time::sleep(held).await;
-            transaction
-                .rollback()
-                .await
-                .map_err(|error| self.failed(error))
-        };
-        let wait = self.observed(&statements::LOCK, waiter.lock(SKU));
-        futures_util::try_join!(release, wait).map(|_| ())
+    /// Needs the lock of the row that [`Database::hold_lock`] keeps, and waits for it at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Database::product`]; [`Kind::DeadlineExceeded`] when it had to wait longer.
+    pub async fn wait_for_lock(&self, patience: Duration) -> Result<(), Error> {
+        on_backend!(self, access => {
+            let mut lease = self.lease(&access.pool).await?;
+            let wait = lease.lock(self.0.comments, LOCKED_SKU);
+            let outcome = self.observed_within(patience, &statements::LOCK, wait).await;
+            lease.settle(outcome)
+        })
     }
 
-    async fn acquire<DB: sqlx::Database>(
-        &self,
-        pool: &Pool<DB>,
-    ) -> Result<PoolConnection<DB>, Error> {
+    async fn lease<DB: sqlx::Database>(&self, pool: &Pool<DB>) -> Result<Lease<DB>, Error> {
         let name = self.0.pool_name;
         let start = Instant::now();
         let waiting = Pending::start(name);
@@ -309,12 +298,23 @@ impl Database {
         drop(waiting);
         let timed_out = matches!(connection, Err(sqlx::Error::PoolTimedOut));
         instruments::pool_acquired(name, start.elapsed(), timed_out);
-        connection.map_err(|error| self.failed(error))
+        connection.map(Lease::new).map_err(failed)
     }
 
-    /// Runs one statement within its timeout, in its span, and records how long it took.
+    /// Runs one statement within the statement timeout, in its span, and records how long it took.
     async fn observed<T>(
         &self,
+        statement: &Statement,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Error> {
+        self.observed_within(self.0.statement_timeout, statement, work)
+            .await
+    }
+
+    /// The same within `timeout`.
+    async fn observed_within<T>(
+        &self,
+        timeout: Duration,
         statement: &Statement,
         work: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, Error> {
@@ -334,6 +334,7 @@ impl Database {
             server.address = server.map(|(host, _)| host.as_str()),
             server.port = server.map(|(_, port)| i64::from(*port)),
             db.response.status_code = Empty,
+            signalbox.db.query.plan = Empty,
             error.type = Empty,
         );
         let mut call = Call {
@@ -349,7 +350,7 @@ impl Database {
             start: Instant::now(),
             finished: false,
         };
-        let outcome = tokio::time::timeout(inner.statement_timeout, work)
+        let outcome = tokio::time::timeout(timeout, work)
             .instrument(span.clone())
             .await;
         let outcome = match outcome {
@@ -358,9 +359,16 @@ impl Database {
                 if let Some(code) = error.as_database_error().and_then(code) {
                     span.record("db.response.status_code", &*code);
                 }
-                Err((classify(&error), Some(error)))
+                Err((Class::of(&error), failed(error)))
             }
-            Err(_) => Err((Class::Timeout, None)),
+            Err(_) => {
+                let detail = format!(
+                    "{} took longer than {} ms",
+                    statement.summary,
+                    timeout.as_millis()
+                );
+                Err((Class::Timeout, Error::new(Class::Timeout.kind(), detail)))
+            }
         };
         let class = outcome.as_ref().err().map(|(class, _)| class.name());
         if class.is_some() {
@@ -368,34 +376,34 @@ impl Database {
         }
         call.finished = true;
         call.record(class);
-        outcome.map_err(|(class, error)| match error {
-            Some(error) => self.failed(error),
-            None => Error::new(
-                class.kind(),
-                format!(
-                    "{} took longer than {} ms",
-                    statement.summary,
-                    inner.statement_timeout.as_millis()
-                ),
-            ),
+        if call.start.elapsed() > SLOW_STATEMENT
+            && let Some(plan) = self.plan(statement).await
+        {
+            span.record("signalbox.db.query.plan", plan);
+        }
+        outcome.map_err(|(class, error)| {
+            if statement.is_commit() && class.leaves_commit_open() {
+                error.explained("; whether the order was written is not known")
+            } else {
+                error
+            }
         })
     }
 
-    fn failed(&self, error: sqlx::Error) -> Error {
-        let class = classify(&error);
-        let detail = match class {
-            Class::Away | Class::PoolTimeout => "the database does not answer",
-            Class::Busy => "the database is busy",
-            Class::Timeout => "the database took too long",
-            Class::Constraint => "the database refused the values",
-            Class::Other => "the database could not do it",
+    /// How an embedded database goes about a statement, one step a line; servers keep that themselves. `None` also while
+    /// the connection is in use that it is asked on: nobody waits for it.
+    async fn plan(&self, statement: &Statement) -> Option<String> {
+        let Backend::Sqlite(access) = &self.0.backend else {
+            return None;
         };
-        Error::new(class.kind(), detail).because(error)
+        let plan =
+            async |connection: &mut SqliteConnection| sqlite::plan(connection, statement).await;
+        access.writes.lend(plan).await
     }
 
     /// Closes all connections. SQLite writes its log back into the file.
     pub async fn close(&self) {
-        on_pool!(self, pool => pool.close().await);
+        on_backend!(self, access => access.pool.close().await);
     }
 }
 
@@ -405,17 +413,20 @@ impl Inner {
         let file = options.get_filename();
         let namespace = file.file_name().unwrap_or(file.as_os_str());
         let namespace = namespace.to_string_lossy().into_owned();
+        let check = options.clone().busy_timeout(sqlite::CHECK_BUSY_TIMEOUT);
         let pool = pool_options::<Sqlite>(settings)
             .connect_with(options)
             .await?;
         sqlx::migrate!("migrations/sqlite").run(&pool).await?;
         Ok(Self {
-            pool: Backend::Sqlite(pool),
+            backend: Backend::Sqlite(Access::new(pool, check, settings)),
             system: "sqlite",
             pool_name: "orders-sqlite",
             namespace,
             server: None,
             statement_timeout: settings.statement_timeout,
+            // Nobody but this process could read them.
+            comments: Comments::Off,
         })
     }
 
@@ -426,6 +437,7 @@ impl Inner {
             .unwrap_or_else(|| options.get_username());
         let namespace = namespace.to_owned();
         let server = (options.get_host().to_owned(), options.get_port());
+        let check = postgres::check_options(options.clone());
         // The pool would try in vain until its timeout, and then say only that.
         options.connect().await?.close().await?;
         let pool = pool_options::<Postgres>(settings)
@@ -433,12 +445,13 @@ impl Inner {
             .await?;
         sqlx::migrate!("migrations/postgres").run(&pool).await?;
         Ok(Self {
-            pool: Backend::Postgres(pool),
+            backend: Backend::Postgres(Access::new(pool, check, settings)),
             system: "postgresql",
             pool_name: "orders-postgresql",
             namespace,
             server: Some(server),
             statement_timeout: settings.statement_timeout,
+            comments: Comments::of(settings),
         })
     }
 
@@ -448,6 +461,7 @@ impl Inner {
         let address = (options.get_host().to_owned(), options.get_port());
         let server = mysql::Server::of(&options).await?;
         let timeout = settings.statement_timeout;
+        let check = options.clone();
         let pool = pool_options::<MySql>(settings)
             .after_connect(move |session, _| Box::pin(server.limit(session, timeout)))
             .connect_with(options)
@@ -458,39 +472,44 @@ impl Inner {
             mysql::Server::MariaDb => ("mariadb", "orders-mariadb"),
         };
         Ok(Self {
-            pool: Backend::MySql(pool),
+            backend: Backend::MySql(Access::new(pool, check, settings)),
             system,
             pool_name,
             namespace,
             server: Some(address),
             statement_timeout: timeout,
+            comments: Comments::of(settings),
         })
     }
 
     /// The statement as this database reads it.
     fn text(&self, statement: &Statement) -> &'static str {
-        match self.pool {
+        match self.backend {
             Backend::MySql(_) => statement.text.positional,
             Backend::Sqlite(_) | Backend::Postgres(_) => statement.text.numbered,
         }
     }
 }
 
-/// `db.response.status_code`
-fn code(error: &dyn sqlx::error::DatabaseError) -> Option<Cow<'_, str>> {
-    match mysql::number(error) {
-        Some(number) => Some(number.to_string().into()),
-        None => error.code(),
+impl<DB: sqlx::Database> Access<DB>
+where
+    DB::Connection: Queries,
+{
+    fn new(
+        pool: Pool<DB>,
+        check: <DB::Connection as Connection>::Options,
+        settings: &settings::Database,
+    ) -> Self {
+        Self {
+            pool,
+            writes: WriteCheck::new(check, settings.statement_timeout),
+        }
     }
 }
 
-async fn ping<DB: sqlx::Database>(pool: &Pool<DB>) -> sqlx::Result<()> {
-    if let Some(mut connection) = pool.try_acquire()
-        && connection.ping().await.is_ok()
-    {
-        return Ok(());
-    }
-    pool.connect_options().connect().await?.close().await
+/// The slow statement of a connection's database.
+fn slow_statement<C: Queries>(_: &C) -> Statement {
+    C::SLOW
 }
 
 /// A statement between its start and its end. Dropped before its end, it was cancelled: nobody waits for it any more.
@@ -538,78 +557,20 @@ impl Drop for Pending {
 }
 
 fn pool_options<DB: sqlx::Database>(settings: &settings::Database) -> PoolOptions<DB> {
+    // Half of the time, so that a connection that hangs leaves the other half for a new one.
+    let patience = settings.acquire_timeout / 2;
     PoolOptions::new()
         .max_connections(settings.connections)
         .acquire_timeout(settings.acquire_timeout)
         // A connection used a moment ago is taken as it is; one that rested is asked first.
         .test_before_acquire(false)
-        .before_acquire(|connection: &mut DB::Connection, rest| {
+        .before_acquire(move |connection: &mut DB::Connection, rest| {
             Box::pin(async move {
                 if rest.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
+                    let ping = tokio::time::timeout(patience, connection.ping());
+                    ping.await.map_err(std::io::Error::from)??;
                 }
                 Ok(true)
             })
         })
-}
-
-/// Classes of database errors: a closed set for `error.type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Away,
-    PoolTimeout,
-    Busy,
-    Timeout,
-    Constraint,
-    Other,
-}
-
-impl Class {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Away => "unavailable",
-            Self::PoolTimeout => "pool_timeout",
-            Self::Busy => "busy",
-            Self::Timeout => "timeout",
-            Self::Constraint => "constraint",
-            Self::Other => "_OTHER",
-        }
-    }
-
-    fn kind(self) -> Kind {
-        match self {
-            Self::Away | Self::PoolTimeout | Self::Busy => Kind::DependencyUnavailable,
-            Self::Timeout => Kind::DeadlineExceeded,
-            Self::Constraint | Self::Other => Kind::DatabaseFailed,
-        }
-    }
-}
-
-fn classify(error: &sqlx::Error) -> Class {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => Class::Away,
-        sqlx::Error::PoolTimedOut => Class::PoolTimeout,
-        sqlx::Error::Database(error) if error.kind() != sqlx::error::ErrorKind::Other => {
-            Class::Constraint
-        }
-        sqlx::Error::Database(error) => match code(error.as_ref()).as_deref() {
-            // SQLite: SQLITE_BUSY and its extended forms.
-            Some("5" | "261" | "517") => Class::Busy,
-            // PostgreSQL: connection exceptions; too many connections; the server stops or starts.
-            Some("08000" | "08003" | "08006" | "53300" | "57P01" | "57P02" | "57P03") => {
-                Class::Away
-            }
-            // PostgreSQL: the statement timeout.
-            Some("57014") => Class::Timeout,
-            // MySQL: too many connections; the server stops; the connection was ended.
-            Some("1040" | "1053" | "1927") => Class::Away,
-            // MySQL: the wait for a row took too long; the statement timeouts of MariaDB and of MySQL.
-            Some("1205" | "1969" | "3024") => Class::Timeout,
-            _ => Class::Other,
-        },
-        _ => Class::Other,
-    }
 }

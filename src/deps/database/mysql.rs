@@ -4,17 +4,19 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
+use super::comments::Comments;
+use super::orders::{Product, RecentOrder};
 use super::queries::queries;
 use super::statements::{self, Statement, Text};
-use super::{Product, RecentOrder};
 use crate::settings;
 
 /// Options of every connection.
 pub fn options(settings: &settings::Database) -> Result<MySqlConnectOptions, sqlx::Error> {
-    Ok(MySqlConnectOptions::from_str(&settings.url)?.disable_statement_logging())
+    let options = MySqlConnectOptions::from_str(settings.url.expose())?;
+    Ok(options.disable_statement_logging())
 }
 
 /// Whose server it is.
@@ -56,12 +58,6 @@ impl Server {
     }
 }
 
-/// The error's number: its SQLSTATE is only a class, and the semantic conventions ask for the number.
-pub fn number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {
-    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
-    Some(error.number())
-}
-
 const SLOW: Statement = Statement {
     text: Text::of_one("SELECT SLEEP(?)"),
     operation: "SELECT",
@@ -69,9 +65,18 @@ const SLOW: Statement = Statement {
     summary: "SELECT",
 };
 
-async fn run_slow(connection: &mut MySqlConnection, millis: u32) -> sqlx::Result<()> {
-    let query = sqlx::query(SLOW.text.positional).bind(f64::from(millis) / 1000.0);
-    query.execute(connection).await.map(drop)
+async fn run_slow(
+    connection: &mut MySqlConnection,
+    comments: Comments,
+    millis: u32,
+) -> sqlx::Result<()> {
+    let (text, persistent) = comments.mark(SLOW.text.positional);
+    let query = sqlx::query(text).bind(f64::from(millis) / 1000.0);
+    query
+        .persistent(persistent)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 queries!(MySqlConnection, positional, SLOW, run_slow);

@@ -13,6 +13,13 @@ pub struct Statement {
     pub summary: &'static str,
 }
 
+impl Statement {
+    /// Whether it ends a transaction for good.
+    pub fn is_commit(&self) -> bool {
+        self.operation == COMMIT.operation
+    }
+}
+
 /// The same text in both ways of marking a parameter. Parameters are used once each and in order.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
@@ -128,6 +135,31 @@ pub const COMMIT: Statement = Statement {
     operation: "COMMIT",
     collection: None,
     summary: "COMMIT",
+};
+
+pub const ROLLBACK: Statement = Statement {
+    text: text!("ROLLBACK"),
+    operation: "ROLLBACK",
+    collection: None,
+    summary: "ROLLBACK",
+};
+
+/// What readiness writes, and deletes in the same transaction. In no signal: a check is not work.
+pub const CHECK_INSERT: Statement = Statement {
+    text: Text {
+        numbered: "INSERT INTO write_checks (body) VALUES ($1) RETURNING id",
+        positional: "INSERT INTO write_checks (body) VALUES (?)",
+    },
+    operation: "INSERT",
+    collection: Some("write_checks"),
+    summary: "INSERT write_checks",
+};
+
+pub const CHECK_DELETE: Statement = Statement {
+    text: text!("DELETE FROM write_checks WHERE id = $1"),
+    operation: "DELETE",
+    collection: Some("write_checks"),
+    summary: "DELETE write_checks",
 };
 
 pub const RECENT: Statement = Statement {

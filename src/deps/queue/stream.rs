@@ -8,7 +8,7 @@ use redis::streams::{
 };
 use redis::{AsyncCommands, RedisResult};
 
-use super::Job;
+use crate::deps::job::Job;
 use crate::deps::redis::{connection, fresh};
 
 const KEY: &str = "signalbox:jobs";
@@ -134,10 +134,9 @@ impl Stream {
 
 impl From<StreamId> for Delivery {
     fn from(entry: StreamId) -> Self {
-        let body: Option<String> = entry.get(FIELD);
-        let job: Option<Job> = body.and_then(|body| serde_json::from_str(&body).ok());
+        let body: Option<Vec<u8>> = entry.get(FIELD);
         Self {
-            job: job.filter(|job| job.check().is_ok()),
+            job: body.and_then(|body| Job::read(&body)),
             id: entry.id,
         }
     }

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::faro::Faro;
 use super::go::Facts;
-use crate::faults::Plan;
+use crate::faults::plan::Plan;
 use crate::settings::Links;
 
 /// One endpoint that the console offers.
@@ -48,7 +48,7 @@ const fn offer(path: &'static str, lesson: &'static str, fields: &'static [Field
     }
 }
 
-const WORKS: [Offer; 6] = [
+const WORKS: [Offer; 7] = [
     offer(
         "/demo/work",
         "An order: cache, database, a call of the worker, a job. One trace over two processes.",
@@ -58,6 +58,11 @@ const WORKS: [Offer; 6] = [
         "/demo/cpu",
         "Burns a processor. The span has a flame graph of its own.",
         &[field("ms", "ms", "300", 1, 5000)],
+    ),
+    offer(
+        "/demo/lock",
+        "Keeps a row locked. Whoever needs it meanwhile, as with the fault lock_wait_ms, waits.",
+        &[field("ms", "ms", "2000", 1, 8000)],
     ),
     offer(
         "/demo/memory",

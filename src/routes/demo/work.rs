@@ -11,7 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::deps::cache::{Cache, Lookup};
 use crate::deps::database::{Database, Order, Product, RecentOrder};
-use crate::deps::queue::{Job, Producer};
+use crate::deps::job::Job;
+use crate::deps::queue::Producer;
 use crate::deps::worker_client::{Quote, WorkerClient};
 use crate::error::{Error, Kind};
 use crate::limits::bounded;

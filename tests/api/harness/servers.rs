@@ -249,6 +249,11 @@ impl MariaDb {
         Some(mariadb)
     }
 
+    /// The URL of whoever operates it.
+    pub fn operator_url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}/signalbox", self.port)
+    }
+
     /// It wants an absolute path.
     fn data(&self) -> String {
         let data = self.directory.path().join("data");

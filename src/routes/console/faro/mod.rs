@@ -8,19 +8,21 @@ use actix_web::{HttpResponse, web};
 use maud::{Markup, html};
 
 use crate::error::{Error, Kind};
+use crate::settings::SecretUrl;
 
 /// Where the page sends what it sees; `None`: nowhere.
 #[derive(Debug, Clone)]
-pub struct Faro(Option<String>);
+pub struct Faro(Option<SecretUrl>);
 
 impl Faro {
-    pub fn new(url: Option<String>) -> Self {
+    pub fn new(url: Option<SecretUrl>) -> Self {
         Self(url)
     }
 
     /// What the page's policy must allow beyond itself: the collector's origin.
     pub fn policy(&self) -> String {
-        self.0.as_deref().map_or_else(String::new, |url| {
+        self.0.as_ref().map_or_else(String::new, |url| {
+            let url = url.expose();
             let path = url.find("://").map_or(url.len(), |scheme| {
                 let host = scheme + "://".len();
                 url[host..].find('/').map_or(url.len(), |end| host + end)
@@ -35,7 +37,7 @@ impl Faro {
             @if let Some(url) = &self.0 {
                 script src="/console/faro/web-sdk.js" defer {}
                 script src="/console/faro/web-tracing.js" defer {}
-                script src="/console/faro/start.js" data-url=(url) data-version=(env!("CARGO_PKG_VERSION")) defer {}
+                script src="/console/faro/start.js" data-url=(url.expose()) data-version=(env!("CARGO_PKG_VERSION")) defer {}
             }
         }
     }
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_policy_allows_the_collector_and_nobody_else() {
-        let policy = |url: &str| Faro::new(Some(url.to_owned())).policy();
+        let policy = |url: &str| Faro::new(Some(url.into())).policy();
         assert_eq!(
             policy("http://127.0.0.1:12347/collect"),
             "; connect-src 'self' http://127.0.0.1:12347"
