@@ -237,6 +237,10 @@ test-preflight: ## What `make up` says of a machine on which the stack cannot st
 	@$(call need,docker,test of what make up checks); $(call need,.venv/bin/pytest,test of what make up checks); \
 	  .venv/bin/pytest tests/preflight $(ARGS)
 
+fuzz: ## What the service reads of others, with inputs that nobody wrote, TIME=60s each
+	@cargo test --quiet --test fuzz -- --time=$(TIME)
+TIME ?= 60s
+
 # The browser first: it counts requests, and the other sends thousands to the same demo.
 test-python: ## The API against its own description, the click path in a real browser, and a service of another language
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
@@ -311,4 +315,4 @@ help: ## List the targets
 .PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
-  advisories alloy-convert bench build demo generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
+  advisories alloy-convert bench build demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs

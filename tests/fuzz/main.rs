@@ -1,0 +1,231 @@
+//! `make fuzz TIME=60s`: what the service reads of others, with inputs that nobody wrote. A stable compiler runs it: inputs of the
+//! corpus are mutated without looking at coverage. `cargo test --test fuzz` runs the corpus and a few seconds of each target.
+//!
+//! A target checks laws and not only that nothing panics. What breaks one is printed as a hexadecimal text to put into its
+//! folder of the corpus, where it stays as a test.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use signalbox::deps::job::Job;
+use signalbox::faults::plan::Plan;
+use signalbox::settings::{Role, Settings};
+
+/// Bytes of an input at most.
+const MAX_BYTES: usize = 8 * 1024;
+
+/// A planted secret: no message repeats it.
+const SECRET: &str = "hunter2";
+
+/// Reads an input and panics if a law is broken.
+type Target = fn(&[u8]);
+
+/// Each by the name of its folder in the corpus.
+const TARGETS: [(&str, Target); 5] = [
+    ("job", job),
+    ("plan_text", plan_text),
+    ("plan_json", plan_json),
+    ("settings", settings),
+    ("link", link),
+];
+
+fn main() -> ExitCode {
+    let time =
+        std::env::args().find_map(|argument| argument.strip_prefix("--time=").and_then(seconds));
+    let time = time.unwrap_or(Duration::from_secs(3));
+    let seed = u64::from_ne_bytes(std::array::from_fn(|_| fastrand::u8(..)));
+    fastrand::seed(seed);
+    println!("seed {seed}");
+    // What panics is told below, once.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut failed = false;
+    for (name, target) in TARGETS {
+        let corpus = corpus(name);
+        let start = Instant::now();
+        let mut inputs = 0_u64;
+        let mut broken = None;
+        for input in &corpus {
+            inputs += 1;
+            broken = broken.or_else(|| breaks(target, input));
+        }
+        while broken.is_none() && start.elapsed() < time {
+            let input = mutated(&corpus);
+            inputs += 1;
+            broken = breaks(target, &input);
+        }
+        match broken {
+            None => println!(
+                "{name}: {inputs} inputs in {:.0} s, nothing broke",
+                start.elapsed().as_secs_f64()
+            ),
+            Some((input, why)) => {
+                failed = true;
+                let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+                println!("{name}: broke: {why}\n{hex}");
+            }
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// `60s`, or a number of seconds.
+fn seconds(text: &str) -> Option<Duration> {
+    text.trim_end_matches('s')
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz/corpus")
+        .join(name);
+    let files = std::fs::read_dir(&folder).expect("a folder of the corpus");
+    let inputs: Vec<_> = files
+        .map(|file| std::fs::read(file.expect("an entry").path()).expect("bytes"))
+        .collect();
+    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    inputs
+}
+
+fn breaks(target: Target, input: &[u8]) -> Option<(Vec<u8>, String)> {
+    let panic = catch_unwind(AssertUnwindSafe(|| target(input))).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    Some((input.to_owned(), text.unwrap_or_default()))
+}
+
+/// An input of the corpus with one to eight changes.
+fn mutated(corpus: &[Vec<u8>]) -> Vec<u8> {
+    const INTERESTING: [&[u8]; 16] = [
+        b"-1",
+        b"0",
+        b"1e999",
+        b"9223372036854775808",
+        b"NaN",
+        b"null",
+        b"true",
+        b"\"\"",
+        b"[[[[[[[[",
+        b"{\"a\":",
+        b"%00",
+        b"\xff\xfe",
+        b"://",
+        b"@",
+        b"=",
+        b",",
+    ];
+    let mut input = corpus[fastrand::usize(..corpus.len())].clone();
+    for _ in 0..fastrand::usize(1..=8) {
+        let at = fastrand::usize(..=input.len());
+        match fastrand::u8(..7) {
+            0 => input.insert(at, fastrand::u8(..)),
+            1 if at < input.len() => input[at] ^= 1 << fastrand::u8(..8),
+            2 if at < input.len() => drop(input.remove(at)),
+            3 => {
+                let word = INTERESTING[fastrand::usize(..INTERESTING.len())];
+                input.splice(at..at, word.iter().copied());
+            }
+            4 => {
+                let end = fastrand::usize(at..=input.len());
+                let part = input[at..end].to_vec();
+                input.splice(at..at, part);
+            }
+            5 => input.truncate(at),
+            _ => {
+                let other = &corpus[fastrand::usize(..corpus.len())];
+                let from = fastrand::usize(..=other.len());
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+        }
+        input.truncate(MAX_BYTES);
+    }
+    input
+}
+
+/// What is read of a job is within its bounds, and is the same again when it is written and read.
+fn job(input: &[u8]) {
+    let Some(job) = Job::read(input) else {
+        return;
+    };
+    assert_eq!(job.check(), Ok(()));
+    assert!((1..=1_000_000_000).contains(&job.total_cents) && job.order_id > 0);
+    let written = serde_json::to_vec(&job).expect("a job is JSON");
+    let again = Job::read(&written).expect("what was written is read");
+    assert_eq!(
+        serde_json::to_value(&again).ok(),
+        serde_json::to_value(&job).ok()
+    );
+    let _ = job.waited();
+}
+
+/// A plan of a header is within its bounds, and what is refused is refused with a reason.
+fn plan_text(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    match Plan::OFF.overridden(&text) {
+        Ok(plan) => assert_eq!(plan.check(), Ok(())),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
+/// A plan of a body that passes its check is within its bounds, and is the same again when it is written and read.
+fn plan_json(input: &[u8]) {
+    let Ok(plan) = serde_json::from_slice::<Plan>(input) else {
+        return;
+    };
+    if plan.check().is_ok() {
+        assert!(plan.latency_ms <= Plan::MAX_LATENCY_MS && (0.0..=1.0).contains(&plan.error_rate));
+        let written = serde_json::to_vec(&plan).expect("a plan is JSON");
+        assert_eq!(
+            serde_json::from_slice::<Plan>(&written).expect("a plan"),
+            plan
+        );
+    }
+}
+
+/// Variables of `NAME=value` lines: read, or refused with the name of one of them.
+fn settings(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let lookup = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        lines
+            .find(|(variable, _)| *variable == name)
+            .map(|(_, value)| value.to_owned())
+    };
+    for role in [Role::Api, Role::Worker] {
+        if let Err(error) = Settings::from_lookup(role, lookup) {
+            assert!(text.contains(&error.name) && !error.allowed.is_empty());
+        }
+    }
+}
+
+/// A URL whose user, password, query and fragment hold the secret: neither refusals nor `Debug` repeat it.
+fn link(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (scheme, rest) = text.split_once(' ').unwrap_or((&text, ""));
+    let host: String = rest
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || ".-:/".contains(*letter))
+        .collect();
+    if scheme.contains(SECRET) || host.contains(SECRET) || scheme.contains(['/', '@', '?', '#']) {
+        return;
+    }
+    let url = format!("{scheme}://u:{SECRET}@{host}?key={SECRET}#{SECRET}");
+    for name in [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SIGNALBOX_WORKER_URL",
+        "SIGNALBOX_FARO_URL",
+        "SIGNALBOX_LINK_LOGS_URL",
+    ] {
+        let lookup = |variable: &str| (variable == name).then(|| url.clone());
+        let told = match Settings::from_lookup(Role::Api, lookup) {
+            Ok(settings) => format!("{settings:?}"),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(!told.contains(SECRET), "{name}: {told}");
+    }
+}
