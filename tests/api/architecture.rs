@@ -429,7 +429,7 @@ fn only_settings_read_the_environment() {
         ("telemetry", "base/settings.rs"),
         ("telemetry", "base/variables.rs"),
         ("lens", "settings.rs"),
-        ("ctl", "demo/plan.rs"),
+        ("ctl", "demo/mod.rs"),
         ("ctl", "stack/doctor/logins.rs"),
         ("ctl", "stack/parts.rs"),
         ("shop", "settings.rs"),
