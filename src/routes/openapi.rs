@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, PROBLEM_JSON, Problem};
         faults::reset, health::healthz, health::readyz, metrics::metrics, pprof::profile, pprof::heap,
         pprof::flamegraph, console::links, console::go::go,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, console::go::Signal)),
     modifiers(&Everywhere),
 )]
 pub struct ApiDocument;
