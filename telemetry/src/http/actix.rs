@@ -23,7 +23,8 @@ use super::server::{
     Exchange, HEADERS, Head, Header, Redact, RequestHandle, Server, TRACE_RESPONSE,
 };
 
-const NAMES: [HeaderName; HEADERS.len()] = [
+/// Static: a constant would be made anew at each use.
+static NAMES: [HeaderName; HEADERS.len()] = [
     HeaderName::from_static(HEADERS[0]),
     HeaderName::from_static(HEADERS[1]),
     HeaderName::from_static(HEADERS[2]),

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::{KeyValue, StringValue};
 use thread_local::ThreadLocal;
 
+use super::server::Server;
 use super::{CANCELLED, METHODS, OTHER_METHOD, scheme};
 use crate::base::locked;
-use crate::signals::metrics::{Histogram, Series};
+use crate::signals::logs::Access;
+use crate::signals::metrics::Series;
 
 /// Targets that a thread keeps, and texts that are kept for all. Routes are patterns and few; a program that takes paths
 /// for routes has each made anew beyond this many.
@@ -52,6 +54,8 @@ pub(crate) struct Outcome {
     pub(crate) message: Option<StringValue>,
     /// Attributes of metric, span and log record: those of the target, and then what is known at the end.
     pub(crate) attributes: Vec<KeyValue>,
+    /// Its access-log record; absent without a start.
+    pub(crate) access: Option<Access>,
     /// Where its duration is recorded.
     pub(crate) duration: Series,
     /// Whether an annotation names the error.
@@ -112,12 +116,12 @@ impl Target {
     }
 
     /// The outcome of a request without annotations.
-    pub(crate) fn outcome(&self, duration: &Histogram, end: End) -> Arc<Outcome> {
+    pub(crate) fn outcome(&self, server: &Server, end: End) -> Arc<Outcome> {
         let mut outcomes = locked(&self.outcomes);
         if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == end) {
             return Arc::clone(outcome);
         }
-        let outcome = Arc::new(self.annotated(duration, end, Vec::new()));
+        let outcome = Arc::new(self.annotated(server, end, Vec::new()));
         outcomes.push((end, Arc::clone(&outcome)));
         outcome
     }
@@ -126,7 +130,7 @@ impl Target {
     /// error's type.
     pub(crate) fn annotated(
         &self,
-        duration: &Histogram,
+        server: &Server,
         end: End,
         annotations: Vec<KeyValue>,
     ) -> Outcome {
@@ -148,7 +152,11 @@ impl Target {
         let message = self.route.as_deref().map(|route| self.message(route, end));
         Outcome {
             message: message.map(|message| interned(message).into()),
-            duration: duration.bind(&attributes),
+            // Not method and scheme, the first two: the message names the one, and the other is always the same.
+            access: server
+                .names()
+                .map(|names| Access::new(names, &attributes[2..], end.failed())),
+            duration: server.duration().bind(&attributes),
             attributes,
             described,
         }

@@ -20,9 +20,9 @@ use super::forwarded::{self, host_and_port};
 use super::outcome::{End, Outcome, Target, Targets};
 use super::{CANCELLED, METHODS, OTHER_METHOD, method_index, scheme};
 use crate::base::locked;
-use crate::signals::context::RequestIdValue;
+use crate::base::names::Names;
 use crate::signals::metrics::Histogram;
-use crate::signals::{Telemetry, context, logs, traces};
+use crate::signals::{Telemetry, context, traces};
 
 /// A header that is looked for in every request. Frameworks have types of their own for names; an adapter makes each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,16 @@ impl Server {
             telemetry,
             redact,
         }
+    }
+}
+
+impl Server {
+    pub(super) fn names(&self) -> Option<&Names> {
+        self.telemetry.names.as_ref()
+    }
+
+    pub(super) fn duration(&self) -> &Histogram {
+        &self.recorded.duration
     }
 }
 
@@ -186,7 +196,7 @@ impl Exchange {
         let path: Arc<str> = head.path().into();
         let target = server.recorded.targets.of(method, secure, route);
         let telemetry = &server.telemetry;
-        let parent = remote_context(telemetry, head).with_value(RequestIdValue(Arc::clone(&id)));
+        let parent = remote_context(telemetry, head);
         let context = match &telemetry.tracer {
             Some(tracer) => {
                 let mut attributes = Vec::with_capacity(16);
@@ -205,7 +215,9 @@ impl Exchange {
             }
             None => parent,
         };
-        let span = traces::adopt(context.clone(), || tracing::info_span!("http.server"));
+        let span = traces::adopt(context.clone(), Some(Arc::clone(&id)), || {
+            tracing::info_span!("http.server")
+        });
         let handle = RequestHandle(Arc::new(Inner {
             id,
             annotations: Mutex::default(),
@@ -251,12 +263,10 @@ impl Exchange {
     fn end(&self, end: End) {
         let annotations = std::mem::take(&mut *locked(&self.handle.0.annotations));
         if annotations.is_empty() {
-            let outcome = self.target.outcome(&self.server.recorded.duration, end);
+            let outcome = self.target.outcome(&self.server, end);
             self.record(&outcome, end);
         } else {
-            let outcome = self
-                .target
-                .annotated(&self.server.recorded.duration, end, annotations);
+            let outcome = self.target.annotated(&self.server, end, annotations);
             self.record(&outcome, end);
         }
     }
@@ -277,17 +287,10 @@ impl Exchange {
             Some(message) => message.clone(),
             None => self.target.message(&self.path, end).into(),
         };
-        // Not method and scheme, the first two: the message names the one, and the other is always the same.
-        let attributes = &outcome.attributes[2..];
-        let telemetry = &self.server.telemetry;
-        logs::access(
-            telemetry,
-            message,
-            attributes,
-            &self.path,
-            elapsed,
-            end.failed(),
-        );
+        if let Some(access) = &outcome.access {
+            let (id, attributes) = (self.handle.id(), &outcome.attributes[2..]);
+            access.write(message, id, attributes, &self.path, elapsed);
+        }
     }
 }
 

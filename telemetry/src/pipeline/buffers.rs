@@ -61,6 +61,11 @@ impl Chunk {
     }
 }
 
+/// Capacity of a chunk after one that was handed over with `length` bytes: with room for the item that exceeds the limit.
+fn full_capacity(length: usize) -> usize {
+    length + length / 16
+}
+
 type Shared = Arc<Mutex<Chunk>>;
 
 thread_local! {
@@ -136,7 +141,12 @@ impl Buffers {
         let mut chunk = locked(chunk);
         chunk.push(scope, name, write);
         if chunk.bytes.len() >= self.chunk_bytes || chunk.items >= self.chunk_items {
-            let full = std::mem::take(&mut *chunk);
+            // A thread that has filled one fills the next, which then need not grow step by step.
+            let next = Chunk {
+                bytes: Vec::with_capacity(full_capacity(chunk.bytes.len().min(self.chunk_bytes))),
+                ..Chunk::default()
+            };
+            let full = std::mem::replace(&mut *chunk, next);
             drop(chunk);
             self.hand_over(full);
         }
@@ -147,10 +157,11 @@ impl Buffers {
         let mut open = locked(&self.open);
         let mut begun = Vec::new();
         open.retain(|chunk| {
-            let taken = std::mem::take(&mut *locked(chunk));
-            if taken.items > 0 {
-                begun.push(taken);
+            let mut own = locked(chunk);
+            if own.items > 0 {
+                begun.push(std::mem::take(&mut *own));
             }
+            drop(own);
             // The only other owner is its thread.
             Arc::strong_count(chunk) > 1
         });

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::Meter;
-use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue, Value};
+use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
@@ -17,9 +17,13 @@ use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use tracing::Level;
+use tracing::field::Value;
 
 use crate::base::locked;
-use crate::signals::logs;
+use crate::base::named_event::named_event;
+use crate::base::names::Names;
+use crate::pipeline::export::is_exporter;
 
 /// Why an export failed: the closed set of `error.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ const CAUSES: [(Cause, &str); 6] = [
 /// Counts of one signal.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
+    /// Names of what is logged; nothing is without.
+    names: Option<Names>,
     /// Items admitted to the queue and not yet on their way out.
     queued: AtomicUsize,
     /// Items that left the queue towards the exporter.
@@ -76,6 +82,22 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    pub(crate) fn new(names: Names) -> Self {
+        let signal = || {
+            Arc::new(Signal {
+                names: Some(names),
+                ..Signal::default()
+            })
+        };
+        Self {
+            spans: signal(),
+            logs: signal(),
+            points: signal(),
+            profiles: signal(),
+            stdout: signal(),
+        }
+    }
+
     /// Items of each signal that will never arrive.
     pub(crate) fn lost(&self) -> [(&'static str, u64); 4] {
         [
@@ -116,17 +138,6 @@ impl Signal {
     pub(crate) fn leave(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
         self.processed.fetch_add(count as u64, Relaxed);
-    }
-
-    /// Waits until the queue is empty, `deadline` at most; whether it is.
-    pub(crate) fn drained(&self, deadline: Instant) -> bool {
-        while self.queued.load(Relaxed) > 0 {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        true
     }
 
     #[cfg(test)]
@@ -178,12 +189,44 @@ impl Signal {
 
     /// Says, at most once per 30 s and cause, that `count` items could not be sent and are kept.
     pub(crate) fn postponed(&self, signal: &'static str, count: u64, cause: Cause, message: &str) {
-        if may_log(signal, cause, Fate::Kept) {
-            tracing::warn!(
-                target: "telemetry",
-                { "error.type" = CAUSES[cause as usize].1 },
-                "{count} items of {signal} could not be exported and will be sent again: {message}"
-            );
+        let kept = "could not be exported and will be sent again";
+        self.log(
+            signal,
+            count,
+            cause,
+            Fate::Kept,
+            format_args!("{kept}: {message}"),
+        );
+    }
+
+    /// Logs what became of `count` items, at most once per 30 s, cause and fate.
+    fn log(
+        &self,
+        signal: &'static str,
+        count: u64,
+        cause: Cause,
+        fate: Fate,
+        what: std::fmt::Arguments<'_>,
+    ) {
+        let Some(names) = &self.names else {
+            return;
+        };
+        if !may_log(signal, cause, fate) {
+            return;
+        }
+        // The exporter's thread suppresses what its client says; this is to be heard.
+        let _aloud = Context::new().attach();
+        let fields = vec!["message", names.signal, names.lost, "error.type"];
+        let event = named_event("event of an export", "telemetry", Level::WARN, fields);
+        if event.enabled() {
+            let message = format!("{count} items of {signal} {what}");
+            let lost = (fate == Fate::Lost).then_some(count as i64);
+            event.emit(&[
+                Some(&message.as_str()),
+                Some(&signal),
+                lost.as_ref().map(|lost| lost as &dyn Value),
+                Some(&CAUSES[cause as usize].1),
+            ]);
         }
     }
 
@@ -201,9 +244,8 @@ impl Signal {
             return;
         };
         self.failed[cause as usize].fetch_add(lost, Relaxed);
-        if may_log(signal, cause, Fate::Lost) {
-            logs::not_exported(signal, lost, CAUSES[cause as usize].1, &message);
-        }
+        let what = format_args!("were not exported: {message}");
+        self.log(signal, lost, cause, Fate::Lost, what);
     }
 }
 
@@ -266,7 +308,8 @@ impl<P: SpanProcessor> SpanProcessor for Admission<P> {
 
 impl<P: LogProcessor> LogProcessor for Admission<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        if self.signal.admit(self.capacity) {
+        let target = record.target().map_or("", |target| target);
+        if !is_exporter(target) && self.signal.admit(self.capacity) {
             self.inner.emit(record, scope);
         }
     }
@@ -407,8 +450,8 @@ pub(crate) fn shorten(span: &mut SpanData, limit: usize) {
     };
     for attribute in span.attributes.iter_mut().chain(events).chain(links) {
         match &mut attribute.value {
-            Value::String(text) => cut(text),
-            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(cut),
+            opentelemetry::Value::String(text) => cut(text),
+            opentelemetry::Value::Array(Array::String(texts)) => texts.iter_mut().for_each(cut),
             _ => {}
         }
     }

@@ -1,18 +1,13 @@
 //! The current trace: its ids, and passing it on.
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
 
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
 use crate::causes;
-use crate::signals::{Telemetry, traces};
-
-/// The request's id in the context, from which log records take it.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestIdValue(pub(crate) Arc<str>);
+use crate::signals::{Telemetry, layer};
 
 /// Ids of the current span.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +43,20 @@ pub(crate) fn traceparent(ids: &SpanContext) -> [u8; 55] {
     text
 }
 
-fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Each byte as two digits. Through a table: every answer has two ids.
+pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
+    const PAIRS: [[u8; 2]; 256] = {
+        let digits = b"0123456789abcdef";
+        let mut pairs = [[0; 2]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+            byte += 1;
+        }
+        pairs
+    };
     for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        digits[0] = DIGITS[usize::from(byte >> 4)];
-        digits[1] = DIGITS[usize::from(byte & 15)];
+        digits.copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
 }
 
@@ -77,7 +81,7 @@ pub fn link(span: &tracing::Span, carrier: &HashMap<String, String>) -> bool {
         return false;
     };
     let cause = cause.span().span_context().clone();
-    traces::with_context(span, |context| context.span().add_link(cause, Vec::new())).is_some()
+    layer::with_context(span, |context| context.span().add_link(cause, Vec::new())).is_some()
 }
 
 /// Makes the span that `make` creates a child of the span whose context `carrier` holds; without one it is a child of

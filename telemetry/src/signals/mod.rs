@@ -1,6 +1,6 @@
 //! Each signal, from its source to its exporter, and what they have in common.
 pub mod context;
-mod log_processor;
+pub(crate) mod layer;
 pub(crate) mod logs;
 pub mod metrics;
 mod off;
@@ -11,7 +11,6 @@ pub(crate) mod propagation;
 pub(crate) mod runtime;
 #[cfg(feature = "scrape")]
 pub(crate) mod scrape;
-mod span_processor;
 pub(crate) mod traces;
 
 #[cfg(feature = "http-core")]
@@ -23,8 +22,10 @@ use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracer;
 
+use self::layer::TelemetryLayer;
 #[cfg(feature = "http-core")]
 use crate::base::locked;
+use crate::base::names::Names;
 #[cfg(feature = "http-core")]
 use crate::base::settings::Http;
 use crate::pipeline::exemplars::Store;
@@ -42,7 +43,7 @@ pub(crate) struct Telemetry {
     pub(crate) meters: Option<SdkMeterProvider>,
     pub(crate) propagator: propagation::Propagator,
     /// Absent without a start.
-    pub(crate) own: Option<logs::OwnNames>,
+    pub(crate) names: Option<Names>,
     #[cfg(feature = "http-core")]
     pub(crate) http: Http,
     pub(crate) exemplars: Arc<Store>,
@@ -64,7 +65,9 @@ impl Telemetry {
     pub(crate) fn current() -> Arc<Self> {
         static NONE: OnceLock<Arc<Telemetry>> = OnceLock::new();
         let found = tracing::dispatcher::get_default(|dispatch| {
-            dispatch.downcast_ref::<Arc<Telemetry>>().map(Arc::clone)
+            dispatch
+                .downcast_ref::<TelemetryLayer>()
+                .map(|layer| Arc::clone(&layer.telemetry))
         });
         found.unwrap_or_else(|| Arc::clone(NONE.get_or_init(Arc::default)))
     }

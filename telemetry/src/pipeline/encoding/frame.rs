@@ -5,9 +5,7 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 
 use super::value::attribute;
-#[cfg(test)]
-use super::wire::{Field, Fields};
-use super::wire::{message, text};
+use super::wire::{Field, Fields, message, text};
 
 /// Field of an item in its scope: `ScopeSpans.spans` and `ScopeLogs.log_records` have the same number, as have all fields
 /// of this file.
@@ -101,7 +99,6 @@ pub(crate) fn frame<'a>(
 }
 
 /// The items of a run, each as the bytes of its message.
-#[cfg(test)]
 pub(crate) fn items(run: &[u8]) -> impl Iterator<Item = &[u8]> {
     Fields(run).map_while(|field| match field? {
         (_, Field::Bytes(item)) => Some(item),

@@ -12,11 +12,10 @@ mod span;
 mod value;
 mod wire;
 
-#[cfg(test)]
-pub(crate) use frame::items;
-pub(crate) use frame::{ITEM, Run, frame, resource};
+pub(crate) use frame::{ITEM, Run, frame, items, resource};
 pub(crate) use record::record;
 pub(crate) use span::span;
+pub(crate) use value::cut;
 pub(crate) use wire::{Field, Fields, message};
 
 #[cfg(test)]

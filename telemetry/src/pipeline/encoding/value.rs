@@ -5,7 +5,7 @@ use opentelemetry::{Array, KeyValue, Value};
 use super::wire::{bytes, delimited, fixed64, integer, message};
 
 /// `text`, or its first `limit` characters.
-fn cut(text: &str, limit: Option<usize>) -> &str {
+pub(crate) fn cut(text: &str, limit: Option<usize>) -> &str {
     match limit.and_then(|limit| text.char_indices().nth(limit)) {
         Some((end, _)) => &text[..end],
         None => text,

@@ -6,20 +6,20 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord};
 
-use super::span_processor::FLUSH_TIMEOUT;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::encoding;
 use crate::pipeline::queue::Queue;
+use crate::signals::traces::FLUSH_TIMEOUT;
 
 /// Encodes each record on the thread that emits it, once for the collector and stdout.
 #[derive(Debug)]
-pub(crate) struct EncodingLogProcessor {
-    pub(crate) buffers: Arc<Buffers>,
+pub(super) struct Processor {
+    pub(super) buffers: Arc<Buffers>,
     /// Absent where records go to stdout alone. Stdout's own queue ends later: what ends last still has something to say.
-    pub(crate) otlp: Option<Arc<Queue>>,
+    pub(super) otlp: Option<Arc<Queue>>,
 }
 
-impl LogProcessor for EncodingLogProcessor {
+impl LogProcessor for Processor {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
         self.buffers
             .push(scope, record.target(), |out| encoding::record(out, record));

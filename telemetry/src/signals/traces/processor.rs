@@ -15,14 +15,14 @@ pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Encodes each sampled span on the thread that ends it.
 #[derive(Debug)]
-pub(crate) struct EncodingSpanProcessor {
-    pub(crate) buffers: Arc<Buffers>,
-    pub(crate) queue: Arc<Queue>,
+pub(super) struct Processor {
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) queue: Arc<Queue>,
     /// Longest text of an attribute, in characters.
-    pub(crate) attribute_length: Option<usize>,
+    pub(super) attribute_length: Option<usize>,
 }
 
-impl SpanProcessor for EncodingSpanProcessor {
+impl SpanProcessor for Processor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {

@@ -1,0 +1,263 @@
+//! The `tracing` layer: spans become OpenTelemetry's, events become log records.
+//!
+//! One layer for all, because the registry's work is done for each layer of each span. Any other layer composes with it:
+//! it keeps nothing from them and needs nothing but the [`Registry`] below.
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use opentelemetry::trace::{TraceContextExt, TraceId};
+use opentelemetry::{Context, ContextGuard};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::Context as LayerContext;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Telemetry;
+use super::logs::{Bridge, Filter};
+use super::traces;
+
+/// What a `tracing` span stands for.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// Carries the OpenTelemetry span.
+    pub(crate) context: Context,
+    /// The id of the request that it belongs to. Beside the context, not in it: a value in a context costs three
+    /// allocations a request.
+    pub(crate) request: Option<Arc<str>>,
+}
+
+/// What a thread is at.
+struct Here {
+    /// The spans that it has entered, innermost last.
+    entered: Vec<Entered>,
+    /// What the span holds that was made or looked up last: it is nearly always the one that is entered next. The lookup
+    /// that this spares costs 250 instructions, and a request enters its span three times.
+    last: Option<(Key, Held)>,
+}
+
+/// A span of one of the process' subscribers: the address of its telemetry, and its number there.
+type Key = (usize, Id);
+
+struct Entered {
+    span: Key,
+    /// To tell whether the current context still belongs to it.
+    trace: TraceId,
+    request: Option<Arc<str>>,
+    guard: ContextGuard,
+}
+
+thread_local! {
+    static HERE: RefCell<Here> = const {
+        RefCell::new(Here {
+            entered: Vec::new(),
+            last: None,
+        })
+    };
+}
+
+/// Runs `f` with what this thread is at. `None` while the thread ends and its locals are gone: one of them may hold a span.
+fn here<R>(f: impl FnOnce(&mut Here) -> R) -> Option<R> {
+    HERE.try_with(|here| f(&mut here.borrow_mut())).ok()
+}
+
+/// The id of the request that this thread works for. None where the current context is another trace's, as that of a job.
+pub(crate) fn request_id() -> Option<Arc<str>> {
+    let current = Context::map_current(|context| context.span().span_context().trace_id());
+    here(|here| {
+        let innermost = here.entered.last()?;
+        (innermost.trace == current).then(|| innermost.request.clone())?
+    })?
+}
+
+/// Runs `f` with the context of `span`, if the layer knows it.
+pub(crate) fn with_context<R>(span: &tracing::Span, f: impl FnOnce(&Context) -> R) -> Option<R> {
+    let (id, dispatch) = span.with_subscriber(|(id, dispatch)| (id.clone(), dispatch.clone()))?;
+    let span = dispatch.downcast_ref::<Registry>()?.span(&id)?;
+    let extensions = span.extensions();
+    extensions.get::<Held>().map(|held| f(&held.context))
+}
+
+/// The layer of a [`crate::Guard`].
+pub(crate) struct TelemetryLayer {
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// What becomes a span or record: `RUST_LOG`.
+    filter: Filter,
+    /// Whether nobody but this layer listens. Then what it does not want is not even made.
+    alone: bool,
+    /// Absent where records go nowhere.
+    logs: Option<Bridge>,
+}
+
+impl TelemetryLayer {
+    pub(crate) fn new(
+        telemetry: &Arc<Telemetry>,
+        filter: Filter,
+        alone: bool,
+        logs: Option<Bridge>,
+    ) -> Self {
+        Self {
+            telemetry: Arc::clone(telemetry),
+            filter,
+            alone,
+            logs,
+        }
+    }
+
+    fn key(&self, id: &Id) -> Key {
+        (Arc::as_ptr(&self.telemetry).addr(), id.clone())
+    }
+
+    /// Whether something that exists is for this layer.
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        self.alone || self.filter.lets(metadata)
+    }
+}
+
+fn with_held<S, R>(id: &Id, spans: &LayerContext<'_, S>, f: impl FnOnce(&Held) -> R) -> Option<R>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let span = spans.span(id)?;
+    let extensions = span.extensions();
+    extensions.get::<Held>().map(f)
+}
+
+/// What a new span's parent holds.
+fn parent<S>(attributes: &Attributes<'_>, spans: &LayerContext<'_, S>) -> Held
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let none = || Held {
+        context: Context::new(),
+        request: None,
+    };
+    match attributes.parent() {
+        Some(parent) => with_held(parent, spans, Held::clone).unwrap_or_else(none),
+        None if attributes.is_contextual() => Held {
+            context: Context::current(),
+            request: request_id(),
+        },
+        None => none(),
+    }
+}
+
+impl<S> Layer<S> for TelemetryLayer
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.alone && !self.filter.lets(metadata) {
+            Interest::never()
+        } else {
+            Interest::always()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: LayerContext<'_, S>) -> bool {
+        !self.alone || self.filter.lets(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.alone.then(|| self.filter.max_level())
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, spans: LayerContext<'_, S>) {
+        if !self.wants(attributes.metadata()) {
+            return;
+        }
+        let held = traces::prepared().unwrap_or_else(|| {
+            let Held { context, request } = parent(attributes, &spans);
+            let context = traces::start(&self.telemetry, attributes, context);
+            Held { context, request }
+        });
+        let key = self.key(id);
+        // What was remembered before is dropped after the borrow: it may be the last owner of a span, which then ends.
+        let _before = here(|here| here.last.replace((key, held.clone())));
+        if let Some(span) = spans.span(id) {
+            span.extensions_mut().insert(held);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, spans: LayerContext<'_, S>) {
+        with_held(id, &spans, |held| traces::record(&held.context, values));
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, spans: LayerContext<'_, S>) {
+        let cause = with_held(follows, &spans, |held| {
+            held.context.span().span_context().clone()
+        });
+        if let Some(cause) = cause {
+            with_held(id, &spans, |held| {
+                held.context.span().add_link(cause, Vec::new());
+            });
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+        if let Some(logs) = &self.logs
+            && self.wants(event.metadata())
+        {
+            logs.write(event);
+        }
+    }
+
+    fn on_enter(&self, id: &Id, spans: LayerContext<'_, S>) {
+        let key = self.key(id);
+        let remembered = here(|here| match &here.last {
+            Some((last, held)) if *last == key => Some(held.clone()),
+            _ => None,
+        });
+        let looked_up = || with_held(id, &spans, Held::clone);
+        let Some(held) = remembered.flatten().or_else(looked_up) else {
+            return;
+        };
+        let trace = held.context.span().span_context().trace_id();
+        let request = held.request.clone();
+        let guard = held.context.clone().attach();
+        let _before = here(|here| {
+            here.entered.push(Entered {
+                span: key.clone(),
+                trace,
+                request,
+                guard,
+            });
+            match &here.last {
+                Some((last, _)) if *last == key => None,
+                _ => here.last.replace((key, held)),
+            }
+        });
+    }
+
+    fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
+        let key = self.key(id);
+        // Nearly always the innermost. Its guard is dropped after the borrow.
+        let left = here(|here| {
+            let at = here
+                .entered
+                .iter()
+                .rposition(|entered| entered.span == key)?;
+            Some(here.entered.remove(at))
+        });
+        drop(left.flatten().map(|entered| entered.guard));
+    }
+
+    fn on_close(&self, id: Id, spans: LayerContext<'_, S>) {
+        let key = self.key(&id);
+        let last = here(|here| match &here.last {
+            Some((last, _)) if *last == key => here.last.take(),
+            _ => None,
+        });
+        // A span that has ended before, as a request's has, stays as it is.
+        let end = |held: &Held| held.context.span().end();
+        match last.flatten() {
+            Some((_, held)) => end(&held),
+            None => {
+                with_held(&id, &spans, end);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! From `tracing` events to the SDK's log records.
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::time::SystemTime;
+
+use opentelemetry::Key;
+use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
+use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+use crate::base::names::Names;
+use crate::base::settings::Logs;
+use crate::pipeline::encoding::cut;
+use crate::signals::layer;
+
+/// Makes log records of events.
+///
+/// Not `opentelemetry-appender-tracing`: it names every record after its source line, and knows neither the request's
+/// id nor the limits.
+pub(crate) struct Bridge {
+    logger: SdkLogger,
+    request_id: Key,
+    attribute_length: Option<usize>,
+    attribute_count: usize,
+}
+
+thread_local! {
+    /// Body and attributes of the event that is being emitted, where the emitter had them ready: see [`with_ready`].
+    static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
+}
+
+/// Body and attributes of a record.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) body: Option<AnyValue>,
+    pub(super) attributes: Vec<(Key, AnyValue)>,
+}
+
+/// Emits an event whose record is `ready`. The event itself carries the same values as fields, for other layers; reading
+/// them from there would copy every text, which is a tenth of what a request costs.
+pub(super) fn with_ready(ready: Ready, emit: impl FnOnce()) {
+    READY.set(Some(ready));
+    emit();
+    READY.take(); // still there if nobody makes records
+}
+
+impl Bridge {
+    pub(crate) fn new(provider: &SdkLoggerProvider, settings: &Logs, names: &Names) -> Self {
+        Self {
+            // No scope name: exporters take the record's target for it.
+            logger: provider.logger(""),
+            request_id: Key::from_static_str(names.request_id),
+            attribute_length: settings.attribute_length,
+            attribute_count: settings.attribute_count,
+        }
+    }
+
+    pub(crate) fn write(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let severity = severity(*metadata.level());
+        // The default name is the source line ("event src/…"), which names nothing; one given on purpose does.
+        let name = (!metadata.name().starts_with("event ")).then_some(metadata.name());
+        if !self.logger.event_enabled(severity, metadata.target(), name) {
+            return;
+        }
+        let mut record = self.logger.create_log_record();
+        let now = SystemTime::now();
+        record.set_timestamp(now);
+        record.set_observed_timestamp(now);
+        record.set_target(metadata.target());
+        record.set_severity_number(severity);
+        record.set_severity_text(metadata.level().as_str());
+        if let Some(name) = name {
+            record.set_event_name(name);
+        }
+        let mut visitor = RecordVisitor {
+            record: &mut record,
+            length: self.attribute_length,
+            left: self.attribute_count,
+        };
+        // First, so that no limit takes it.
+        if let Some(id) = layer::request_id() {
+            visitor.put(self.request_id.clone(), AnyValue::String(id.into()));
+        }
+        match READY.try_with(RefCell::take).ok().flatten() {
+            Some(ready) => visitor.take(ready),
+            None => event.record(&mut visitor),
+        }
+        // `emit` adds the trace and span ids of the current context.
+        self.logger.emit(record);
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::TRACE => Severity::Trace,
+        Level::DEBUG => Severity::Debug,
+        Level::INFO => Severity::Info,
+        Level::WARN => Severity::Warn,
+        Level::ERROR => Severity::Error,
+    }
+}
+
+/// Libraries that log by `tracing`, as sqlx does, call what went wrong `error`: the semantic conventions have another name
+/// for it.
+fn conventional(field: &'static str) -> &'static str {
+    match field {
+        "error" => "exception.message",
+        name => name,
+    }
+}
+
+struct RecordVisitor<'a> {
+    record: &'a mut SdkLogRecord,
+    length: Option<usize>,
+    left: usize,
+}
+
+impl RecordVisitor<'_> {
+    fn put(&mut self, key: Key, value: AnyValue) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.record.add_attribute(key, value);
+        }
+    }
+
+    fn take(&mut self, ready: Ready) {
+        if let Some(body) = ready.body {
+            self.record.set_body(body);
+        }
+        for (key, value) in ready.attributes {
+            let value = match value {
+                AnyValue::String(text) if self.length.is_some() => {
+                    let cut = cut(text.as_str(), self.length);
+                    AnyValue::String(cut.to_owned().into())
+                }
+                value => value,
+            };
+            self.put(key, value);
+        }
+    }
+
+    fn field(&mut self, field: &Field, value: AnyValue) {
+        self.put(Key::from_static_str(conventional(field.name())), value);
+    }
+
+    fn text(&mut self, field: &Field, text: String) {
+        if field.name() == "message" {
+            self.record.set_body(AnyValue::String(text.into()));
+        } else if self.length.is_some() {
+            let text = cut(&text, self.length).to_owned();
+            self.field(field, AnyValue::String(text.into()));
+        } else {
+            self.field(field, AnyValue::String(text.into()));
+        }
+    }
+}
+
+impl Visit for RecordVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.text(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value.to_owned());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.field(field, AnyValue::Boolean(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.field(field, AnyValue::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.field(field, AnyValue::Int(value)),
+            Err(_) => self.text(field, value.to_string()),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.field(field, AnyValue::Double(value));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.text(field, value.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_for_every_attribute_of_a_record() {
+        let provider = SdkLoggerProvider::builder().build();
+        let mut record = provider.logger("").create_log_record();
+        let mut visitor = RecordVisitor {
+            record: &mut record,
+            length: Some(3),
+            left: 2,
+        };
+        visitor.put("id".into(), AnyValue::Int(1));
+        visitor.take(Ready {
+            body: Some(AnyValue::String("the body is no attribute".into())),
+            attributes: vec![
+                ("path".into(), AnyValue::String("/äöü".into())),
+                ("one.too.many".into(), AnyValue::Int(1)),
+            ],
+        });
+        let attributes: Vec<_> = record.attributes_iter().cloned().collect();
+        let expected = [
+            (Key::new("id"), AnyValue::Int(1)),
+            (Key::new("path"), AnyValue::String("/äö".into())),
+        ];
+        assert_eq!(attributes, expected);
+        let body = AnyValue::String("the body is no attribute".into());
+        assert_eq!(record.body(), Some(&body));
+    }
+}

@@ -1,0 +1,129 @@
+//! Records as lines on stdout, written by a thread of its own: a reader that stalls must not stop the service.
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_sdk::error::OTelSdkResult;
+use prost::Message;
+
+use super::line;
+use crate::Error;
+use crate::base::settings::{Batch, LogFormat};
+use crate::pipeline::buffers::{Buffers, Chunk};
+use crate::pipeline::encoding;
+use crate::pipeline::queue::{Queue, Wake};
+
+/// Longest wait before a line is written, which is soon enough for who watches.
+const DELAY: Duration = Duration::from_millis(100);
+
+/// The batch of stdout: `batch` is that of the records.
+pub(super) fn batch(batch: Batch) -> Batch {
+    Batch {
+        delay: DELAY,
+        ..batch
+    }
+}
+
+/// Stdout's part of what [`crate::Guard`] owns.
+#[derive(Debug, Clone)]
+pub(crate) struct Stdout(Arc<Queue>);
+
+impl Stdout {
+    /// Writes what waits, for `timeout` at most.
+    pub(crate) fn flush(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.flush(timeout)
+    }
+}
+
+/// Starts the thread that writes what `queue` holds.
+pub(super) fn start(
+    format: LogFormat,
+    request_id: &'static str,
+    buffers: &Arc<Buffers>,
+    queue: &Arc<Queue>,
+) -> Result<Stdout, Error> {
+    let writer = Writer {
+        human: format == LogFormat::Human,
+        request_id,
+        buffers: Arc::clone(buffers),
+        queue: Arc::clone(queue),
+    };
+    std::thread::Builder::new()
+        .name("stdout".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| Error(format!("no thread for stdout: {error}")))?;
+    Ok(Stdout(Arc::clone(queue)))
+}
+
+struct Writer {
+    human: bool,
+    request_id: &'static str,
+    buffers: Arc<Buffers>,
+    queue: Arc<Queue>,
+}
+
+impl Writer {
+    fn run(&self) {
+        let mut due = Instant::now() + self.queue.delay();
+        loop {
+            match self.queue.wait(due) {
+                Wake::Full => self.write_batch(),
+                Wake::Due(flushes) => {
+                    self.buffers.drain();
+                    self.write_all();
+                    for flush in flushes {
+                        let _ = flush.send(Ok(())); // who no longer waits need not know
+                    }
+                    due = Instant::now() + self.queue.delay();
+                }
+                Wake::End => {
+                    self.buffers.drain();
+                    self.write_all();
+                    for flush in self.queue.close() {
+                        let _ = flush.send(Ok(()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn write_all(&self) {
+        while self.queue.has_waiting() {
+            self.write_batch();
+        }
+    }
+
+    fn write_batch(&self) {
+        let Some(batch) = self.queue.take() else {
+            return;
+        };
+        let (mut lines, mut clock) = (String::new(), line::Clock::default());
+        for chunk in &batch.chunks {
+            self.lines(&mut lines, &mut clock, chunk);
+        }
+        // A closed stdout must not stop the service, and there is nowhere else to say so.
+        let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+        self.queue.release(&batch);
+        self.queue.counts.leave(batch.items);
+    }
+
+    fn lines(&self, lines: &mut String, clock: &mut line::Clock, chunk: &Chunk) {
+        for (run, items) in self.queue.taken(chunk) {
+            for item in encoding::items(items) {
+                // What was encoded here can be decoded.
+                if let Ok(record) = LogRecord::decode(item) {
+                    line::write(
+                        lines,
+                        clock,
+                        self.human,
+                        self.request_id,
+                        run.scope.name(),
+                        &record,
+                    );
+                }
+            }
+        }
+    }
+}

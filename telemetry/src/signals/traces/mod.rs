@@ -1,0 +1,204 @@
+//! Spans: from `tracing` to OTLP.
+mod fields;
+mod processor;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use opentelemetry::Context;
+use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer as _};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider,
+    TracerProviderBuilder,
+};
+use tracing::span::{Attributes, Record};
+
+use self::fields::Fields;
+pub(crate) use self::processor::FLUSH_TIMEOUT;
+use self::processor::Processor;
+use super::Telemetry;
+use super::layer::Held;
+use crate::Error;
+use crate::base::settings::{Exporter, Otlp, Sampler, Traces};
+use crate::extensions::Extensions;
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::export::{StockTransport, over_http};
+use crate::pipeline::exporter;
+use crate::pipeline::health::{Admission, Counted, Health};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::transport::Transport;
+
+/// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
+/// exemplar or a header must not name a trace that nobody exported.
+pub(crate) fn provider(
+    settings: &Traces,
+    resource: &Resource,
+    health: &Health,
+    extensions: &mut Extensions,
+) -> Result<SdkTracerProvider, Error> {
+    let mut builder = builder(settings, resource);
+    if settings.otlp.is_none() {
+        builder = builder.with_sampler(SdkSampler::AlwaysOff);
+    }
+    // Before our processor, so that it sends what others change.
+    let builder = extensions.extend_traces(builder);
+    Ok(match (&settings.otlp, settings.exporter) {
+        (None, _) => builder,
+        (Some(otlp), Exporter::Direct) => {
+            builder.with_span_processor(direct(settings, otlp, resource, health)?)
+        }
+        // What most programs have: the SDK's batch processor and the exporter of `opentelemetry-otlp`.
+        (Some(otlp), Exporter::Stock) => stock(builder, settings, health, exporter(otlp, health)?),
+    }
+    .build())
+}
+
+/// The processor that encodes spans as they end, with the thread that sends them.
+fn direct(
+    settings: &Traces,
+    otlp: &Otlp,
+    resource: &Resource,
+    health: &Health,
+) -> Result<Processor, Error> {
+    let queue = Queue::new(settings.batch, |_| true, &health.spans);
+    let buffers = Arc::new(Buffers::new(vec![Arc::clone(&queue)]));
+    let transport = Transport::new(otlp)?;
+    exporter::start("traces", &buffers, &queue, transport, resource)?;
+    Ok(Processor {
+        buffers,
+        queue,
+        attribute_length: settings.attribute_length,
+    })
+}
+
+/// A provider that exports to `exporter`.
+pub(crate) fn provider_with(
+    settings: &Traces,
+    resource: &Resource,
+    health: &Health,
+    extensions: &mut Extensions,
+    exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
+) -> SdkTracerProvider {
+    let builder = extensions.extend_traces(builder(settings, resource));
+    stock(builder, settings, health, exporter).build()
+}
+
+/// Adds the SDK's batch processor with `exporter`.
+fn stock(
+    builder: TracerProviderBuilder,
+    settings: &Traces,
+    health: &Health,
+    exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
+) -> TracerProviderBuilder {
+    let batch = settings.batch;
+    let exporter = Counted {
+        inner: exporter,
+        signal: Arc::clone(&health.spans),
+        attribute_length: settings.attribute_length,
+    };
+    let inner = BatchSpanProcessor::builder(exporter)
+        .with_batch_config(
+            BatchConfigBuilder::default()
+                .with_max_queue_size(batch.stock_queue())
+                .with_max_export_batch_size(batch.size)
+                .with_scheduled_delay(batch.delay)
+                .build(),
+        )
+        .build();
+    builder.with_span_processor(Admission {
+        inner,
+        signal: Arc::clone(&health.spans),
+        capacity: batch.stock_queue(),
+    })
+}
+
+fn builder(settings: &Traces, resource: &Resource) -> TracerProviderBuilder {
+    SdkTracerProvider::builder()
+        .with_resource(resource.clone())
+        .with_sampler(sampler(settings))
+        .with_max_attributes_per_span(settings.attribute_count)
+        .with_max_events_per_span(settings.event_count)
+        .with_max_links_per_span(settings.link_count)
+        .with_max_attributes_per_event(settings.event_attribute_count)
+        .with_max_attributes_per_link(settings.link_attribute_count)
+}
+
+fn exporter(otlp: &Otlp, health: &Health) -> Result<SpanExporter, Error> {
+    let transport = StockTransport::new(otlp, &health.spans, None)?;
+    over_http(SpanExporter::builder().with_http(), otlp, transport)
+        .build()
+        .map_err(|error| Error(format!("span exporter: {error}")))
+}
+
+fn sampler(settings: &Traces) -> SdkSampler {
+    let ratio = SdkSampler::TraceIdRatioBased(settings.sampler_ratio);
+    let by_parent = |root| SdkSampler::ParentBased(Box::new(root));
+    match settings.sampler {
+        Sampler::AlwaysOn => SdkSampler::AlwaysOn,
+        Sampler::AlwaysOff => SdkSampler::AlwaysOff,
+        Sampler::TraceIdRatio => ratio,
+        Sampler::ParentBasedAlwaysOn => by_parent(SdkSampler::AlwaysOn),
+        Sampler::ParentBasedAlwaysOff => by_parent(SdkSampler::AlwaysOff),
+        Sampler::ParentBasedTraceIdRatio => by_parent(ratio),
+    }
+}
+
+thread_local! {
+    /// What the next `tracing` span stands for, already started by [`adopt`].
+    static PREPARED: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// Makes the `tracing` span that `make` creates stand for the span of `context`, and belong to `request`.
+pub(crate) fn adopt(
+    context: Context,
+    request: Option<Arc<str>>,
+    make: impl FnOnce() -> tracing::Span,
+) -> tracing::Span {
+    PREPARED.set(Some(Held { context, request }));
+    let span = make();
+    PREPARED.take(); // still there if no layer was listening
+    span
+}
+
+/// What [`adopt`] has put down for the span that is being made.
+pub(super) fn prepared() -> Option<Held> {
+    PREPARED.try_with(RefCell::take).ok()?
+}
+
+/// Starts the span that a `tracing` span with these `attributes` stands for. When telemetry is disabled there is none.
+pub(super) fn start(
+    telemetry: &Telemetry,
+    attributes: &Attributes<'_>,
+    parent: Context,
+) -> Context {
+    let Some(tracer) = &telemetry.tracer else {
+        return parent;
+    };
+    let metadata = attributes.metadata();
+    let mut fields = Fields::with_capacity(metadata.fields().len());
+    attributes.record(&mut fields);
+    let name = fields.name.unwrap_or(metadata.name().into());
+    let mut builder = SpanBuilder::from_name(name).with_kind(fields.kind);
+    builder.attributes = Some(fields.attributes);
+    let mut span = tracer.build_with_context(builder, &parent);
+    if fields.status != Status::Unset {
+        span.set_status(fields.status);
+    }
+    parent.with_span(span)
+}
+
+/// Adds what was recorded on a `tracing` span to the span of `context`.
+pub(super) fn record(context: &Context, values: &Record<'_>) {
+    let mut fields = Fields::with_capacity(values.len());
+    values.record(&mut fields);
+    let span = context.span();
+    if let Some(name) = fields.name {
+        span.update_name(name);
+    }
+    if fields.status != Status::Unset {
+        span.set_status(fields.status);
+    }
+    span.set_attributes(fields.attributes);
+}
