@@ -23,7 +23,8 @@ RUN mkdir -p tests/fuzz && touch tests/fuzz/main.rs \
       crate="${crate%/Cargo.toml}"; mkdir -p "$crate/src" && echo 'fn main() {}' >"$crate/src/main.rs" && : >"$crate/src/lib.rs"; \
     done \
  && cargo build --release --locked --workspace --bins \
- && rm -rf src */src target/release/signalbox*
+ && rm -rf src */src \
+ && find target/release -maxdepth 1 -type f -delete
 
 # The release profile keeps symbol names (flame graphs) and drops the rest of the debug information (200 MB of resident memory).
 COPY . .
