@@ -158,6 +158,7 @@ fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
     variables.extend([
         ("SIGNALBOX_SHUTDOWN_TIMEOUT_S", "2"),
         ("SIGNALBOX_FLUSH_TIMEOUT_MS", "2000"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "10000"),
     ]);
     let mut api = Process::start("serve", directory.path(), &variables);
     let lines = api.reading();

@@ -91,9 +91,29 @@ impl Callsite for NamedEvent {
     }
 
     fn metadata(&self) -> &Metadata<'static> {
-        self.metadata
-            .get()
-            .expect("set before anybody else knows the event")
+        self.metadata.get().unwrap_or(&NOT_SET)
+    }
+}
+
+/// Stands in until an event has its own metadata, which it gets before anybody else knows it.
+static NOT_SET: Metadata<'static> = Metadata::new(
+    "not set",
+    "telemetry",
+    Level::TRACE,
+    None,
+    None,
+    None,
+    FieldSet::new(&[], Identifier(&NotSet)),
+    Kind::EVENT,
+);
+
+struct NotSet;
+
+impl Callsite for NotSet {
+    fn set_interest(&self, _: Interest) {}
+
+    fn metadata(&self) -> &Metadata<'static> {
+        &NOT_SET
     }
 }
 
