@@ -25,7 +25,7 @@ pub struct Params {
 
 /// What was held.
 #[derive(Serialize, ToSchema)]
-pub struct Held {
+pub struct LockHeld {
     /// Milliseconds that the row was kept locked.
     #[schema(minimum = 1, maximum = 8000)]
     held_ms: u32,
@@ -33,11 +33,14 @@ pub struct Held {
 
 /// Keeps a row locked, and changes nothing.
 #[utoipa::path(get, path = "/demo/lock", tag = "demo", params(Params),
-    responses((status = 200, description = "The row was locked and is free again", body = Held)))]
-pub async fn lock(params: Query<Params>, database: Data<Database>) -> Result<Json<Held>, Error> {
+    responses((status = 200, description = "The row was locked and is free again", body = LockHeld)))]
+pub async fn lock(
+    params: Query<Params>,
+    database: Data<Database>,
+) -> Result<Json<LockHeld>, Error> {
     let held_ms = bounded("ms", params.ms.as_deref(), 2000, 1..=8000)?;
     database
         .hold_lock(Duration::from_millis(held_ms.into()))
         .await?;
-    Ok(Json(Held { held_ms }))
+    Ok(Json(LockHeld { held_ms }))
 }
