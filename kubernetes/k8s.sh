@@ -92,6 +92,7 @@ shared() {
   # shellcheck disable=SC2046 # addresses prints several words
   config_map signalbox-settings $(addresses)
   config_map signalbox-alloy --from-file=alloy --from-file=kubernetes/alloy/kubernetes.alloy
+  config_map signalbox-alloy-modules --from-file=alloy/modules
   if [ "$SIZE" = large ]; then
     config_map signalbox-alloy-behind --from-file=alloy/config.alloy
     # shellcheck disable=SC2046 # watching prints several words
@@ -164,10 +165,10 @@ everything() {
       --set "pyroscope.image.registry=$(registry "$PYROSCOPE_IMAGE"),pyroscope.image.repository=$(repository "$PYROSCOPE_IMAGE"),pyroscope.image.tag=$(tag "$PYROSCOPE_IMAGE")"
     alloy="image.registry=$(registry "$ALLOY_IMAGE"),image.repository=$(repository "$ALLOY_IMAGE"),image.tag=$(tag "$ALLOY_IMAGE"),rbac.namespaces={$NAMESPACE}"
     release alloy alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy) --set "$alloy" \
-      --set-string "controller.podAnnotations.configuration=$(sum alloy/*.alloy kubernetes/alloy/kubernetes.alloy)"
+      --set-string "controller.podAnnotations.configuration=$(sum alloy/*.alloy alloy/modules/*.alloy kubernetes/alloy/kubernetes.alloy)"
     if [ "$SIZE" = large ]; then
       release alloy-front alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy alloy-front) --set "$alloy" \
-        --set-string "controller.podAnnotations.configuration=$(sum kubernetes/alloy/front.alloy)"
+        --set-string "controller.podAnnotations.configuration=$(sum alloy/modules/*.alloy kubernetes/alloy/front.alloy)"
       release alloy-watch alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy alloy-watch) --set "$alloy" \
         --set-string "controller.podAnnotations.configuration=$(sum $(watching))"
     fi

@@ -150,7 +150,7 @@ def variables_of_the_cluster(size: str) -> set[str]:
 def test_what_compose_files_ask_for_is_given_here_too(size):
     """A variable that is added to one of them would be empty on Kubernetes otherwise."""
     asked = {}
-    for path in [*(ROOT / "alloy").glob("*.alloy"), *(ROOT / "kubernetes/alloy").glob("*.alloy")]:
+    for path in [*(ROOT / "alloy").rglob("*.alloy"), *(ROOT / "kubernetes/alloy").glob("*.alloy")]:
         asked |= dict.fromkeys(re.findall(r'sys\.env\("([A-Z0-9_]+)"\)', path.read_text(encoding="utf-8")), path.name)
     for path in [*(ROOT / "grafana/provisioning").glob("*/*.yaml"), *(ROOT / "kubernetes/values/shared").glob("*.yaml"), ROOT / "tempo/tempo.yaml"]:
         # Not those with a default.
