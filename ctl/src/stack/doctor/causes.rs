@@ -1,7 +1,7 @@
 //! The words: what a reason that a program counts is likely to come from.
 
 use super::flow::Flow;
-use super::hops::Kind;
+use super::hops::{Kind, SAMPLING};
 use super::read::{Answer, program};
 
 /// Which store keeps a signal.
@@ -60,6 +60,9 @@ pub fn of_loss(flow: &Flow, reason: &str, facts: Facts<'_>) -> String {
     match flow.hop.kind {
         Kind::Service if facts.away("alloy") => "alloy is away".to_owned(),
         Kind::Service => at_service(reason).to_owned(),
+        Kind::Collector if flow.hop.of == SAMPLING => {
+            "more traces begin before the first is decided than num_traces in alloy/modules/traces-sampled.alloy holds".to_owned()
+        }
         Kind::Collector if signal == "profiles" => {
             "pyroscope or the way to it was away, and profiles are not kept".to_owned()
         }

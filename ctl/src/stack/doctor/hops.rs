@@ -47,6 +47,8 @@ enum Only {
     Bad,
     /// Those of one signal.
     Of(&'static str),
+    /// Those that tail sampling decided to keep.
+    Kept,
 }
 
 impl Counter {
@@ -61,6 +63,7 @@ impl Counter {
                 Only::Good => !bad,
                 Only::Bad => bad,
                 Only::Of(signal) => series.label("data_type") == *signal,
+                Only::Kept => series.label("decision") == "sampled",
             }
     }
 }
@@ -89,8 +92,11 @@ const NOTHING: Hop = Hop {
     queue: None,
 };
 
+/// What the hop of systems/sampling counts.
+pub const SAMPLING: &str = "tail sampling";
+
 /// In the order of the way.
-pub const HOPS: [Hop; 14] = [
+pub const HOPS: [Hop; 15] = [
     Hop {
         signal: "logs",
         kind: Kind::Service,
@@ -207,6 +213,23 @@ pub const HOPS: [Hop; 14] = [
                 Only::Of("traces"),
             )),
         )),
+        ..NOTHING
+    },
+    // Traces, not spans. What is dropped by decision is not lost; what is dropped before its time came is.
+    Hop {
+        signal: "traces",
+        kind: Kind::Collector,
+        of: SAMPLING,
+        accepted: &[all(
+            "otelcol_processor_tail_sampling_new_trace_id_received_total",
+        )],
+        sent: &[Counter(
+            "otelcol_processor_tail_sampling_global_count_traces_sampled_total",
+            Only::Kept,
+        )],
+        lost: &[all(
+            "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total",
+        )],
         ..NOTHING
     },
     Hop {

@@ -1,6 +1,7 @@
 //! The whole of it on what real programs said: `captured/` holds the lines that count, taken from the light stack while something was
 //! stopped, a section for each part.
 
+use super::hops::SAMPLING;
 use super::*;
 use crate::stack::exposition;
 
@@ -83,7 +84,9 @@ fn what_was_lost_before_the_readings_is_history() {
 
 #[test]
 fn every_counter_of_what_passes_was_seen_on_the_real_program() {
-    let seen = exposition::parse(include_str!("captured/healthy.after.txt"));
+    let mut seen = exposition::parse(include_str!("captured/healthy.after.txt"));
+    // systems/sampling, after 10,000 traces.
+    seen.extend(exposition::parse(include_str!("captured/sampling.txt")));
     // Only systems/containers reads logs.
     let hops = HOPS.iter().filter(|hop| hop.of != "read");
     for hop in hops {
@@ -179,6 +182,42 @@ fn what_is_refused_for_good_is_explained_by_the_store() {
         [
             "alloy: 3 metrics lost in 20 s (InvalidArgument, true). Likely: mimir turns it away (rate_limited). `make logs-alloy`",
             "mimir: 8 metrics lost in 20 s (rate_limited). Likely: more arrives than the rate limit in mimir/mimir.yaml allows. `make logs-mimir-1`",
+        ]
+    );
+}
+
+#[test]
+fn traces_that_sampling_drops_are_lost_only_if_it_could_not_decide() {
+    let reading = |seen, dropped, too_early| {
+        format!(
+            "## alloy\notelcol_receiver_accepted_spans_total {}\notelcol_exporter_sent_spans_total {}\n\
+             otelcol_processor_tail_sampling_new_trace_id_received_total {seen}\n\
+             otelcol_processor_tail_sampling_global_count_traces_sampled_total{{decision=\"sampled\"}} {}\n\
+             otelcol_processor_tail_sampling_global_count_traces_sampled_total{{decision=\"not_sampled\"}} {dropped}\n\
+             otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total {too_early}\n\
+             ## tempo\ntempo_distributor_spans_received_total {}\n",
+            3 * seen,
+            3 * (seen - dropped),
+            seen - dropped,
+            3 * (seen - dropped)
+        )
+    };
+    let (before, after) = (reading(10, 9, 0), reading(110, 99, 0));
+    assert_eq!(
+        diagnose(&before, &after, &[]).findings,
+        Vec::<String>::new()
+    );
+    let (before, after) = (answers(&before, &[]), answers(&after, &[]));
+    let flows = flows(&before, &after);
+    let kept = row(&flows, "traces", "alloy", SAMPLING).and_then(|flow| flow.sent);
+    assert_eq!(kept.map(|count| count.new), Some(10.0));
+
+    let findings = diagnose(&reading(10, 9, 0), &reading(110, 99, 4), &[]).findings;
+    assert_eq!(
+        findings,
+        [
+            "alloy: 4 traces (tail sampling) lost in 20 s. Likely: more traces begin before the first is decided than num_traces in \
+             alloy/modules/traces-sampled.alloy holds. `make logs-alloy`"
         ]
     );
 }

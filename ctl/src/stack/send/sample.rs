@@ -12,6 +12,8 @@ use crate::http;
 
 const SERVICE: &str = "test-service";
 const DAY: u64 = 86_400;
+/// How long the sample's trace lasted. Longer than what systems/sampling calls slow, so that it is never among the dropped.
+const TRACE: Duration = Duration::from_millis(600);
 
 /// One sample, made but not yet sent.
 pub struct Sample {
@@ -141,23 +143,25 @@ impl Sample {
         const SERVER: u64 = 2;
         const CLIENT: u64 = 3;
         let ids = [&self.trace_id[..16], &self.trace_id[16..], &self.run];
-        let span = |name: &str, id: &str, parent: &str, kind: u64, from_ms: u64, to_ms: u64| {
+        let began = self.time - TRACE;
+        // From and to in tenths of the trace.
+        let span = |name: &str, id: &str, parent: &str, kind: u64, from: u32, to: u32| {
             json!({
                 "traceId": self.trace_id,
                 "spanId": id,
                 "parentSpanId": parent,
                 "name": name,
                 "kind": kind,
-                "startTimeUnixNano": nanos(self.time - Duration::from_millis(100 - from_ms)),
-                "endTimeUnixNano": nanos(self.time - Duration::from_millis(100 - to_ms)),
+                "startTimeUnixNano": nanos(began + TRACE * from / 10),
+                "endTimeUnixNano": nanos(began + TRACE * to / 10),
                 "attributes": [attribute("test.run", &self.run)],
             })
         };
         let front = [
-            span("GET /test", ids[0], "", SERVER, 0, 100),
-            span("GET /behind", ids[1], ids[0], CLIENT, 10, 90),
+            span("GET /test", ids[0], "", SERVER, 0, 10),
+            span("GET /behind", ids[1], ids[0], CLIENT, 1, 9),
         ];
-        let back = [span("GET /behind", ids[2], ids[1], SERVER, 20, 80)];
+        let back = [span("GET /behind", ids[2], ids[1], SERVER, 2, 8)];
         json!({ "resourceSpans": [
             { "resource": resource(SERVICE), "scopeSpans": [{ "scope": scope(), "spans": front }] },
             { "resource": resource("test-backend"), "scopeSpans": [{ "scope": scope(), "spans": back }] },
@@ -206,6 +210,29 @@ mod tests {
         assert_eq!(front[0]["parentSpanId"], "");
         assert_eq!(front[1]["parentSpanId"], front[0]["spanId"]);
         assert_eq!(back[0]["parentSpanId"], front[1]["spanId"]);
+    }
+
+    #[test]
+    fn the_trace_is_slow_enough_to_be_kept_where_not_all_are() -> Result<(), std::num::ParseIntError>
+    {
+        let sampled = include_str!("../../../../alloy/modules/traces-sampled.alloy");
+        let threshold = sampled
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("threshold_ms = "))
+            .unwrap_or_default()
+            .parse()?;
+        assert!(
+            TRACE > Duration::from_millis(threshold),
+            "{TRACE:?}, slow is {threshold} ms"
+        );
+        let spans = Sample::new(Kind::Traces).spans();
+        let nanos = |name: &str| -> Result<u64, _> {
+            let root = &spans["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+            root[name].as_str().unwrap_or_default().parse()
+        };
+        let lasted = nanos("endTimeUnixNano")? - nanos("startTimeUnixNano")?;
+        assert_eq!(u128::from(lasted), TRACE.as_nanos());
+        Ok(())
     }
 
     #[tokio::test]

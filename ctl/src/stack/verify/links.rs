@@ -415,7 +415,8 @@ async fn profile_to_trace(
 }
 
 /// What makes metrics of spans.
-const GENERATOR: &str = "metrics_generator and overrides.defaults.metrics_generator.processors in tempo/tempo.yaml, `make logs-tempo`";
+const GENERATOR: &str = "metrics_generator and overrides.defaults.metrics_generator.processors in tempo/tempo.yaml, `make logs-tempo`; \
+     with PROFILE=sampling alloy/modules/traces-sampled.alloy, `make logs-alloy`";
 
 /// Growth since the marked request: what was counted before would also be there if the generator had stopped.
 async fn service_graph(reader: &Reader, marked: &Marked, _: &Start) -> Result<String, String> {

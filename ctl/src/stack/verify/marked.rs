@@ -46,6 +46,7 @@ impl Marked {
         };
         let work = format!("{api}/demo/work");
         marked.get(client, &work, 200).await?;
+        // With it the trace lasts longer than what systems/sampling calls slow (400 ms): it is never among the dropped.
         let cpu = format!("{api}/demo/cpu?ms=500");
         marked.profile_id = marked.get(client, &cpu, 200).await?;
         for _ in 0..COUNTED as u32 {

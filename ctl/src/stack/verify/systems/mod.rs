@@ -7,6 +7,7 @@ mod faro;
 mod incidents;
 mod mysql;
 mod prometheus;
+mod sampling;
 mod tenants;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub enum System {
     K6,
     Mysql,
     Prometheus,
+    Sampling,
     Tenants,
 }
 
@@ -111,6 +113,19 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
                     "prometheus",
                     "push and pull agree",
                     prometheus::agree(world)
+                );
+            }
+            System::Sampling => {
+                let sent = sampling::Sent::send(world).await;
+                row!(
+                    "sampling",
+                    "failed traces kept",
+                    sampling::kept(world, &sent)
+                );
+                row!(
+                    "sampling",
+                    "all of them counted",
+                    sampling::counted(world, &sent)
                 );
             }
             System::Tenants => {
