@@ -29,6 +29,18 @@ HEALTH = 8080
 PUSH = {13100: ("loki", 3100), 19009: ("mimir", 9009), 14318: ("tempo", 4318), 14040: ("pyroscope", 4040)}
 QUERY = {13100: ("loki", 3100), 19009: ("mimir", 9009), 13200: ("tempo", 3200), 14040: ("pyroscope", 4040), 19001: ("minio", 9001)}
 ROUTES = {"push": PUSH, "query": QUERY}
+# What each port is for: a request with a body that passes. Whether a store is ready may be asked everywhere.
+OPEN = {
+    "push": {13100: ("POST", "/otlp/v1/logs"), 19009: ("POST", "/api/v1/push"), 14318: ("POST", "/v1/traces"), 14040: ("POST", "/ingest")},
+    "query": {
+        13100: ("POST", "/loki/api/v1/query_range"),
+        19009: ("POST", "/prometheus/api/v1/query"),
+        13200: ("GET", "/api/search"),
+        14040: ("POST", "/querier.v1.QuerierService/SelectSeries"),
+        19001: ("POST", "/api/v1/login"),
+    },
+}
+READY = "/ready"
 MIMIRS = ("mimir-1", "mimir-2", "mimir-3")
 
 # One run, one network: two runs at once do not meet.
@@ -58,7 +70,7 @@ def counts(program):
 class Balancer:
     def __init__(self, program, role, unknown=()):
         """`unknown` parts run, but have no name yet."""
-        self.program, self.role, self.routes = program, role, ROUTES[role]
+        self.program, self.role, self.routes, self.open = program, role, ROUTES[role], OPEN[role]
         self.addresses = map(str, NETWORK.hosts())
         self.address = next(self.addresses)
         self.parts = {name: Upstream(name, next(self.addresses), port) for name, port in self.wanted()}
@@ -127,8 +139,9 @@ class Balancer:
     def connect(self, port):
         return http.client.HTTPConnection(self.address, port, timeout=30)
 
-    def ask(self, port, path="/", method="GET", body=None, headers=None):
-        """One request on a connection of its own."""
+    def ask(self, port, path=None, method="GET", body=None, headers=None):
+        """One request on a connection of its own. Without a path: one that passes there by this method."""
+        path = path or (self.open[port][1] if method == "POST" else READY)
         connection = self.connect(port)
         try:
             connection.request(method, path, body, headers or {})
@@ -149,6 +162,6 @@ class Balancer:
             self.parts[name].arrived.clear()
         return taken
 
-    def lines(self, path):
-        """The access log of one path."""
-        return [line for line in map(json.loads, self.log.read_text().splitlines()) if line["path"] == path]
+    def lines(self, traceparent):
+        """The access log of one request."""
+        return [line for line in map(json.loads, self.log.read_text().splitlines()) if line["traceparent"] == traceparent]

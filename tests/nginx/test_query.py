@@ -26,13 +26,112 @@ TENANTS = [
     (13100, "/prometheus/api/v1/alerts", None, "fake"),
     (13100, "/loki/api/v1/tail", None, "fake"),
     (13100, "/loki/api/v1/tail", "22222", "22222"),
-    (13100, "/loki/api/v1/delete", None, "fake"),
     (13100, "/loki/api/v1/drilldown-limits", None, "fake"),
     (13100, "/loki/api/v1/query", "11111|22222", "11111|22222"),
     (13200, "/api/search", None, None),
     (13200, "/api/search", "33333", "33333"),
-    (14040, "/querier.v1.QuerierService/LabelNames", None, None),
+    (14040, "/pyroscope/render", None, None),
 ]
+
+
+# Method, port, path. What Grafana, its drilldown pages, our own programs and the rulers ask, and the links of the documentation.
+PASSES = [
+    ("GET", 13100, "/loki/api/v1/query_range?query=%7Ba%3D%22b%22%7D"),
+    ("POST", 13100, "/loki/api/v1/query"),
+    ("GET", 13100, "/loki/api/v1/label/service_name/values"),
+    ("GET", 13100, "/loki/api/v1/index/volume"),
+    ("GET", 13100, "/loki/api/v1/patterns"),
+    ("GET", 13100, "/loki/api/v1/detected_field/level/values"),
+    ("GET", 13100, "/loki/api/v1/status/buildinfo"),
+    ("GET", 13100, "/loki/api/v1/drilldown-limits"),
+    ("GET", 13100, "/loki/api/v1/rules"),
+    ("GET", 13100, "/prometheus/api/v1/rules"),
+    ("GET", 13100, "/ready"),
+    ("POST", 19009, "/prometheus/api/v1/query_range"),
+    ("GET", 19009, "/prometheus/api/v1/query_exemplars"),
+    ("GET", 19009, "/prometheus/api/v1/label/__name__/values"),
+    ("POST", 19009, "/prometheus/api/v1/series"),
+    ("GET", 19009, "/prometheus/api/v1/status/buildinfo"),
+    ("GET", 19009, "/prometheus/api/v1/rules"),
+    ("GET", 19009, "/prometheus/config/v1/rules/pipeline/hops"),
+    ("GET", 19009, "/ingester/ring"),
+    ("GET", 19009, "/api/v1/alerts"),
+    ("GET", 19009, "/alertmanager/"),
+    ("GET", 19009, "/alertmanager/api/v2/silences"),
+    ("POST", 19009, "/alertmanager/api/v2/silences"),
+    ("POST", 19009, "/alertmanager/api/v2/alerts"),
+    ("DELETE", 19009, "/alertmanager/api/v2/silence/0c6e8d4b-8c4f-4d5a-9a53-3f0a1c9a6b11"),
+    ("GET", 13200, "/api/search?q=%7B%7D"),
+    ("GET", 13200, "/api/v2/traces/0af7651916cd43dd8448eb211c80319c"),
+    ("GET", 13200, "/api/metrics/query_range"),
+    ("GET", 13200, "/api/v2/search/tag/resource.service.name/values"),
+    ("POST", 14040, "/querier.v1.QuerierService/SelectMergeStacktraces"),
+    ("POST", 14040, "/vcs.v1.VCSService/GetFile"),
+    ("GET", 14040, "/pyroscope/render?query=a"),
+    ("POST", 19001, "/api/v1/login"),
+]
+REFUSED = [
+    ("POST", 13100, "/loki/api/v1/push"),
+    ("POST", 13100, "/otlp/v1/logs"),
+    ("POST", 13100, "/loki/api/v1/delete?query=%7Ba%3D%22b%22%7D"),
+    ("PUT", 13100, "/loki/api/v1/delete"),
+    ("GET", 13100, "/loki/api/v1/delete"),
+    ("DELETE", 13100, "/loki/api/v1/delete"),
+    ("POST", 13100, "/loki/api/v1/query/../delete"),
+    ("POST", 13100, "/loki/api/v1/%64elete"),
+    ("POST", 13100, "/loki/api/v1//delete"),
+    ("POST", 13100, "/loki/api/v1/cache/generation_numbers"),
+    ("POST", 13100, "/loki/api/v1/rules/n"),
+    ("DELETE", 13100, "/loki/api/v1/rules/n"),
+    ("POST", 13100, "/flush"),
+    ("GET", 13100, "/ingester/shutdown"),
+    ("POST", 13100, "/ingester/prepare_shutdown"),
+    ("GET", 13100, "/config"),
+    ("GET", 13100, "/debug/pprof/heap"),
+    ("POST", 13100, "/log_level"),
+    ("POST", 19009, "/api/v1/push"),
+    ("POST", 19009, "/otlp/v1/metrics"),
+    ("POST", 19009, "/prometheus/config/v1/rules/n"),
+    ("DELETE", 19009, "/prometheus/config/v1/rules/n/g"),
+    ("POST", 19009, "/api/v1/alerts"),
+    ("DELETE", 19009, "/api/v1/alerts"),
+    ("POST", 19009, "/alertmanager/-/reload"),
+    ("DELETE", 19009, "/alertmanager/api/v2/alerts"),
+    ("POST", 19009, "/compactor/delete_tenant"),
+    ("POST", 19009, "/api/v1/upload/block/b/start"),
+    ("POST", 19009, "/ingester/ring"),
+    ("GET", 19009, "/ingester/flush"),
+    ("GET", 19009, "/ingester/shutdown"),
+    ("POST", 19009, "/ingester/prepare-shutdown"),
+    ("GET", 19009, "/prometheus/api/v1/query/../../../../ingester/flush"),
+    ("POST", 19009, "/distributor/ring"),
+    ("GET", 19009, "/config"),
+    ("POST", 13200, "/flush"),
+    ("GET", 13200, "/shutdown"),
+    ("POST", 13200, "/api/overrides"),
+    ("DELETE", 13200, "/api/overrides"),
+    ("POST", 13200, "/v1/traces"),
+    ("GET", 13200, "/status/config"),
+    ("POST", 14040, "/ingest"),
+    ("POST", 14040, "/push.v1.PusherService/Push"),
+    ("POST", 14040, "/settings.v1.SettingsService/Set"),
+    ("POST", 14040, "/settings.v1.RecordingRulesService/UpsertRecordingRule"),
+    ("POST", 14040, "/adhocprofiles.v1.AdHocProfileService/Upload"),
+    ("GET", 14040, "/config"),
+    ("GET", 14040, "/debug/pprof/heap"),
+]
+
+
+def test_reading_and_the_writes_that_it_needs_pass(query):
+    answers = {(method, port, path): query.ask(port, path, method, "data" if method == "POST" else None).status for method, port, path in PASSES}
+    assert answers == dict.fromkeys(PASSES, 200)
+    assert sorted((request.method, request.path) for request in query.take()) == sorted((method, path) for method, _, path in PASSES)
+
+
+def test_nothing_else_passes(query):
+    answers = {(method, port, path): query.ask(port, path, method).status for method, port, path in REFUSED}
+    assert answers == dict.fromkeys(REFUSED, 403)
+    assert query.take() == []
 
 
 def test_who_names_no_tenant_reads_as_the_operator(query):
