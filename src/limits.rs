@@ -9,6 +9,9 @@
 //! | requests at once | 503 | `SIGNALBOX_MAX_CONCURRENT_REQUESTS` |
 //! | time | 504 | `SIGNALBOX_REQUEST_TIMEOUT_MS` |
 //!
+//! A head that is malformed (400), not complete in 5 s (408) or larger than the HTTP library reads (431, about 128 KiB) is refused by
+//! that library, without a body; span, metric and access log have it all the same ([`signalbox_telemetry::actix::listen`]).
+//!
 //! A body that is encoded in a way that is not read is refused with 415.
 //!
 //! Probes and `/metrics` are answered even when the rate or the number of requests is exhausted: an overloaded service

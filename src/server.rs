@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::middleware::from_fn;
 use actix_web::web::ServiceConfig;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 
 use crate::deps::cache::{Cache, CacheError};
 use crate::deps::database::{Database, OpenError};
@@ -26,8 +26,11 @@ use crate::routes::console::faro::Faro;
 use crate::routes::health::Readiness;
 use crate::routes::{self, demo};
 use crate::settings::{Listen, Role, Settings};
-use signalbox_telemetry::actix::Instrument;
+use signalbox_telemetry::actix::{self, Instrument};
 use signalbox_telemetry::metrics::Pull;
+
+/// How long the head of a request may take. Beyond: 408.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What kept the server from being built.
 #[derive(Debug, thiserror::Error)]
@@ -167,13 +170,12 @@ fn start(
             .wrap(from_fn(edge))
             .wrap(Instrument::new())
     };
-    let server = HttpServer::new(app)
+    let server = actix_web::dev::Server::build()
         .workers(settings.http_threads)
-        .max_connections(settings.limits.connections)
+        .max_concurrent_connections(settings.limits.connections)
         .shutdown_timeout(settings.shutdown_timeout.as_secs())
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
+        .disable_signals();
+    Ok(actix::listen(server, listener, HEAD_TIMEOUT, app)?.run())
 }
 
 async fn api(

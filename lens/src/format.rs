@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use time::{Duration, OffsetDateTime};
+
 pub const NS_PER_S: i64 = 1_000_000_000;
-const NS_PER_DAY: i64 = 86_400 * NS_PER_S;
 
 /// Nanoseconds since 1970.
 pub fn now_ns() -> i64 {
@@ -14,34 +15,20 @@ pub fn now_ns() -> i64 {
 
 /// `14:03:22.123`
 pub fn time_of_day(ns: i64) -> String {
-    let ms = ns.rem_euclid(NS_PER_DAY) / 1_000_000;
-    format!(
-        "{:02}:{:02}:{:02}.{:03}",
-        ms / 3_600_000,
-        ms / 60_000 % 60,
-        ms / 1000 % 60,
-        ms % 1000
-    )
+    let (hour, minute, second, ms) = at(ns).to_hms_milli();
+    format!("{hour:02}:{minute:02}:{second:02}.{ms:03}")
 }
 
 /// `2026-11-21 14:03:22.123`
 pub fn date_time(ns: i64) -> String {
-    // Days to a date: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
-    let days = ns.div_euclid(NS_PER_DAY) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = at(ns).to_calendar_date();
+    let month = u8::from(month);
     format!("{year}-{month:02}-{day:02} {}", time_of_day(ns))
+}
+
+/// Every count of nanoseconds that fits is a date between 1677 and 2262.
+fn at(ns: i64) -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH + Duration::nanoseconds(ns)
 }
 
 /// `3 s ago`

@@ -66,11 +66,17 @@ impl Modify for Everywhere {
 fn complete(operation: &mut Operation) {
     let of = |tag: &str| operation.tags.iter().flatten().any(|own| own == tag);
     let mut refusals = vec![
-        ("400", "Not allowed; `detail` says what is"),
+        (
+            "400",
+            "Not allowed; `detail` says what is. Without a body if the head could not be read",
+        ),
         ("405", "Not with this method; `Allow` says which"),
         ("413", "The body is too large"),
         ("414", "Path and query are too long"),
-        ("431", "The headers are too large"),
+        (
+            "431",
+            "The headers are too large. Without a body if the head is",
+        ),
         ("500", "Something failed"),
         ("503", "Overloaded, or a dependency is away"),
         ("504", "It took too long"),
@@ -91,6 +97,9 @@ fn complete(operation: &mut Operation) {
         refusals.push(("422", "Values of the body are not allowed"));
     }
     let responses = &mut operation.responses.responses;
+    // Answered by the HTTP library: without a body, and without the headers of those below.
+    let unread =
+        ResponseBuilder::new().description("The head of the request was not complete in time");
     for (status, description) in refusals {
         responses.entry(status.to_owned()).or_insert_with(|| {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
@@ -118,6 +127,7 @@ fn complete(operation: &mut Operation) {
             }
         }
     }
+    responses.insert("408".to_owned(), RefOr::T(unread.build()));
 }
 
 /// How a request asks for faults.

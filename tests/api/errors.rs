@@ -306,7 +306,7 @@ fn media_types_and_encodings_are_compared_without_case() {
 
 #[test]
 fn the_command_line_says_what_it_takes() {
-    let directory = crate::harness::TempDir::new("cli");
+    let directory = crate::harness::temp_dir("cli");
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_signalbox"));
         let output = command
@@ -565,7 +565,7 @@ fn request_ids_are_the_callers_if_they_are_fit() {
 
 #[test]
 fn a_wrong_setting_stops_the_start() {
-    let directory = crate::harness::TempDir::new("settings");
+    let directory = crate::harness::temp_dir("settings");
     let cases = [
         ("SIGNALBOX_LISTEN", "nowhere"),
         ("SIGNALBOX_FAULT_ERROR_RATE", "2"),
@@ -586,7 +586,7 @@ fn a_wrong_setting_stops_the_start() {
 
 #[test]
 fn a_setting_that_is_no_text_stops_the_start() {
-    let directory = crate::harness::TempDir::new("no-text");
+    let directory = crate::harness::temp_dir("no-text");
     for name in ["SIGNALBOX_LISTEN", "OTEL_SERVICE_NAME"] {
         let mut command = crate::harness::command("serve", directory.path(), &[SILENT[0]]);
         command.env(name, OsStr::from_bytes(b"\xff"));

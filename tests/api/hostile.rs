@@ -88,7 +88,7 @@ fn an_answer_of_the_worker_is_read_within_bounds() {
         // Arrange
         let url = answering(HEAD, body, bytes);
         let app = App::start();
-        let directory = crate::harness::TempDir::new("hostile-worker");
+        let directory = crate::harness::temp_dir("hostile-worker");
         let exporting = crate::harness::exporting(app.lens.url());
         let mut variables: Vec<(&str, &str)> =
             exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();

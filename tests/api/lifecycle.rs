@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
-use crate::harness::{App, Lens, Process, SILENT, TempDir, eventually, exporting};
+use crate::harness::{App, Lens, Process, SILENT, eventually, exporting, temp_dir};
 
 /// An address that refuses connections, and is nobody else's as long as its socket is kept.
 fn refusing() -> (TcpSocket, SocketAddr) {
@@ -81,7 +81,7 @@ fn accepted_jobs_are_done_before_the_worker_stops() {
 #[test]
 fn a_hanging_collector_does_not_hold_up_the_stop() {
     // Arrange: traces, metrics, logs and profiles all hang.
-    let directory = TempDir::new("hanging");
+    let directory = temp_dir("hanging");
     let collector = hanging_collector();
     let exporting = exporting(&collector);
     let mut variables: Vec<(&str, &str)> =
@@ -112,7 +112,7 @@ fn a_hanging_collector_does_not_hold_up_the_stop() {
 #[test]
 fn a_collector_that_restarts_loses_nothing() {
     // Arrange: a port that refuses connections until the collector listens on it
-    let directory = TempDir::new("restart");
+    let directory = temp_dir("restart");
     let (socket, address) = refusing();
     let url = format!("http://{address}");
     let exporting = exporting(&url);
@@ -150,7 +150,7 @@ fn a_collector_that_restarts_loses_nothing() {
 #[test]
 fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
     // Arrange
-    let directory = TempDir::new("stalled");
+    let directory = temp_dir("stalled");
     let lens = Lens::start();
     let exporting = exporting(lens.url());
     let mut variables: Vec<(&str, &str)> =
@@ -187,7 +187,7 @@ fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
 #[test]
 fn the_second_signal_exits_at_once() {
     // Arrange: a request that outlives the test, and a collector that hangs.
-    let directory = TempDir::new("second");
+    let directory = temp_dir("second");
     let collector = hanging_collector();
     let exporting = exporting(&collector);
     let mut variables: Vec<(&str, &str)> =
@@ -223,7 +223,7 @@ fn the_second_signal_exits_at_once() {
 fn the_port_is_said_and_a_taken_one_is_an_error_that_still_flushes() {
     // Arrange
     let lens = Lens::start();
-    let directory = TempDir::new("port");
+    let directory = temp_dir("port");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
     let exporting = exporting(lens.url());
@@ -250,7 +250,7 @@ fn the_port_is_said_and_a_taken_one_is_an_error_that_still_flushes() {
 
 #[test]
 fn a_database_that_stays_away_fails_the_start() {
-    let directory = TempDir::new("away");
+    let directory = temp_dir("away");
     let (_socket, address) = refusing();
     let url = format!("postgres://signalbox:secret@{address}/signalbox?pasword=secret");
     let variables = [

@@ -1,10 +1,12 @@
 //! What a request leaves behind, compared by value with the real viewer: spans, logs, metrics, stacks.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use reqwest::Method;
 
-use crate::harness::otlp::{Log, Span, total};
+use crate::harness::otlp::{self, Log, Span, total};
 use crate::harness::{Answer, App, Process, eventually, gunzip};
 
 const SERVER: u64 = 2;
@@ -768,6 +770,58 @@ fn a_statement_that_the_deadline_cuts_off_is_recorded_as_cancelled() {
         let cancelled = [("error.type", "cancelled"), ("db.operation.name", "SELECT")];
         (total(&points, &cancelled) == 1.0).then_some(())
     });
+}
+
+#[test]
+fn what_is_refused_before_routing_is_in_every_signal() {
+    // Arrange
+    let app = App::start();
+    let address = app.api.url().trim_start_matches("http://").to_owned();
+    let huge = format!("GET /ping HTTP/1.1\r\nx-filler: {}", "x".repeat(200_000));
+    for (sent, status) in [
+        ("GET /ping HTTP/7\r\n\r\n", 400),
+        ("GET /ping HTTP/1.1\r\nhost: a\r\n", 408),
+        (&huge, 431),
+    ] {
+        // Act
+        let mut connection = TcpStream::connect(&address).expect("a connection");
+        connection.write_all(sent.as_bytes()).expect("it is sent");
+        let mut answer = Vec::new();
+        // What was not read resets the connection, after the answer.
+        let _ = connection.read_to_end(&mut answer);
+        // Assert
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let said = format!("unread request {status}");
+        let path =
+            format!("/api/logs?service=signalbox-api&field=http.response.status_code%3D{status}");
+        let logged = eventually(&said, || {
+            let logs = otlp::logs(&app.lens.get(&path)?);
+            logs.into_iter().find(|log| log.body == said)
+        });
+        assert_eq!(logged.attributes.get("http.route"), None);
+        let spans = app.lens.trace(&logged.trace_id, |spans| !spans.is_empty());
+        assert_eq!((spans[0].name.as_str(), spans[0].kind), ("HTTP", SERVER));
+        assert_eq!(
+            spans[0].attributes["http.response.status_code"],
+            status.to_string()
+        );
+        assert_eq!(spans[0].attributes["client.address"], "127.0.0.1");
+        eventually("the metric counts it", || {
+            let points = app
+                .lens
+                .metric("signalbox-api", "http.server.request.duration");
+            let status = status.to_string();
+            let wanted = [
+                ("http.request.method", "_OTHER"),
+                ("http.response.status_code", &*status),
+            ];
+            (total(&points, &wanted) == 1.0).then_some(())
+        });
+    }
 }
 
 #[test]

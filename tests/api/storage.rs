@@ -14,7 +14,8 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection, SqliteConnection};
 
 use crate::harness::servers::{DatabaseServer, MariaDb, Postgres};
-use crate::harness::{Answer, App, TempDir, eventually};
+use crate::harness::{Answer, App, eventually, temp_dir};
+use tempfile::TempDir;
 
 /// The database as the test itself sees it.
 struct Observer {
@@ -231,7 +232,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_loses_no_order_and_recovers() {
-    let directory = TempDir::new("small-disk");
+    let directory = temp_dir("small-disk");
     let Some(disk) = SmallDisk::mount(&directory) else {
         eprintln!(
             "skipped: this process may not mount a tmpfs; the same with SQLite's own bound is tested"

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::otlp::{Span, total};
 use crate::harness::servers::{DatabaseServer, MariaDb, Postgres, Redis};
-use crate::harness::{App, Process, SILENT, TempDir, eventually};
+use crate::harness::{App, Process, SILENT, eventually, temp_dir};
 
 #[test]
 fn postgres_serves_the_same_orders_with_the_same_spans() {
@@ -154,7 +154,7 @@ fn a_database_that_starts_late_is_waited_for() {
         return;
     };
     postgres.down();
-    let directory = TempDir::new("late");
+    let directory = temp_dir("late");
     let variables = [
         SILENT[0],
         SILENT[2],
@@ -341,7 +341,7 @@ fn a_full_stream_takes_no_more_jobs_and_loses_none() {
         command.query::<usize>(&mut connection).expect("a length")
     };
     assert_eq!(waiting(), 5);
-    let directory = TempDir::new("late-worker");
+    let directory = temp_dir("late-worker");
     let patient = ("SIGNALBOX_REDIS_TIMEOUT_MS", "2000");
     let settings = [settings[0], SILENT[1], patient];
     let worker = Process::start("worker", directory.path(), &settings);

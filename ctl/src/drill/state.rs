@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_player_is_known_by_its_lock_and_not_by_a_number_that_was_left() {
-        let folder = std::env::temp_dir().join(format!("ctl-drill-{}", std::process::id()));
-        let desk = Desk::open(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let desk = Desk::open(folder.path()).unwrap();
         assert_eq!(desk.player(), None);
         let playing = desk.play().unwrap();
         assert_eq!(desk.player(), i32::try_from(std::process::id()).ok());
@@ -166,6 +166,5 @@ mod tests {
         );
         drop(playing);
         assert_eq!(desk.player(), None);
-        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -10,9 +10,40 @@ pub(crate) mod secret_url;
 pub(crate) mod settings;
 pub(crate) mod time;
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flate2::Compression;
+use flate2::read::GzEncoder;
 
 /// Locks `mutex`. Poisoning is ignored: nothing that is locked here is ever left half done.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `bytes`, compressed at level 1: a request of a thousand alike spans becomes a fifteenth; level 6 costs ten times as
+/// much for little more.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut compressed = Vec::with_capacity(bytes.len() / 8);
+    // Reading from memory into memory does not fail.
+    let _ = GzEncoder::new(bytes, Compression::fast()).read_to_end(&mut compressed);
+    compressed
+}
+
+/// `text` for as long as the program runs, where a name must live that long for `tracing`, or is handed on again and again.
+/// `None` beyond `most` texts: whatever is not of the program's own choice must be bounded.
+pub(crate) fn interned(text: &str, most: usize) -> Option<&'static str> {
+    // Of the process and not of a start: what is leaked once need not be leaked again.
+    static KNOWN: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut known = locked(&KNOWN);
+    let known = known.get_or_insert_default();
+    if let Some(text) = known.get(text) {
+        return Some(text);
+    }
+    (known.len() < most).then(|| {
+        let text: &'static str = text.to_owned().leak();
+        known.insert(text);
+        text
+    })
 }

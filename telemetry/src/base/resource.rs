@@ -8,7 +8,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 
 use crate::base::settings::Settings;
-use crate::base::time::Timestamp;
+use crate::base::time::rfc_3339;
 
 /// The semantic conventions by which attributes are named here.
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
@@ -50,10 +50,7 @@ pub(crate) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
     put("os.description", release_field(&release, "PRETTY_NAME"));
     put("process.pid", Some(std::process::id().to_string()));
     // Telemetry starts first of all: now is then, give or take a few milliseconds.
-    put(
-        "process.creation.time",
-        Some(Timestamp(SystemTime::now()).to_string()),
-    );
+    put("process.creation.time", Some(rfc_3339(SystemTime::now())));
     if let Ok(executable) = std::env::current_exe() {
         let name = executable
             .file_name()

@@ -1,6 +1,8 @@
 //! Points in time, as numbers and as texts.
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 /// Nanoseconds since 1970, as OTLP has them; 0 for what was before.
 pub(crate) fn nanos(time: SystemTime) -> u64 {
@@ -8,35 +10,16 @@ pub(crate) fn nanos(time: SystemTime) -> u64 {
     since.unwrap_or(Duration::ZERO).as_nanos() as u64
 }
 
-/// RFC 3339 in UTC with microseconds.
-pub(crate) struct Timestamp(pub(crate) SystemTime);
+/// RFC 3339 in UTC, with as many digits of a second as it needs; empty for a year that has more than four digits.
+pub(crate) fn rfc_3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
-        // Civil date from days: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
-        let shifted = days + 719_468;
-        let era = shifted / 146_097;
-        let day_of_era = shifted % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let micros = since.subsec_micros();
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
-    }
+/// A date of a header of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok().map(Into::into)
 }
 
 #[cfg(test)]
@@ -44,12 +27,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_are_rfc_3339() {
-        let at = |seconds, micros: u32| {
-            Timestamp(UNIX_EPOCH + Duration::new(seconds, micros * 1000)).to_string()
-        };
-        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(at(951_827_696, 5), "2000-02-29T12:34:56.000005Z");
-        assert_eq!(at(1_795_235_299, 999_999), "2026-11-21T04:28:19.999999Z");
+    fn texts_and_times_stand_for_each_other() {
+        let at = |seconds, micros: u32| UNIX_EPOCH + Duration::new(seconds, micros * 1000);
+        assert_eq!(rfc_3339(at(0, 0)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc_3339(at(951_827_696, 5)), "2000-02-29T12:34:56.000005Z");
+        assert_eq!(
+            rfc_3339(at(1_795_235_299, 900_000)),
+            "2026-11-21T04:28:19.9Z"
+        );
+        let sunday = Some(at(784_111_777, 0));
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), sunday);
+        assert_eq!(http_date("soon"), None);
     }
 }

@@ -1,17 +1,17 @@
 //! The server side of HTTP for actix-web: <https://docs.rs/actix-web>.
+mod connections;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::{Future, Ready, ready};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{self, Poll};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
 use actix_web::{Error, HttpMessage, HttpRequest};
 use opentelemetry::StringValue;
@@ -20,21 +20,12 @@ use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
 use super::server::{
-    Exchange, HEADERS, Head, Header, Redact, RequestHandle, Server, TRACE_RESPONSE,
+    Exchange, HEADERS, Head, Header, Headers, Redact, RequestHandle, Routes, Server,
 };
+pub use connections::listen;
 
-/// Static: a constant would be made anew at each use.
-static NAMES: [HeaderName; HEADERS.len()] = [
-    HeaderName::from_static(HEADERS[0]),
-    HeaderName::from_static(HEADERS[1]),
-    HeaderName::from_static(HEADERS[2]),
-    header::HOST,
-    header::USER_AGENT,
-    HeaderName::from_static(HEADERS[5]),
-    HeaderName::from_static(HEADERS[6]),
-];
-
-const ANSWERED_TRACE: HeaderName = HeaderName::from_static(TRACE_RESPONSE);
+static NAMES: LazyLock<[HeaderName; HEADERS.len()]> =
+    LazyLock::new(|| HEADERS.map(HeaderName::from_static));
 
 /// The outermost middleware of an app: root span, metrics, request id, access log.
 #[derive(Clone, Default)]
@@ -86,7 +77,7 @@ where
         let logger = TracingLogger::<Root>::new().new_transform(Edge { service });
         ready(logger.into_inner().map(|logger| Outer {
             server,
-            routes: RefCell::default(),
+            routes: Routes::default(),
             logger,
         }))
     }
@@ -106,32 +97,12 @@ struct Handed {
     exchange: Option<Exchange>,
 }
 
-/// Paths whose routes are remembered at most; then all are forgotten.
-const MOST_PATHS: usize = 256;
-
 /// Gives `TracingLogger`'s root span, which is made without the middleware, what the middleware was made with.
 #[doc(hidden)]
 pub struct Outer<L> {
     server: Server,
-    /// Routes of paths: matching one costs a regular expression.
-    routes: RefCell<HashMap<String, Rc<str>>>,
+    routes: Routes,
     logger: L,
-}
-
-impl<L> Outer<L> {
-    /// The route that the request will take. Asked for now, because a request that is cut off is gone before its end.
-    fn route(&self, request: &ServiceRequest) -> Option<Rc<str>> {
-        let mut routes = self.routes.borrow_mut();
-        if let Some(route) = routes.get(request.path()) {
-            return Some(Rc::clone(route));
-        }
-        let route: Rc<str> = request.match_pattern()?.into();
-        if routes.len() >= MOST_PATHS {
-            routes.clear();
-        }
-        routes.insert(request.path().to_owned(), Rc::clone(&route));
-        Some(route)
-    }
 }
 
 impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
@@ -142,9 +113,12 @@ impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
     actix_web::dev::forward_ready!(logger);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
+        connections::reached(&request);
+        // The route is asked for now, because a request that is cut off is gone before its end.
+        let find = || request.match_pattern();
         HANDED.set(Handed {
             server: Some(self.server.clone()),
-            route: self.route(&request),
+            route: self.routes.of(request.path(), find),
             exchange: None,
         });
         self.logger.call(request)
@@ -164,7 +138,23 @@ impl RootSpanBuilder for Root {
             made.map_or_else(uuid::Uuid::new_v4, |id| **id)
         };
         let server = server.unwrap_or_else(|| Server::new(None));
-        let head = ServiceHead(request);
+        let head = Head {
+            method: request.method().as_str(),
+            secure: request.app_config().secure(),
+            path: request.path(),
+            query: request.uri().query(),
+            version: match request.version() {
+                Version::HTTP_10 => "1.0",
+                Version::HTTP_2 => "2",
+                _ => "1.1",
+            },
+            authority: request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str()),
+            peer: request.head().peer_addr.map(|peer| peer.ip()),
+            headers: RequestHeaders(request.headers()),
+        };
         let (exchange, span) = Exchange::start(&server, &head, route.as_deref(), new_id);
         let handle = exchange.handle().clone();
         request.extensions_mut().insert(handle);
@@ -175,59 +165,27 @@ impl RootSpanBuilder for Root {
     fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}
 }
 
-struct ServiceHead<'a>(&'a ServiceRequest);
+struct RequestHeaders<'a>(&'a HeaderMap);
 
-impl Head for ServiceHead<'_> {
-    fn method(&self) -> &str {
-        self.0.method().as_str()
-    }
-
-    fn secure(&self) -> bool {
-        self.0.app_config().secure()
-    }
-
-    fn path(&self) -> &str {
-        self.0.path()
-    }
-
-    fn query(&self) -> Option<&str> {
-        self.0.uri().query()
-    }
-
-    fn version(&self) -> &'static str {
-        match self.0.version() {
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2",
-            _ => "1.1",
-        }
-    }
-
-    fn authority(&self) -> Option<&str> {
-        Some(self.0.uri().authority()?.as_str())
-    }
-
-    fn peer(&self) -> Option<IpAddr> {
-        Some(self.0.head().peer_addr?.ip())
-    }
-
+impl Headers for RequestHeaders<'_> {
     fn header(&self, header: Header) -> Option<&str> {
-        self.0.headers().get(&NAMES[header as usize])?.to_str().ok()
+        self.0.get(&NAMES[header as usize])?.to_str().ok()
     }
 }
 
-impl Extractor for ServiceHead<'_> {
+impl Extractor for RequestHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.headers().get(key)?.to_str().ok()
+        self.0.get(key)?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.headers().keys().map(HeaderName::as_str).collect()
+        self.0.keys().map(HeaderName::as_str).collect()
     }
 
     fn get_all(&self, key: &str) -> Option<Vec<&str>> {
         // What is no text is a line all the same, and spoils the header.
         let text = |value| HeaderValue::to_str(value).unwrap_or("\u{fffd}");
-        let lines: Vec<&str> = self.0.headers().get_all(key).map(text).collect();
+        let lines: Vec<&str> = self.0.get_all(key).map(text).collect();
         (!lines.is_empty()).then_some(lines)
     }
 }
@@ -278,7 +236,11 @@ where
             return Poll::Ready(result);
         };
         let end = |exchange: Exchange, status: StatusCode, headers: &mut HeaderMap| {
-            mark(&exchange, headers);
+            exchange.mark(|name, value| {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.insert(NAMES[name as usize].clone(), value);
+                }
+            });
             exchange.finish(status.as_u16());
         };
         Poll::Ready(match result {
@@ -293,18 +255,6 @@ where
                 Err(InternalError::from_response(error, response).into())
             }
         })
-    }
-}
-
-/// Tells the caller which request and trace this was.
-fn mark(exchange: &Exchange, headers: &mut HeaderMap) {
-    if let Ok(id) = HeaderValue::from_str(exchange.handle().id()) {
-        headers.insert(NAMES[Header::RequestId as usize].clone(), id);
-    }
-    if let Some(value) = exchange.trace_response()
-        && let Ok(value) = HeaderValue::from_bytes(&value)
-    {
-        headers.insert(ANSWERED_TRACE, value);
     }
 }
 

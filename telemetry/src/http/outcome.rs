@@ -1,7 +1,7 @@
 //! What a route, method and status imply: names, messages and attribute sets are made once and kept.
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::{KeyValue, StringValue};
@@ -9,7 +9,7 @@ use thread_local::ThreadLocal;
 
 use super::server::Server;
 use super::{CANCELLED, METHODS, OTHER_METHOD, scheme};
-use crate::base::locked;
+use crate::base::{interned, locked};
 use crate::signals::logs::Access;
 use crate::signals::metrics::Series;
 
@@ -89,7 +89,7 @@ impl Targets {
 
 impl Target {
     fn new(method: usize, secure: bool, route: Option<&str>) -> Self {
-        let route = route.map(|route| interned(route.to_owned()));
+        let route = route.map(|route| shared(route.to_owned()));
         let mut attributes = vec![
             KeyValue::new("http.request.method", METHODS[method]),
             KeyValue::new("url.scheme", scheme(secure)),
@@ -106,7 +106,7 @@ impl Target {
         Self {
             method,
             span_name: match &route {
-                Some(route) => interned(format!("{named} {route}")),
+                Some(route) => shared(format!("{named} {route}")),
                 None => Cow::Borrowed(named),
             },
             route,
@@ -141,7 +141,7 @@ impl Target {
             End::Status(status) => {
                 let code = i64::from(status);
                 attributes.push(KeyValue::new("http.response.status_code", code));
-                (status >= 500).then(|| interned(status.to_string()))
+                (status >= 500).then(|| shared(status.to_string()))
             }
             End::Unanswered(error) => Some(error.into()),
         };
@@ -151,7 +151,7 @@ impl Target {
         attributes.extend(annotations);
         let message = self.route.as_deref().map(|route| self.message(route, end));
         Outcome {
-            message: message.map(|message| interned(message).into()),
+            message: message.map(|message| shared(message).into()),
             // Not method and scheme, the first two: the message names the one, and the other is always the same.
             access: server
                 .names()
@@ -162,28 +162,19 @@ impl Target {
         }
     }
 
-    /// Message of an access-log record.
+    /// Message of an access-log record. There is no path where no head was read.
     pub(crate) fn message(&self, path: &str, end: End) -> String {
         let method = METHODS[self.method];
-        match end {
-            End::Status(status) => format!("{method} {path} {status}"),
-            End::Unanswered(error) => format!("{method} {path} {error}"),
+        match (path, end) {
+            ("", End::Status(status)) => format!("unread request {status}"),
+            ("", End::Unanswered(error)) => format!("unread request {error}"),
+            (path, End::Status(status)) => format!("{method} {path} {status}"),
+            (path, End::Unanswered(error)) => format!("{method} {path} {error}"),
         }
     }
 }
 
-/// `text` for as long as the program runs, if it is one of the first: a static text is the cheapest to hand on.
-fn interned(text: String) -> Cow<'static, str> {
-    static KNOWN: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let mut known = locked(&KNOWN);
-    let known = known.get_or_insert_default();
-    match known.get(text.as_str()) {
-        Some(text) => Cow::Borrowed(text),
-        None if known.len() < MOST_KEPT => {
-            let text: &'static str = text.leak();
-            known.insert(text);
-            Cow::Borrowed(text)
-        }
-        None => Cow::Owned(text),
-    }
+/// `text`, static if it is one of the first: that is the cheapest to hand on.
+fn shared(text: String) -> Cow<'static, str> {
+    interned(&text, MOST_KEPT).map_or(Cow::Owned(text), Cow::Borrowed)
 }

@@ -4,11 +4,15 @@
 //! Every request passes here, so what does not change from one to the next is made once: names and attribute sets a
 //! route, method and status; shared strings for what the same peers send again and again.
 use std::cell::RefCell;
+#[cfg(feature = "actix")]
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+#[cfg(feature = "actix")]
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use opentelemetry::metrics::Meter;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -24,7 +28,7 @@ use crate::base::names::Names;
 use crate::signals::metrics::Histogram;
 use crate::signals::{Telemetry, context, traces};
 
-/// A header that is looked for in every request. Frameworks have types of their own for names; an adapter makes each once.
+/// A header that is looked for in every request, or set in every answer. Frameworks have types of their own for names; an adapter makes each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Header {
     RequestId,
@@ -34,10 +38,12 @@ pub(crate) enum Header {
     UserAgent,
     Forwarded,
     ForwardedFor,
+    /// Of the answer, <https://w3c.github.io/trace-context/#traceresponse-header>: tells the caller its trace.
+    TraceResponse,
 }
 
 /// Names of the [`Header`]s, in their order.
-pub(crate) const HEADERS: [&str; 7] = [
+pub(crate) const HEADERS: [&str; 8] = [
     "x-request-id",
     "traceparent",
     "baggage",
@@ -45,26 +51,48 @@ pub(crate) const HEADERS: [&str; 7] = [
     "user-agent",
     "forwarded",
     "x-forwarded-for",
+    "traceresponse",
 ];
 
-/// Header of the answer that tells the caller its trace: <https://w3c.github.io/trace-context/#traceresponse-header>.
-pub(crate) const TRACE_RESPONSE: &str = "traceresponse";
-
-/// The head of a request, as the framework has it.
-pub(crate) trait Head: Extractor {
-    fn method(&self) -> &str;
+/// The head of a request, as far as it is known.
+pub(crate) struct Head<'a, H> {
+    pub(crate) method: &'a str,
     /// Whether it came by TLS.
-    fn secure(&self) -> bool;
-    fn path(&self) -> &str;
-    fn query(&self) -> Option<&str>;
+    pub(crate) secure: bool,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
     /// `network.protocol.version`
-    fn version(&self) -> &'static str;
+    pub(crate) version: &'static str,
     /// Host and port of the request's target, where that has any.
-    fn authority(&self) -> Option<&str>;
+    pub(crate) authority: Option<&'a str>,
     /// Who is at the other end of the connection.
-    fn peer(&self) -> Option<IpAddr>;
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) headers: H,
+}
+
+/// The headers of a request, in the framework's own type.
+pub(crate) trait Headers: Extractor {
     /// The first line of a header.
     fn header(&self, header: Header) -> Option<&str>;
+}
+
+/// Those of a request whose head could not be read.
+struct Unread;
+
+impl Headers for Unread {
+    fn header(&self, _: Header) -> Option<&str> {
+        None
+    }
+}
+
+impl Extractor for Unread {
+    fn get(&self, _: &str) -> Option<&str> {
+        None
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
 /// Changes a query string before it is recorded, after the conventions' own redaction.
@@ -98,6 +126,25 @@ impl Server {
 
     pub(super) fn duration(&self) -> &Histogram {
         &self.recorded.duration
+    }
+
+    /// Records a request that the HTTP library refused or gave up before the program saw it. Nothing is known of it but
+    /// its connection, its end, and when it began.
+    pub(super) fn unseen(&self, end: End, peer: Option<IpAddr>, began: Instant) {
+        let head = Head {
+            method: METHODS[OTHER_METHOD],
+            secure: false,
+            path: "",
+            query: None,
+            version: "",
+            authority: None,
+            peer,
+            headers: Unread,
+        };
+        let new_id = uuid::Uuid::new_v4;
+        let (mut exchange, span) = Exchange::begun(self, Some(began), &head, None, new_id);
+        exchange.finished = true;
+        span.in_scope(|| exchange.end(end));
     }
 }
 
@@ -181,36 +228,52 @@ impl Exchange {
     /// id that fits.
     pub(crate) fn start(
         server: &Server,
-        head: &impl Head,
+        head: &Head<'_, impl Headers>,
         route: Option<&str>,
         new_id: impl FnOnce() -> uuid::Uuid,
     ) -> (Self, Span) {
-        let started = Instant::now();
-        let method = method_index(head.method());
-        let secure = head.secure();
+        Self::begun(server, None, head, route, new_id)
+    }
+
+    /// As [`Exchange::start`], for a request that began at `began`.
+    fn begun(
+        server: &Server,
+        began: Option<Instant>,
+        head: &Head<'_, impl Headers>,
+        route: Option<&str>,
+        new_id: impl FnOnce() -> uuid::Uuid,
+    ) -> (Self, Span) {
+        let started = began.unwrap_or_else(Instant::now);
+        let method = method_index(head.method);
+        let secure = head.secure;
         server.recorded.active.add(method, secure, 1);
-        let id: Arc<str> = match head.header(Header::RequestId).filter(|id| fit_id(id)) {
+        let id: Arc<str> = match head
+            .headers
+            .header(Header::RequestId)
+            .filter(|id| fit_id(id))
+        {
             Some(id) => id.into(),
             None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
         };
-        let path: Arc<str> = head.path().into();
+        let path: Arc<str> = head.path.into();
         let target = server.recorded.targets.of(method, secure, route);
         let telemetry = &server.telemetry;
-        let parent = remote_context(telemetry, head);
+        let parent = remote_context(telemetry, &head.headers);
         let context = match &telemetry.tracer {
             Some(tracer) => {
                 let mut attributes = Vec::with_capacity(16);
                 attributes.extend_from_slice(&target.attributes);
-                describe(&mut attributes, server, head, secure, &path);
-                if method == OTHER_METHOD {
-                    let original = head.method().to_owned();
+                describe(&mut attributes, server, head, &path);
+                if method == OTHER_METHOD && head.method != METHODS[OTHER_METHOD] {
+                    let original = head.method.to_owned();
                     attributes.push(KeyValue::new("http.request.method_original", original));
                 }
-                let span = tracer
+                let mut span = tracer
                     .span_builder(target.span_name.clone())
                     .with_kind(SpanKind::Server)
-                    .with_attributes(attributes)
-                    .start_with_context(tracer, &parent);
+                    .with_attributes(attributes);
+                span.start_time = began.map(|began| SystemTime::now() - began.elapsed());
+                let span = span.start_with_context(tracer, &parent);
                 parent.with_span(span)
             }
             None => parent,
@@ -240,11 +303,15 @@ impl Exchange {
         &self.handle
     }
 
-    /// Value of the answer's [`TRACE_RESPONSE`]; absent when telemetry is off.
-    pub(crate) fn trace_response(&self) -> Option<[u8; 55]> {
+    /// Has `set` set the headers that tell the caller which request and trace this was.
+    pub(crate) fn mark(&self, mut set: impl FnMut(Header, &[u8])) {
+        set(Header::RequestId, self.handle.id().as_bytes());
         let span = self.context.span();
         let ids = span.span_context();
-        ids.is_valid().then(|| context::traceparent(ids))
+        // Telemetry may be off.
+        if ids.is_valid() {
+            set(Header::TraceResponse, &context::traceparent(ids));
+        }
     }
 
     /// Ends the request with an answer.
@@ -309,11 +376,11 @@ impl Drop for Exchange {
 }
 
 /// The caller's context; a fresh one if it sent none.
-fn remote_context(telemetry: &Telemetry, head: &impl Head) -> Context {
-    let sent = |header| head.header(header).is_some();
+fn remote_context(telemetry: &Telemetry, headers: &impl Headers) -> Context {
+    let sent = |header| headers.header(header).is_some();
     if sent(Header::TraceParent) || sent(Header::Baggage) {
         let propagator = &telemetry.propagator;
-        propagator.extract_with_context(&Context::new(), head)
+        propagator.extract_with_context(&Context::new(), headers)
     } else {
         Context::new()
     }
@@ -323,15 +390,16 @@ fn remote_context(telemetry: &Telemetry, head: &impl Head) -> Context {
 fn describe(
     attributes: &mut Vec<KeyValue>,
     server: &Server,
-    head: &impl Head,
-    secure: bool,
+    head: &Head<'_, impl Headers>,
     path: &Arc<str>,
 ) {
     let mut put = |key, value: StringValue| attributes.push(KeyValue::new(key, value));
-    put("url.path", Arc::clone(path).into());
-    put("network.protocol.version", head.version().into());
+    if !path.is_empty() {
+        put("url.path", Arc::clone(path).into());
+        put("network.protocol.version", head.version.into());
+    }
     let settings = &server.telemetry.http;
-    if let Some(query) = head.query() {
+    if let Some(query) = head.query {
         let query = settings.redaction.query(query);
         let query = match &server.redact {
             Some(redact) => redact(&query),
@@ -342,26 +410,27 @@ fn describe(
     if let Some(client) = client(head, &settings.trusted_proxies) {
         put("client.address", address(client));
     }
-    if let Some(agent) = head.header(Header::UserAgent) {
+    if let Some(agent) = head.headers.header(Header::UserAgent) {
         put("user_agent.original", shared(0, agent));
     }
-    if let Some(authority) = head.header(Header::Host).or_else(|| head.authority()) {
+    if let Some(authority) = head.headers.header(Header::Host).or(head.authority) {
         let (host, port) = host_and_port(authority);
         put("server.address", shared(1, host));
-        let port = port.unwrap_or(if secure { 443 } else { 80 });
+        let port = port.unwrap_or(if head.secure { 443 } else { 80 });
         attributes.push(KeyValue::new("server.port", i64::from(port)));
     }
 }
 
 /// The convention prefers the address that proxies pass on to the peer's.
-fn client(head: &impl Head, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
-    let lines = |header: Header| match head.header(header) {
-        Some(_) if !trusted.is_empty() => head.get_all(HEADERS[header as usize]),
+fn client(head: &Head<'_, impl Headers>, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
+    let headers = &head.headers;
+    let lines = |header: Header| match headers.header(header) {
+        Some(_) if !trusted.is_empty() => headers.get_all(HEADERS[header as usize]),
         _ => None,
     };
     let forwarded = lines(Header::Forwarded).unwrap_or_default();
     let forwarded_for = lines(Header::ForwardedFor).unwrap_or_default();
-    forwarded::client(head.peer(), trusted, &forwarded, &forwarded_for)
+    forwarded::client(head.peer, trusted, &forwarded, &forwarded_for)
 }
 
 /// `text`, shared with the last request that had the same in this place: most callers send many requests.
@@ -388,6 +457,31 @@ fn address(ip: IpAddr) -> StringValue {
             text.into()
         }
     })
+}
+
+/// Routes of paths, for frameworks in which finding one takes long.
+#[cfg(feature = "actix")]
+#[derive(Default)]
+pub(crate) struct Routes(RefCell<HashMap<String, Rc<str>>>);
+
+#[cfg(feature = "actix")]
+impl Routes {
+    /// Paths that are remembered at most; then all are forgotten.
+    const MOST: usize = 256;
+
+    /// The route of `path`: the one that is remembered, or what `find` finds.
+    pub(crate) fn of(&self, path: &str, find: impl FnOnce() -> Option<String>) -> Option<Rc<str>> {
+        let mut routes = self.0.borrow_mut();
+        if let Some(route) = routes.get(path) {
+            return Some(Rc::clone(route));
+        }
+        let route: Rc<str> = find()?.into();
+        if routes.len() >= Self::MOST {
+            routes.clear();
+        }
+        routes.insert(path.to_owned(), Rc::clone(&route));
+        Some(route)
+    }
 }
 
 /// Requests in progress by method and scheme: two atomic additions a request, read when metrics are.

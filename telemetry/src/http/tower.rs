@@ -8,29 +8,23 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{self, Poll};
+use std::time::Instant;
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use opentelemetry::propagation::Extractor;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Span;
 
-use super::server::{Exchange, HEADERS, Head, Header, Redact, Server, TRACE_RESPONSE};
+use super::CANCELLED;
+use super::outcome::End;
+use super::server::{Exchange, HEADERS, Head, Header, Headers, Redact, Server};
 
-const NAMES: [HeaderName; HEADERS.len()] = [
-    HeaderName::from_static(HEADERS[0]),
-    HeaderName::from_static(HEADERS[1]),
-    HeaderName::from_static(HEADERS[2]),
-    header::HOST,
-    header::USER_AGENT,
-    header::FORWARDED,
-    HeaderName::from_static(HEADERS[6]),
-];
-
-const ANSWERED_TRACE: HeaderName = HeaderName::from_static(TRACE_RESPONSE);
+static NAMES: LazyLock<[HeaderName; HEADERS.len()]> =
+    LazyLock::new(|| HEADERS.map(HeaderName::from_static));
 
 type RouteOf = dyn Fn(&Extensions) -> Option<&str> + Send + Sync;
 type PeerOf = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
@@ -88,6 +82,14 @@ impl Instrument {
         self.redact = Some(Arc::new(redact));
         self
     }
+
+    /// Records a request that the HTTP library refused with `status`, or gave up without an answer, before it reached the
+    /// router, as far as the program learns of it: from hyper, by the error of a connection. `began` is when its head
+    /// began to be read.
+    pub fn unseen(&self, status: Option<u16>, peer: Option<IpAddr>, began: Instant) {
+        let end = status.map_or(End::Unanswered(CANCELLED), End::Status);
+        Server::new(self.redact.clone()).unseen(end, peer, began);
+    }
 }
 
 impl<S> Layer<S> for Instrument {
@@ -125,9 +127,21 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Instrument { route, peer, .. } = &self.instrument;
         let extensions = request.extensions();
-        let head = RequestHead {
-            request: &request,
+        let uri = request.uri();
+        let head = Head {
+            method: request.method().as_str(),
+            secure: uri.scheme() == Some(&http::uri::Scheme::HTTPS),
+            path: uri.path(),
+            query: uri.query(),
+            version: match request.version() {
+                Version::HTTP_10 => "1.0",
+                Version::HTTP_2 => "2",
+                Version::HTTP_3 => "3",
+                _ => "1.1",
+            },
+            authority: uri.authority().map(|authority| authority.as_str()),
             peer: peer.as_ref().and_then(|peer| peer(extensions)),
+            headers: RequestHeaders(request.headers()),
         };
         let route = route.as_ref().and_then(|route| route(extensions));
         let (exchange, span) = Exchange::start(&self.server, &head, route, uuid::Uuid::new_v4);
@@ -140,66 +154,27 @@ where
     }
 }
 
-struct RequestHead<'a, B> {
-    request: &'a Request<B>,
-    peer: Option<IpAddr>,
-}
+struct RequestHeaders<'a>(&'a HeaderMap);
 
-impl<B> Head for RequestHead<'_, B> {
-    fn method(&self) -> &str {
-        self.request.method().as_str()
-    }
-
-    fn secure(&self) -> bool {
-        self.request.uri().scheme() == Some(&http::uri::Scheme::HTTPS)
-    }
-
-    fn path(&self) -> &str {
-        self.request.uri().path()
-    }
-
-    fn query(&self) -> Option<&str> {
-        self.request.uri().query()
-    }
-
-    fn version(&self) -> &'static str {
-        match self.request.version() {
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2",
-            Version::HTTP_3 => "3",
-            _ => "1.1",
-        }
-    }
-
-    fn authority(&self) -> Option<&str> {
-        Some(self.request.uri().authority()?.as_str())
-    }
-
-    fn peer(&self) -> Option<IpAddr> {
-        self.peer
-    }
-
+impl Headers for RequestHeaders<'_> {
     fn header(&self, header: Header) -> Option<&str> {
-        let headers = self.request.headers();
-        headers.get(&NAMES[header as usize])?.to_str().ok()
+        self.0.get(&NAMES[header as usize])?.to_str().ok()
     }
 }
 
-impl<B> Extractor for RequestHead<'_, B> {
+impl Extractor for RequestHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.request.headers().get(key)?.to_str().ok()
+        self.0.get(key)?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        let names = self.request.headers().keys();
-        names.map(HeaderName::as_str).collect()
+        self.0.keys().map(HeaderName::as_str).collect()
     }
 
     fn get_all(&self, key: &str) -> Option<Vec<&str>> {
         // What is no text is a line all the same, and spoils the header.
         let text = |value| HeaderValue::to_str(value).unwrap_or("\u{fffd}");
-        let lines = self.request.headers().get_all(key).into_iter();
-        let lines: Vec<&str> = lines.map(text).collect();
+        let lines: Vec<&str> = self.0.get_all(key).iter().map(text).collect();
         (!lines.is_empty()).then_some(lines)
     }
 }
@@ -229,7 +204,12 @@ where
         Poll::Ready(match result {
             Ok(mut response) => {
                 if let Some(exchange) = exchange {
-                    mark(&exchange, response.headers_mut());
+                    let headers = response.headers_mut();
+                    exchange.mark(|name, value| {
+                        if let Ok(value) = HeaderValue::from_bytes(value) {
+                            headers.insert(&NAMES[name as usize], value);
+                        }
+                    });
                     exchange.finish(response.status().as_u16());
                 }
                 let span = this.span.clone();
@@ -242,18 +222,6 @@ where
                 Err(error)
             }
         })
-    }
-}
-
-/// Tells the caller which request and trace this was.
-fn mark(exchange: &Exchange, headers: &mut HeaderMap) {
-    if let Ok(id) = HeaderValue::from_str(exchange.handle().id()) {
-        headers.insert(&NAMES[Header::RequestId as usize], id);
-    }
-    if let Some(value) = exchange.trace_response()
-        && let Ok(value) = HeaderValue::from_bytes(&value)
-    {
-        headers.insert(ANSWERED_TRACE, value);
     }
 }
 

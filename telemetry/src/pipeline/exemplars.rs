@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::read::GzDecoder;
 use opentelemetry::trace::SpanContext;
 use opentelemetry::{KeyValue, SpanId, TraceId, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue as ProtoKeyValue
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar as ProtoExemplar, exemplar, metric::Data};
 use prost::Message;
 
-use crate::base::locked;
+use crate::base::{gzip as compressed, locked};
 
 /// Series of one histogram that keep exemplars; the SDK's own limit of series is the same.
 const MAX_SERIES: usize = 2000;
@@ -119,9 +119,7 @@ impl Store {
         };
         let mut body = metrics.encode_to_vec();
         if gzip {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body)?;
-            body = encoder.finish()?;
+            body = compressed(&body);
         }
         Ok(Some((body, newest)))
     }

@@ -16,8 +16,6 @@ use crate::Error;
 
 /// What the thread works with.
 struct Exporter {
-    /// `traces` or `logs`.
-    signal: &'static str,
     buffers: Arc<Buffers>,
     queue: Arc<Queue>,
     transport: Transport,
@@ -34,7 +32,6 @@ pub(crate) fn start(
     resource: &Resource,
 ) -> Result<(), Error> {
     let exporter = Exporter {
-        signal,
         buffers: Arc::clone(buffers),
         queue: Arc::clone(queue),
         transport,
@@ -114,26 +111,26 @@ impl Exporter {
             let end = self.queue.end();
             let (cause, message) = match self.transport.post(body, end) {
                 Attempt::Accepted(None) => {
-                    counts.count(self.signal, items, 0, None);
+                    counts.count(items, 0, None);
                     return Ok(());
                 }
                 Attempt::Accepted(Some(partial)) => {
                     let lost = partial.rejected.min(items);
                     let failure = (lost > 0).then_some((Cause::Rejected, partial.message));
-                    counts.count(self.signal, items, lost, failure);
+                    counts.count(items, lost, failure);
                     return Ok(());
                 }
                 Attempt::Refused(cause, message) => (cause, message),
                 Attempt::Later(cause, message, asked) => {
                     if end.is_none_or(|end| Instant::now() < end) {
-                        counts.postponed(self.signal, items, cause, &message);
+                        counts.postponed(items, cause, &message);
                         self.queue.pause(backoff.next(asked, fastrand::f64()));
                         continue;
                     }
                     (cause, message)
                 }
             };
-            counts.count(self.signal, items, items, Some((cause, message.clone())));
+            counts.count(items, items, Some((cause, message.clone())));
             return Err(message);
         }
     }

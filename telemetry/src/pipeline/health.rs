@@ -3,12 +3,11 @@
 //! The SDK counts none of this in its stable form, so the processor and the exporter of each signal are wrapped: the
 //! outer wrapper admits items to the bounded queue, the inner one sees each batch leave. Names are those of
 //! <https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/>.
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{AsyncInstrument, Meter};
 use opentelemetry::{Array, Context, InstrumentationScope, KeyValue, StringValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -54,8 +53,12 @@ const CAUSES: [(Cause, &str); 6] = [
 /// Counts of one signal.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
+    /// What it is called in logs and errors: `traces`, for example.
+    name: &'static str,
     /// Names of what is logged; nothing is without.
     names: Option<Names>,
+    /// When something of each cause and fate was last logged.
+    logged: Mutex<[[Option<Instant>; 2]; CAUSES.len()]>,
     /// Items admitted to the queue and not yet on their way out.
     queued: AtomicUsize,
     /// Items that left the queue towards the exporter.
@@ -83,29 +86,26 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(names: Names) -> Self {
-        let signal = || {
+        let signal = |name| {
             Arc::new(Signal {
+                name,
                 names: Some(names),
                 ..Signal::default()
             })
         };
         Self {
-            spans: signal(),
-            logs: signal(),
-            points: signal(),
-            profiles: signal(),
-            stdout: signal(),
+            spans: signal("traces"),
+            logs: signal("logs"),
+            points: signal("metrics"),
+            profiles: signal("profiles"),
+            stdout: signal("stdout"),
         }
     }
 
     /// Items of each signal that will never arrive.
     pub(crate) fn lost(&self) -> [(&'static str, u64); 4] {
-        [
-            ("traces", self.spans.lost()),
-            ("logs", self.logs.lost()),
-            ("metrics", self.points.lost()),
-            ("profiles", self.profiles.lost()),
-        ]
+        let signals = [&self.spans, &self.logs, &self.points, &self.profiles];
+        signals.map(|signal| (signal.name, signal.lost()))
     }
 }
 
@@ -167,51 +167,36 @@ impl Signal {
         self.attempt(Some((Cause::Rejected, message)));
     }
 
-    /// Counts a finished export of `count` items and logs its failure, if any, at most once per 30 s and cause.
-    pub(crate) fn settle(&self, signal: &'static str, count: u64, success: bool) {
+    /// Counts a finished export of `count` items; how it ended has been noted.
+    pub(crate) fn settle(&self, count: u64, success: bool) {
         let failure = locked(&self.last).take();
         let rejected = self.rejected.swap(0, Relaxed).min(count);
         let lost = if success { rejected } else { count };
         let gave_up = || (Cause::Other, "the exporter gave up".to_owned());
         let failed = lost > 0 || !success;
-        self.count(
-            signal,
-            count,
-            lost,
-            failed.then(|| failure.unwrap_or_else(gave_up)),
-        );
+        self.count(count, lost, failed.then(|| failure.unwrap_or_else(gave_up)));
     }
 
-    /// As [`Signal::settle`] for one item whose failure is known, because several are exported side by side.
-    pub(crate) fn settle_one(&self, signal: &'static str, failure: Option<(Cause, String)>) {
-        self.count(signal, 1, u64::from(failure.is_some()), failure);
+    /// Counts a finished export of `count` items, `lost` of which did not arrive, and logs why.
+    pub(crate) fn count(&self, count: u64, lost: u64, failure: Option<(Cause, String)>) {
+        self.exported.fetch_add(count - lost, Relaxed);
+        if let Some((cause, message)) = failure {
+            self.failed[cause as usize].fetch_add(lost, Relaxed);
+            self.log(lost, cause, Fate::Lost, &message);
+        }
     }
 
-    /// Says, at most once per 30 s and cause, that `count` items could not be sent and are kept.
-    pub(crate) fn postponed(&self, signal: &'static str, count: u64, cause: Cause, message: &str) {
-        let kept = "could not be exported and will be sent again";
-        self.log(
-            signal,
-            count,
-            cause,
-            Fate::Kept,
-            format_args!("{kept}: {message}"),
-        );
+    /// Logs that `count` items could not be sent and are kept.
+    pub(crate) fn postponed(&self, count: u64, cause: Cause, message: &str) {
+        self.log(count, cause, Fate::Kept, message);
     }
 
     /// Logs what became of `count` items, at most once per 30 s, cause and fate.
-    fn log(
-        &self,
-        signal: &'static str,
-        count: u64,
-        cause: Cause,
-        fate: Fate,
-        what: std::fmt::Arguments<'_>,
-    ) {
+    fn log(&self, count: u64, cause: Cause, fate: Fate, message: &str) {
         let Some(names) = &self.names else {
             return;
         };
-        if !may_log(signal, cause, fate) {
+        if !self.may_log(cause, fate) {
             return;
         }
         // The exporter's thread suppresses what its client says; this is to be heard.
@@ -219,58 +204,36 @@ impl Signal {
         let fields = vec!["message", names.signal, names.lost, "error.type"];
         let event = named_event("event of an export", "telemetry", Level::WARN, fields);
         if event.enabled() {
-            let message = format!("{count} items of {signal} {what}");
-            let lost = (fate == Fate::Lost).then_some(count as i64);
+            let (what, lost) = match fate {
+                Fate::Lost => ("were not exported", Some(count as i64)),
+                Fate::Kept => ("could not be exported and will be sent again", None),
+            };
+            let message = format!("{count} items of {} {what}: {message}", self.name);
             event.emit(&[
                 Some(&message.as_str()),
-                Some(&signal),
+                Some(&self.name),
                 lost.as_ref().map(|lost| lost as &dyn Value),
                 Some(&CAUSES[cause as usize].1),
             ]);
         }
     }
 
-    /// Counts a finished export of `count` items, `lost` of which did not arrive, and logs the failure, if any, at most
-    /// once per 30 s and cause.
-    pub(crate) fn count(
-        &self,
-        signal: &'static str,
-        count: u64,
-        lost: u64,
-        failure: Option<(Cause, String)>,
-    ) {
-        self.exported.fetch_add(count - lost, Relaxed);
-        let Some((cause, message)) = failure else {
-            return;
-        };
-        self.failed[cause as usize].fetch_add(lost, Relaxed);
-        let what = format_args!("were not exported: {message}");
-        self.log(signal, lost, cause, Fate::Lost, what);
+    fn may_log(&self, cause: Cause, fate: Fate) -> bool {
+        const PAUSE: Duration = Duration::from_secs(30);
+        let last = &mut locked(&self.logged)[cause as usize][fate as usize];
+        let may = last.is_none_or(|at| at.elapsed() >= PAUSE);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 }
 
 /// What became of items that could not be exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 enum Fate {
     Lost,
     Kept,
-}
-
-/// Whether a failure of this signal, cause and fate may be logged now.
-fn may_log(signal: &'static str, cause: Cause, fate: Fate) -> bool {
-    const PAUSE: Duration = Duration::from_secs(30);
-    type Kind = (&'static str, usize, Fate);
-    static LOGGED: OnceLock<Mutex<HashMap<Kind, Instant>>> = OnceLock::new();
-    let mut logged = locked(LOGGED.get_or_init(Mutex::default));
-    let now = Instant::now();
-    let kind = (signal, cause as usize, fate);
-    match logged.get(&kind) {
-        Some(at) if now.duration_since(*at) < PAUSE => false,
-        _ => {
-            logged.insert(kind, now);
-            true
-        }
-    }
 }
 
 /// A processor behind a counted, bounded queue.
@@ -344,16 +307,12 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
             batch.iter_mut().for_each(|span| shorten(span, limit));
         }
         let result = self.inner.export(batch).await;
-        self.signal.settle("traces", count as u64, result.is_ok());
+        self.signal.settle(count as u64, result.is_ok());
         result
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn shutdown(&self) -> OTelSdkResult {
-        self.inner.shutdown()
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -370,16 +329,12 @@ impl<E: LogExporter> LogExporter for Counted<E> {
         let count = batch.iter().count();
         self.signal.leave(count);
         let result = self.inner.export(batch).await;
-        self.signal.settle("logs", count as u64, result.is_ok());
+        self.signal.settle(count as u64, result.is_ok());
         result
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn shutdown(&self) -> OTelSdkResult {
-        self.inner.shutdown()
     }
 
     fn set_resource(&mut self, resource: &Resource) {
@@ -390,8 +345,7 @@ impl<E: LogExporter> LogExporter for Counted<E> {
 impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.inner.export(metrics).await;
-        self.signal
-            .settle("metrics", data_points(metrics), result.is_ok());
+        self.signal.settle(data_points(metrics), result.is_ok());
         result
     }
 
@@ -401,10 +355,6 @@ impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn shutdown(&self) -> OTelSdkResult {
-        self.inner.shutdown()
     }
 
     fn temporality(&self) -> Temporality {
@@ -464,70 +414,80 @@ pub(crate) fn observe(meter: &Meter, prefix: &str, health: &Health, queues: [usi
         (&health.logs, "log", "{log_record}", queues[1]),
     ];
     for (signal, word, unit, capacity) in signals {
-        let processor = [component(&format!("batching_{word}_processor"))].concat();
-        let attributes = processor.clone();
+        let processor = component(&format!("batching_{word}_processor"));
+        let gauge = |name, help: &'static str, read: Box<dyn Fn() -> usize + Send + Sync>| {
+            let attributes = processor.clone();
+            let name = format!("otel.sdk.processor.{word}.queue.{name}");
+            let gauge = meter.i64_observable_up_down_counter(name);
+            let read = move |observer: &dyn AsyncInstrument<i64>| {
+                observer.observe(read() as i64, &attributes);
+            };
+            let gauge = gauge.with_unit(unit).with_description(help);
+            gauge.with_callback(read).build();
+        };
         let counts = Arc::clone(signal);
-        let _ = meter
-            .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.size"))
-            .with_unit(unit)
-            .with_description("Items that wait in the queue of the batch processor.")
-            .with_callback(move |observer| {
-                observer.observe(counts.queued.load(Relaxed) as i64, &attributes);
-            })
-            .build();
+        let help = "Items that wait in the queue of the batch processor.";
+        gauge("size", help, Box::new(move || counts.queued.load(Relaxed)));
         // Absent where bytes alone bound the queue.
         if capacity != usize::MAX {
-            let attributes = processor.clone();
-            let _ = meter
-                .i64_observable_up_down_counter(format!("otel.sdk.processor.{word}.queue.capacity"))
-                .with_unit(unit)
-                .with_description("Items that may wait at most.")
-                .with_callback(move |observer| observer.observe(capacity as i64, &attributes))
-                .build();
+            let help = "Items that may wait at most.";
+            gauge("capacity", help, Box::new(move || capacity));
         }
+
         let counts = Arc::clone(signal);
+        let full = with_error(&processor, "queue_full");
+        // Lines of stdout that were written are the same records once more: only what was dropped is counted.
+        let lines = with_error(&component("stdout_log_processor"), "queue_full");
         let stdout = (word == "log").then(|| Arc::clone(&health.stdout));
-        let _ = meter
-            .u64_observable_counter(format!("otel.sdk.processor.{word}.processed"))
-            .with_unit(unit)
-            .with_description(
-                "Items handed to the exporter, and those dropped before (error.type queue_full).",
-            )
-            .with_callback(move |observer| {
-                observer.observe(counts.processed.load(Relaxed), &processor);
-                let full =
-                    |of: &[KeyValue]| [of, &[KeyValue::new("error.type", "queue_full")]].concat();
-                observer.observe(counts.dropped.load(Relaxed), &full(&processor));
-                // Lines of stdout that were written are the same records once more: not counted here.
-                if let Some(stdout) = &stdout {
-                    let lines = component("stdout_log_processor");
-                    observer.observe(stdout.dropped.load(Relaxed), &full(&lines));
-                }
-            })
-            .build();
-        exported(
-            meter,
-            format!("otel.sdk.exporter.{word}.exported"),
-            unit,
-            signal,
-            component(&format!("otlp_http_{word}_exporter")),
-        );
+        let help =
+            "Items handed to the exporter, and those dropped before (error.type queue_full).";
+        let name = format!("otel.sdk.processor.{word}.processed");
+        counter(meter, name, unit, help, move |observer| {
+            observer.observe(counts.processed.load(Relaxed), &processor);
+            observer.observe(counts.dropped.load(Relaxed), &full);
+            if let Some(stdout) = &stdout {
+                observer.observe(stdout.dropped.load(Relaxed), &lines);
+            }
+        });
     }
-    let name = "otel.sdk.exporter.metric_data_point.exported".to_owned();
-    exported(
-        meter,
-        name,
-        "{data_point}",
-        &health.points,
-        component("otlp_http_metric_exporter"),
-    );
-    exported(
-        meter,
-        format!("{prefix}.profile.exported"),
-        "{profile}",
-        &health.profiles,
-        Vec::new(),
-    );
+
+    let exporter = |name: &str| {
+        let exported = format!("otel.sdk.exporter.{name}.exported");
+        let kind = name.strip_suffix("_data_point").unwrap_or(name);
+        (exported, component(&format!("otlp_http_{kind}_exporter")))
+    };
+    let profiles = (format!("{prefix}.profile.exported"), Vec::new());
+    for (signal, unit, (name, attributes)) in [
+        (&health.spans, "{span}", exporter("span")),
+        (&health.logs, "{log_record}", exporter("log")),
+        (
+            &health.points,
+            "{data_point}",
+            exporter("metric_data_point"),
+        ),
+        (&health.profiles, "{profile}", profiles),
+    ] {
+        let counts = Arc::clone(signal);
+        let failed = CAUSES.map(|(_, cause)| with_error(&attributes, cause));
+        let help = "Items exported, and those that were not (with error.type).";
+        counter(meter, name, unit, help, move |observer| {
+            observer.observe(counts.exported.load(Relaxed), &attributes);
+            for (count, attributes) in counts.failed.iter().zip(&failed) {
+                observer.observe(count.load(Relaxed), attributes);
+            }
+        });
+    }
+}
+
+fn counter(
+    meter: &Meter,
+    name: String,
+    unit: &'static str,
+    help: &'static str,
+    read: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+) {
+    let counter = meter.u64_observable_counter(name).with_unit(unit);
+    counter.with_description(help).with_callback(read).build();
 }
 
 fn component(kind: &str) -> Vec<KeyValue> {
@@ -537,42 +497,58 @@ fn component(kind: &str) -> Vec<KeyValue> {
     ]
 }
 
-fn exported(
-    meter: &Meter,
-    name: String,
-    unit: &'static str,
-    signal: &Arc<Signal>,
-    attributes: Vec<KeyValue>,
-) {
-    let counts = Arc::clone(signal);
-    let _ = meter
-        .u64_observable_counter(name)
-        .with_unit(unit)
-        .with_description("Items exported, and those that were not (with error.type).")
-        .with_callback(move |observer| {
-            observer.observe(counts.exported.load(Relaxed), &attributes);
-            for (cause, name) in CAUSES {
-                let failed = counts.failed[cause as usize].load(Relaxed);
-                let with_cause =
-                    [attributes.clone(), vec![KeyValue::new("error.type", name)]].concat();
-                observer.observe(failed, &with_cause);
-            }
-        })
-        .build();
+fn with_error(attributes: &[KeyValue], error: &'static str) -> Vec<KeyValue> {
+    [attributes, &[KeyValue::new("error.type", error)]].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt;
+    use tracing::field::{Field, Visit};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{self, SubscriberExt};
+
+    /// Keeps the message of each event.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Said {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            if field.name() == "message" {
+                locked(&self.0).push(format!("{value:?}"));
+            }
+        }
+    }
+
+    impl<S: tracing::Subscriber> Layer<S> for Said {
+        fn on_event(&self, event: &tracing::Event<'_>, _: layer::Context<'_, S>) {
+            event.record(&mut self.clone());
+        }
+    }
 
     #[test]
-    fn a_known_cause_is_counted_whatever_another_export_has_noted() {
-        let signal = Signal::default();
-        signal.attempt(Some((Cause::Timeout, "another's".to_owned())));
-        signal.settle_one("profiles", Some((Cause::Refused, "own".to_owned())));
-        signal.settle_one("profiles", None);
-        let failed = signal.failed.each_ref().map(|count| count.load(Relaxed));
-        assert_eq!(failed, [0, 0, 1, 0, 0, 0]);
-        assert_eq!((signal.exported.load(Relaxed), signal.lost()), (1, 1));
+    fn each_cause_is_counted_and_logged_once_a_while_by_each_start() {
+        let said = Said::default();
+        let health = || Health::new(Names::of(&crate::testing::IDENTITY));
+        let subscriber = tracing_subscriber::registry().with(said.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let signal = health().profiles;
+            signal.count(1, 1, Some((Cause::Refused, "status 400".to_owned())));
+            signal.count(2, 2, Some((Cause::Refused, "status 401".to_owned())));
+            signal.count(1, 0, None);
+            signal.postponed(3, Cause::Refused, "status 402");
+            let failed = signal.failed.each_ref().map(|count| count.load(Relaxed));
+            assert_eq!(failed, [0, 0, 3, 0, 0, 0]);
+            assert_eq!((signal.exported.load(Relaxed), signal.lost()), (1, 3));
+            let failure = Some((Cause::Refused, "status 403".to_owned()));
+            health().profiles.count(4, 4, failure);
+        });
+        let expected = [
+            "\"1 items of profiles were not exported: status 400\"",
+            "\"3 items of profiles could not be exported and will be sent again: status 402\"",
+            "\"4 items of profiles were not exported: status 403\"",
+        ];
+        assert_eq!(*locked(&said.0), expected);
     }
 }

@@ -1,6 +1,8 @@
 //! When a request that failed is tried again.
 use std::time::{Duration, SystemTime};
 
+use crate::base::time::http_date;
+
 /// Pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between attempts: a collector that is back is found again within it.
@@ -39,7 +41,7 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = httpdate::parse_http_date(value.trim()).ok()?;
+    let at = http_date(value.trim())?;
     Some(at.duration_since(now).unwrap_or_default())
 }
 

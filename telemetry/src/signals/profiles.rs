@@ -7,7 +7,6 @@ mod heap;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -15,8 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, KeyValue};
 use prost::Message;
@@ -30,9 +27,9 @@ use pyroscope::encode::r#gen::types::LabelPair;
 use pyroscope::encode::pprof;
 
 use crate::Error;
-use crate::base::locked;
 use crate::base::secret_url::SecretUrl;
 use crate::base::settings::{Otlp, Profiles};
+use crate::base::{gzip, locked};
 use crate::pipeline::export;
 use crate::pipeline::health::{Cause, Health, Signal};
 use crate::signals::Telemetry;
@@ -173,7 +170,7 @@ impl Profiler {
             }
         };
         match cpu.take() {
-            Ok(reports) => gzip(&encode(&reports, self.sample_rate(), elapsed)).map_err(failed),
+            Ok(reports) => Ok(gzip(&encode(&reports, self.sample_rate(), elapsed))),
             Err(error) => {
                 *locked(&self.cpu) = None; // a new one at the next tick
                 Err(error)
@@ -257,7 +254,7 @@ pub fn cpu(duration: Duration) -> Result<Vec<u8>, ProfileError> {
     let telemetry = Telemetry::current();
     let profiler = &telemetry.profiler;
     let reports = profiler.watch(duration)?;
-    gzip(&encode(&reports, profiler.sample_rate(), duration)).map_err(failed)
+    Ok(gzip(&encode(&reports, profiler.sample_rate(), duration)))
 }
 
 /// CPU profile of the next `duration` as an SVG flame graph; one without frames if the process slept all the time. Blocks
@@ -327,12 +324,6 @@ fn encode(reports: &Vec<Report>, sample_rate: u32, duration: Duration) -> Vec<u8
     pprof::encode(reports, sample_rate, start, duration.as_nanos() as u64).encode_to_vec()
 }
 
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
 /// Runs `work` with its CPU samples marked as the current span's and the route's. Only for work that stays on this
 /// OS thread: call it inside `web::block`, in the span's scope, and never around an `.await`. Marking costs 0.06 to some
 /// ms, so mark only what burns CPU. Does nothing more than run `work` when no CPU profiler runs.
@@ -393,12 +384,8 @@ impl Drop for Marked<'_> {
 /// Processor time this thread has used. Where the system does not say, time that has passed stands for it.
 fn thread_cpu_time() -> Duration {
     let nanos = || {
-        fs::read_to_string("/proc/thread-self/schedstat")
-            .ok()?
-            .split(' ')
-            .next()?
-            .parse()
-            .ok()
+        let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        stat.split(' ').next()?.parse().ok()
     };
     match nanos() {
         Some(nanos) => Duration::from_nanos(nanos),
@@ -535,7 +522,8 @@ fn agent(
             let taken = guarded(|| tick(elapsed)).map_err(|message| (Cause::Other, message));
             let result = taken.and_then(|profile| pusher.send(kind, profile));
             let failure = result.as_ref().err().cloned();
-            pusher.signal.settle_one("profiles", failure);
+            let lost = u64::from(failure.is_some());
+            pusher.signal.count(1, lost, failure);
             if last {
                 return result.map_err(|(_, message)| message);
             }
@@ -576,14 +564,12 @@ impl Pusher {
                 }],
             }],
         };
-        let body =
-            gzip(&request.encode_to_vec()).map_err(|error| (Cause::Other, error.to_string()))?;
         let response = self
             .client
             .post(self.url.expose())
             .header("Content-Type", "application/proto")
             .header("Content-Encoding", "gzip")
-            .body(body)
+            .body(gzip(&request.encode_to_vec()))
             .send()
             .map_err(|error| export::cause(error, &self.url))?;
         export::refusal(response.status().as_u16()).map_or(Ok(()), Err)

@@ -3,12 +3,10 @@
 pub mod otlp;
 pub mod servers;
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +15,7 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Longest wait for anything that must happen; long, because the machine may have other work.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,28 +32,12 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A directory that is removed with its owner.
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("signalbox-{}-{name}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a temporary directory");
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A directory that is removed with its owner; `name` is part of its name.
+pub fn temp_dir(name: &str) -> TempDir {
+    let directory = tempfile::Builder::new()
+        .prefix(&format!("signalbox-{name}-"))
+        .tempdir();
+    directory.expect("a temporary directory")
 }
 
 /// The viewer, in this process, on a thread of its own.
@@ -72,7 +55,7 @@ impl Lens {
     }
 
     pub fn on(listener: TcpListener) -> Self {
-        let data = TempDir::new("lens");
+        let data = temp_dir("lens");
         let settings = lens::Settings {
             data_dir: data.path().to_owned(),
             ..lens::Settings::default()
@@ -406,7 +389,7 @@ impl App {
     /// Starts both with `variables` on top of what exports quickly to the viewer.
     pub fn with(variables: Variables) -> Self {
         let lens = Lens::start();
-        let directory = TempDir::new("app");
+        let directory = temp_dir("app");
         let exporting = exporting(lens.url());
         let mut all: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
         all.extend_from_slice(variables);

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, TempDir, eventually};
+use super::{PATIENCE, eventually, temp_dir};
+use tempfile::TempDir;
 
 /// Says that a test does not run here, and fails it where everything must be installed.
 pub fn skipped(needs: &str) {
@@ -65,7 +66,7 @@ impl Redis {
         }
         let mut redis = Self {
             port: free_port(),
-            directory: TempDir::new("redis"),
+            directory: temp_dir("redis"),
             child: None,
         };
         redis.up();
@@ -137,7 +138,7 @@ impl Postgres {
         let mut postgres = Self {
             port: free_port(),
             programs,
-            directory: TempDir::new("postgres"),
+            directory: temp_dir("postgres"),
             child: None,
         };
         give(&postgres.directory, "postgres");
@@ -223,7 +224,7 @@ impl MariaDb {
         }
         let mut mariadb = Self {
             port: free_port(),
-            directory: TempDir::new("mariadb"),
+            directory: temp_dir("mariadb"),
             child: None,
         };
         give(&mariadb.directory, "mysql");

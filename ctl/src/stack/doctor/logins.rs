@@ -128,13 +128,15 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Output, Stdio};
 
+    use tempfile::TempDir;
+
     use super::*;
 
     /// A real PostgreSQL that asks for a password, on a free port and with the first login it was given.
     struct Postgres {
         server: Child,
-        directory: PathBuf,
         port: u16,
+        _directory: TempDir,
     }
 
     impl Postgres {
@@ -151,17 +153,16 @@ mod tests {
             let port = std::net::TcpListener::bind("127.0.0.1:0")?
                 .local_addr()?
                 .port();
-            let directory = std::env::temp_dir().join(format!("signalboxctl-logins-{port}"));
-            std::fs::create_dir_all(&directory)?;
-            std::fs::write(directory.join("password"), password)?;
+            let directory = tempfile::tempdir()?;
+            std::fs::write(directory.path().join("password"), password)?;
             if nix::unistd::geteuid().is_root() {
                 let owned = Command::new("chown")
                     .args(["-R", "postgres"])
-                    .arg(&directory)
+                    .arg(directory.path())
                     .status()?;
                 assert!(owned.success());
             }
-            let mut initdb = as_postgres(&programs.join("initdb"), &directory);
+            let mut initdb = as_postgres(&programs.join("initdb"), directory.path());
             initdb.args([
                 "--auth=scram-sha-256",
                 "--username=signalbox",
@@ -172,7 +173,7 @@ mod tests {
             ]);
             let Output { status, stderr, .. } = initdb.output()?;
             assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-            let mut server = as_postgres(&programs.join("postgres"), &directory);
+            let mut server = as_postgres(&programs.join("postgres"), directory.path());
             server.args([
                 "-D",
                 "data",
@@ -190,8 +191,8 @@ mod tests {
                 .spawn()?;
             Ok(Some(Self {
                 server,
-                directory,
                 port,
+                _directory: directory,
             }))
         }
     }
@@ -200,7 +201,6 @@ mod tests {
         fn drop(&mut self) {
             let _ = self.server.kill();
             let _ = self.server.wait();
-            let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
 

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::io::{Read, Write};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanKind, Status};
@@ -48,7 +49,11 @@ async fn serve(request: test::TestRequest) -> (String, StatusCode, String) {
             .unwrap()
             .to_owned()
     };
-    let trace = header(ANSWERED_TRACE).split('-').nth(1).unwrap().to_owned();
+    let trace = header(NAMES[Header::TraceResponse as usize].clone())
+        .split('-')
+        .nth(1)
+        .unwrap()
+        .to_owned();
     (trace, response.status(), header(NAMES[0].clone()))
 }
 
@@ -550,4 +555,113 @@ async fn a_proxy_that_the_settings_name_is_believed() {
             assert_eq!(span_attribute(span, key).as_deref(), Some(value), "{key}");
         }
     }
+}
+
+/// What is answered to `bytes` until the connection ends; after them the client sends nothing more.
+async fn sent(port: u16, bytes: Vec<u8>) -> String {
+    let exchange = move || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut answer = Vec::new();
+        // A server that closes with bytes unread resets the connection, after what it has answered.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    web::block(exchange).await.unwrap()
+}
+
+/// The records whose message is `text`.
+fn said(text: &str) -> Vec<opentelemetry_sdk::logs::SdkLogRecord> {
+    let mut records = capture().all_records();
+    records.retain(|record| message(record) == text);
+    records
+}
+
+#[actix_web::test]
+async fn what_never_reaches_the_app_is_recorded_too() {
+    capture();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let slow = || async { HttpResponse::RequestTimeout().finish() };
+    let app = move || {
+        App::new()
+            .route("/slow", web::get().to(slow))
+            .wrap(Instrument::new())
+    };
+    let builder = actix_web::dev::Server::build().workers(1).disable_signals();
+    let head_timeout = std::time::Duration::from_secs(2);
+    let server = listen(builder, listener, head_timeout, app).unwrap().run();
+    let handle = server.handle();
+    let serving = actix_web::rt::spawn(server);
+
+    let huge = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(200_000));
+    for (bytes, status) in [
+        ("GET / HTTP/9\r\n\r\n", 400),
+        ("GET /slow HTTP/1.1\r\nhost: a\r\n", 408),
+        (&huge, 431),
+    ] {
+        let answer = sent(port, bytes.into()).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let text = format!("unread request {status}");
+        // The record is written when the connection has ended.
+        while said(&text).is_empty() {
+            actix_web::rt::task::yield_now().await;
+        }
+        let record = &said(&text)[0];
+        let attribute = |name| record_attribute(record, name);
+        let shown = status.to_string();
+        assert_eq!(
+            attribute("http.response.status_code").as_deref(),
+            Some(&*shown)
+        );
+        assert_eq!(attribute("url.path"), None);
+        let trace = record.trace_context().unwrap().trace_id.to_string();
+        let span = server_span(&trace);
+        assert_eq!(span.name, "HTTP");
+        assert_eq!(
+            span_attribute(&span, "client.address").as_deref(),
+            Some("127.0.0.1")
+        );
+        assert_eq!(
+            span_attribute(&span, "http.response.status_code"),
+            Some(shown)
+        );
+        assert!(span.end_time > span.start_time);
+        let code = format!("http_response_status_code=\"{status}\"");
+        let labels = [
+            "http_request_method=\"_OTHER\"",
+            "url_scheme=\"http\"",
+            &code,
+        ];
+        assert_eq!(counted(&labels), 1);
+    }
+
+    // A later request of a connection; the first is the app's, and so is its 408.
+    let slow = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = sent(port, format!("{slow}GET / HTTP/9\r\n\r\n").into()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("HTTP/1.1 400 "),
+        "{answer}"
+    );
+    while said("unread request 400").len() < 2 {
+        actix_web::rt::task::yield_now().await;
+    }
+    assert_eq!(said("GET /slow 408").len(), 1);
+
+    // One that the client gives up; a connection without a byte is no request.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HT").unwrap();
+    drop(stream);
+    while said("unread request cancelled").is_empty() {
+        actix_web::rt::task::yield_now().await;
+    }
+    handle.stop(true).await;
+    serving.await.unwrap().unwrap();
+    assert_eq!(said("unread request cancelled").len(), 1);
+    assert_eq!(said("unread request 408").len(), 1);
+    assert_eq!(counted(&["http_route=\"/slow\"", "408"]), 1);
 }

@@ -7,6 +7,7 @@ use tracing::Level;
 use tracing::field::Value as FieldValue;
 
 use super::bridge::{Ready, with_ready};
+use crate::base::interned;
 use crate::base::named_event::{NamedEvent, named_event};
 use crate::base::names::Names;
 
@@ -28,7 +29,10 @@ impl Access {
     /// The access log of requests with these attributes. `failed` makes it a warning: the error itself is logged where it
     /// is turned into an answer, here it is one request among others.
     pub(crate) fn new(names: &Names, attributes: &[KeyValue], failed: bool) -> Self {
-        let keys = attributes.iter().map(|pair| static_text(pair.key.as_str()));
+        // Names of attributes come from the source: they are few.
+        let keys = attributes
+            .iter()
+            .filter_map(|pair| interned(pair.key.as_str(), usize::MAX));
         let mut fields: Vec<_> = ["message", names.request_id]
             .into_iter()
             .chain(keys)
@@ -59,10 +63,10 @@ impl Access {
         let url_path = &**path;
         let mut record = Vec::with_capacity(self.attributes.len() + 2);
         record.extend_from_slice(&self.attributes);
-        record.push((
-            Key::from_static_str("url.path"),
-            AnyValue::String(Arc::clone(path).into()),
-        ));
+        if !path.is_empty() {
+            let path = AnyValue::String(Arc::clone(path).into());
+            record.push((Key::from_static_str("url.path"), path));
+        }
         record.push((self.duration_ms.clone(), AnyValue::Double(millis)));
         let body = AnyValue::String(message.clone());
         let ready = Ready {
@@ -84,7 +88,7 @@ impl Access {
                     _ => Some(&texts[n]),
                 };
             }
-            values[count - 2] = Some(&url_path);
+            values[count - 2] = (!path.is_empty()).then_some(&url_path as &dyn FieldValue);
             values[count - 1] = Some(&millis);
             self.event.emit(&values[..count]);
         });
@@ -110,23 +114,6 @@ fn record_attribute(pair: &KeyValue) -> (Key, AnyValue) {
         other => AnyValue::String(other.to_string().into()),
     };
     (pair.key.clone(), value)
-}
-
-/// `text` for as long as the program runs. Names of attributes come from the source: they are few.
-fn static_text(text: &str) -> &'static str {
-    use std::collections::HashSet;
-    use std::sync::Mutex;
-    static KNOWN: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let mut known = crate::base::locked(&KNOWN);
-    let known = known.get_or_insert_default();
-    match known.get(text) {
-        Some(text) => text,
-        None => {
-            let text: &'static str = text.to_owned().leak();
-            known.insert(text);
-            text
-        }
-    }
 }
 
 #[cfg(test)]

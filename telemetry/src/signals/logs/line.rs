@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
-use crate::base::time::Timestamp;
+use crate::base::time::rfc_3339;
 
 /// Appends the line of `record`, whose attribute `request_id` comes last, as the ids of its trace do.
 pub(super) fn write(
@@ -64,8 +64,10 @@ impl Clock {
         let (second, micros) = (nanos / 1_000_000_000, nanos % 1_000_000_000 / 1000);
         if second != self.second || self.text.is_empty() {
             self.second = second;
-            self.text = Timestamp(UNIX_EPOCH + Duration::from_secs(second)).to_string();
-            self.text.truncate("2026-11-25T22:00:00.".len());
+            self.text = rfc_3339(UNIX_EPOCH + Duration::from_secs(second));
+            // What follows the seconds differs from record to record.
+            self.text.pop();
+            self.text.push('.');
         }
         out.push_str(&self.text);
         let mut digits = *b"000000Z";

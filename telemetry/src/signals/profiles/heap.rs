@@ -9,7 +9,8 @@ use flate2::read::GzDecoder;
 use prost::Message;
 use pyroscope::encode::r#gen::google::{Function, Line, Location, Profile};
 
-use super::{ProfileError, failed, gzip};
+use super::{ProfileError, failed};
+use crate::base::gzip;
 
 /// Names with which functions of the allocator begin.
 const ALLOCATOR: [&str; 4] = [
@@ -57,7 +58,7 @@ pub(super) fn of_the_program(gzipped: &[u8]) -> Result<Vec<u8>, ProfileError> {
         .map_err(failed)?;
     let mut profile = Profile::decode(bytes.as_slice()).map_err(failed)?;
     trim(&mut profile);
-    gzip(&profile.encode_to_vec()).map_err(failed)
+    Ok(gzip(&profile.encode_to_vec()))
 }
 
 fn trim(profile: &mut Profile) {
