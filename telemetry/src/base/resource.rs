@@ -133,6 +133,8 @@ fn container_id(cgroup: &str, mounts: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::testing::settings;
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
 
     #[test]
     fn detected_and_given_attributes_meet() {
@@ -145,10 +147,9 @@ mod tests {
         assert_eq!(attributes["host.name"], "h");
         assert_eq!(attributes["team"], "t");
         assert_eq!(attributes["process.pid"], std::process::id().to_string());
-        assert_eq!(
-            attributes["process.creation.time"].len(),
-            "2026-11-21T04:28:19.999999Z".len()
-        );
+        let created = &attributes["process.creation.time"];
+        let created = OffsetDateTime::parse(created, &Rfc3339).unwrap();
+        assert!(created <= SystemTime::now() && created.year() >= 2026);
         assert_eq!(attributes["service.instance.id"].len(), 36);
         assert_eq!(attributes["telemetry.sdk.name"], "opentelemetry");
         assert_eq!(attributes["telemetry.sdk.language"], "rust");

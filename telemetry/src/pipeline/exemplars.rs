@@ -453,6 +453,44 @@ mod tests {
     }
 
     #[test]
+    fn every_series_at_the_limit_gets_its_own_exemplar_and_no_other() {
+        let (reader, handle) = shared(ManualReader::default());
+        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let store = Arc::new(Store::new(true));
+        let histogram = Histogram::within(&store, &provider.meter("t"), "x", "s", "");
+        // The SDK keeps one series of its limit for what is beyond.
+        let series = MAX_SERIES as i64 - 1;
+        for n in 0..series {
+            in_span(n as u128 + 1, true, || {
+                histogram.record(n as f64, &[KeyValue::new("n", n)]);
+            });
+        }
+        let mut request = collect(&handle);
+        store.add_new_to(&mut request).unwrap();
+        let metric = &request.resource_metrics[0].scope_metrics[0].metrics[0];
+        let Some(Data::Histogram(histogram)) = &metric.data else {
+            panic!("no histogram");
+        };
+        let mut seen = 0;
+        for point in &histogram.data_points {
+            let exemplars: Vec<_> = point.exemplars.iter().collect();
+            assert_eq!(exemplars.len(), 1, "{:?}", point.attributes);
+            let n = point.sum.unwrap();
+            assert_eq!(exemplars[0].value, Some(exemplar::Value::AsDouble(n)));
+            assert_eq!(exemplars[0].trace_id, trace(n as u128 + 1));
+            seen += 1;
+        }
+        assert_eq!(seen, series);
+        // Found by name and attributes, so that a collection costs a look-up a series.
+        let reservoirs = store.reservoirs("x", &[]);
+        let index = locked(&reservoirs.series);
+        assert_eq!(
+            (index.by_text.len(), index.by_hash.len()),
+            (series as usize, series as usize)
+        );
+    }
+
+    #[test]
     fn the_order_of_attributes_makes_no_other_series() {
         let store = Arc::new(Store::new(true));
         let reservoirs = store.reservoirs("x", &[1.0]);

@@ -94,30 +94,17 @@ fn add(families: &mut BTreeMap<String, Family>, metric: &Metric) {
         Some(Data::Histogram(histogram)) => {
             for point in &histogram.data_points {
                 let bounds = point.explicit_bounds.iter().copied().chain([f64::INFINITY]);
-                let buckets: Vec<_> = bounds.zip(point.bucket_counts.iter().copied()).collect();
+                let buckets = bounds.zip(point.bucket_counts.iter().copied()).collect();
                 let sum = point.sum.unwrap_or_default();
-                distribution(
-                    lines,
-                    &name,
-                    &point.attributes,
-                    &buckets,
-                    sum,
-                    &point.exemplars,
-                );
+                let of = (&*point.attributes, &*point.exemplars);
+                distribution(lines, &name, of, buckets, sum);
             }
         }
         Some(Data::ExponentialHistogram(histogram)) => {
             for point in &histogram.data_points {
                 let sum = point.sum.unwrap_or_default();
-                let buckets = explicit(point);
-                distribution(
-                    lines,
-                    &name,
-                    &point.attributes,
-                    &buckets,
-                    sum,
-                    &point.exemplars,
-                );
+                let of = (&*point.attributes, &*point.exemplars);
+                distribution(lines, &name, of, explicit(point), sum);
             }
         }
         _ => {}
@@ -136,44 +123,35 @@ fn number(lines: &mut String, name: &str, point: &NumberDataPoint) {
 fn distribution(
     lines: &mut String,
     name: &str,
-    attributes: &[KeyValue],
-    buckets: &[(f64, u64)],
+    (attributes, exemplars): (&[KeyValue], &[Exemplar]),
+    buckets: Vec<(f64, u64)>,
     sum: f64,
-    exemplars: &[Exemplar],
 ) {
     let (mut count, mut lower) = (0, f64::NEG_INFINITY);
     for (upper, in_bucket) in buckets {
         count += in_bucket;
-        let _ = write!(
-            lines,
-            "{name}_bucket{} {count}",
-            Labels(attributes, Some(*upper))
-        );
+        let labels = Labels(attributes, Some(upper));
+        let _ = write!(lines, "{name}_bucket{labels} {count}");
         // One exemplar a bucket: the newest.
-        let within = exemplars
-            .iter()
-            .rev()
-            .find_map(|exemplar| match exemplar.value {
-                Some(exemplar::Value::AsDouble(value)) if value > lower && value <= *upper => {
-                    Some((exemplar, value))
-                }
-                _ => None,
-            });
-        if let Some((exemplar, value)) = within {
-            let (seconds, nanos) = (
-                exemplar.time_unix_nano / 1_000_000_000,
-                exemplar.time_unix_nano % 1_000_000_000,
-            );
+        let mut within = exemplars.iter().rev().filter_map(|exemplar| {
+            let Some(exemplar::Value::AsDouble(value)) = exemplar.value else {
+                return None;
+            };
+            (value > lower && value <= upper).then_some((exemplar, value))
+        });
+        if let Some((exemplar, value)) = within.next() {
+            let millis = exemplar.time_unix_nano / 1_000_000;
             let (trace, span) = (hex(&exemplar.trace_id), hex(&exemplar.span_id));
             let _ = write!(
                 lines,
-                " # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {} {seconds}.{:03}",
+                " # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {} {}.{:03}",
                 Float(value),
-                nanos / 1_000_000
+                millis / 1000,
+                millis % 1000
             );
         }
         lines.push('\n');
-        lower = *upper;
+        lower = upper;
     }
     let labels = Labels(attributes, None);
     let _ = writeln!(lines, "{name}_sum{labels} {}", Float(sum));

@@ -105,41 +105,27 @@ fn process(meter: &Meter) {
             }
         })
         .build();
-    type Amount = (
-        &'static str,
-        &'static str,
-        &'static str,
-        fn() -> Option<i64>,
+    let read = |of: fn(Process) -> i64| move || Process::read().map(of);
+    let memory = "process.memory.usage".to_owned();
+    let help = "The amount of physical memory in use.";
+    amount(meter, memory, "By", help, read(|of| of.resident_bytes));
+    let virtual_memory = "process.memory.virtual".to_owned();
+    let help = "The amount of committed virtual memory.";
+    amount(
+        meter,
+        virtual_memory,
+        "By",
+        help,
+        read(|of| of.virtual_bytes),
     );
-    let amounts: [Amount; 4] = [
-        (
-            "process.memory.usage",
-            "By",
-            "The amount of physical memory in use.",
-            || Process::read().map(|process| process.resident_bytes),
-        ),
-        (
-            "process.memory.virtual",
-            "By",
-            "The amount of committed virtual memory.",
-            || Process::read().map(|process| process.virtual_bytes),
-        ),
-        (
-            "process.thread.count",
-            "{thread}",
-            "Process threads count.",
-            || Process::read().map(|process| process.threads),
-        ),
-        (
-            "process.unix.file_descriptor.count",
-            "{file_descriptor}",
-            "Number of unix file descriptors in use by the process.",
-            || Some(fs::read_dir("/proc/self/fd").ok()?.count() as i64),
-        ),
-    ];
-    for (name, unit, description, read) in amounts {
-        amount(meter, name.to_owned(), unit, description, read);
-    }
+    let threads = "process.thread.count".to_owned();
+    let help = "Process threads count.";
+    amount(meter, threads, "{thread}", help, read(|of| of.threads));
+    let files = "process.unix.file_descriptor.count".to_owned();
+    let help = "Number of unix file descriptors in use by the process.";
+    amount(meter, files, "{file_descriptor}", help, || {
+        Some(fs::read_dir("/proc/self/fd").ok()?.count() as i64)
+    });
 }
 
 fn amount(

@@ -432,6 +432,51 @@ async fn an_outbound_call_is_a_child_and_passes_the_context_on() {
 }
 
 #[actix_web::test]
+async fn a_program_takes_more_out_of_the_url_of_a_call() {
+    capture();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let called = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let client = reqwest::Client::new();
+    let url = format!("http://127.0.0.1:{port}/items/ann?sig=s&token=t");
+    let request = client.get(url).build().unwrap();
+    let instrument = crate::http::client::Instrument::new().redact_url(|url| {
+        // What the conventions name is gone already.
+        assert_eq!(url.query(), Some("sig=REDACTED&token=t"));
+        url.set_query(None);
+        url.set_path("/items/someone");
+    });
+    let span = context::new_trace(|| tracing::info_span!("caller"));
+    let trace = span.in_scope(|| context::current().unwrap().trace_id);
+    let call = instrument.send(&client, request, "/items/{id}");
+    let answer = tracing::Instrument::instrument(call, span).await.unwrap();
+    assert_eq!(answer.status(), 204);
+    // The call itself went where it should.
+    let head = called.join().unwrap();
+    assert!(
+        head.starts_with("GET /items/ann?sig=s&token=t HTTP/1.1"),
+        "{head}"
+    );
+    let spans = capture().spans(&trace);
+    let mut calls = spans
+        .iter()
+        .filter(|span| span.span_kind == SpanKind::Client);
+    let full = span_attribute(calls.next().unwrap(), "url.full");
+    assert_eq!(full, Some(format!("http://127.0.0.1:{port}/items/someone")));
+}
+
+#[actix_web::test]
 async fn an_outbound_call_that_nobody_waits_for_is_recorded_as_cancelled() {
     capture();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
