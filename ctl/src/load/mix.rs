@@ -34,8 +34,9 @@ impl Endpoint {
     }
 }
 
-/// Names that stand for a request, their path and query, and their weight in the default mix.
-const CATALOGUE: [(&str, &str, u32); 12] = [
+/// Names that stand for a request, their path and query, and their weight in the default mix. Locks have none: each is held for two
+/// seconds, and at a high rate those who wait would fill the pool of connections.
+const CATALOGUE: [(&str, &str, u32); 14] = [
     ("ping", "/ping", 20),
     ("work", "/demo/work", 30),
     ("logs", "/demo/logs?count=5", 10),
@@ -48,12 +49,15 @@ const CATALOGUE: [(&str, &str, u32); 12] = [
     ("cpu-error", "/demo/cpu-error", 1),
     ("memory-error", "/demo/memory-error", 1),
     ("health", "/healthz", 1),
+    ("lock", "/demo/lock?ms=2000", 0),
+    ("lock-wait", "/ping?fault=lock_wait_ms%3D3000", 0),
 ];
 
 /// `name=weight` of the default mix, for the help text.
 pub fn default_mix() -> String {
     let entries: Vec<String> = CATALOGUE
         .iter()
+        .filter(|(_, _, weight)| *weight > 0)
         .map(|(name, _, weight)| format!("{name}={weight}"))
         .collect();
     entries.join(",")
@@ -166,10 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_mix_is_a_mix_of_the_whole_catalogue() {
+    fn the_default_mix_is_all_of_the_catalogue_but_locks() {
         let mix: Mix = default_mix().parse().unwrap();
-        assert_eq!(mix.endpoints().count(), CATALOGUE.len());
+        assert_eq!(mix.endpoints().count(), CATALOGUE.len() - 2);
         assert_eq!(mix.sequence().len(), 100);
+        let locks: Mix = "lock=1,lock-wait=1".parse().unwrap();
+        let routes: Vec<&str> = locks.endpoints().map(Endpoint::route).collect();
+        assert_eq!(routes, ["/demo/lock", "/ping"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use regex::Regex;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -118,17 +119,25 @@ fn there<T>(part: &Result<T, String>) -> Result<&T, String> {
 }
 
 /// Where the links of Grafana's data sources stand.
-const SOURCES: &str = "grafana/provisioning/datasources/signalbox.yaml";
+pub(super) const SOURCES: &str = "grafana/provisioning/datasources/signalbox.yaml";
 
 /// The derived field of Loki that matches a label of the record: its URL, expanded. `to` is the data source it asks, none if it is
 /// the address of a page.
 fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
-    let fields = there(&start.loki)?["derivedFields"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    by_label(there(&start.loki)?, there(&start.record)?, label, to)
+}
+
+/// The same for any record, by the settings of Loki's data source.
+pub(super) fn by_label(
+    loki: &Value,
+    record: &Record,
+    label: &str,
+    to: &str,
+) -> Result<String, String> {
+    let fields = loki["derivedFields"].as_array();
     let field = fields
-        .iter()
+        .into_iter()
+        .flatten()
         .find(|field| {
             field["matcherType"] == "label"
                 && field["matcherRegex"] == format!("^{label}$")
@@ -140,7 +149,7 @@ fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
                 "Loki's data source has no derived field with matcherType: label and matcherRegex: ^{label}$ that leads to {to}: {SOURCES}"
             )
         })?;
-    let value = there(&start.record)?.fields.get(label);
+    let value = record.fields.get(label);
     let value = value.ok_or_else(|| {
         format!(
             "the record has no {label} in its structured metadata: otlp_config in loki/loki.yaml"
@@ -150,6 +159,26 @@ fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
         .as_str()
         .unwrap_or_default()
         .replace("${__value.raw}", value))
+}
+
+/// The derived field of Loki called `name`, which matches the text of a line: its URL, expanded with what its expression captures.
+pub(super) fn by_text(loki: &Value, line: &str, name: &str) -> Result<String, String> {
+    let fields = loki["derivedFields"].as_array();
+    let mut fields = fields.into_iter().flatten();
+    let field = fields
+        .find(|field| field["name"] == name && field["matcherType"] != "label")
+        .ok_or_else(|| {
+            format!("Loki's data source has no derived field {name:?} that matches text: {SOURCES}")
+        })?;
+    let expression = field["matcherRegex"].as_str().unwrap_or_default();
+    let wrong = |reason| format!("matcherRegex of {name:?} in {SOURCES}: {reason}");
+    let expression = Regex::new(expression).map_err(|error| wrong(error.to_string()))?;
+    let captured = expression.captures(line).and_then(|found| found.get(1));
+    let captured = captured.ok_or_else(|| wrong(format!("finds nothing in {line}")))?;
+    Ok(field["url"]
+        .as_str()
+        .unwrap_or_default()
+        .replace("${__value.raw}", captured.as_str()))
 }
 
 async fn log_to_trace(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
@@ -193,20 +222,27 @@ async fn request_to_logs(
     Ok(format!("{api} records of the API, {worker} of the worker"))
 }
 
-async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
-    let link = &there(&start.tempo)?["tracesToLogsV2"];
-    let work = there(&start.work)?;
-    let query = expand(
-        link["query"].as_str().unwrap_or_default(),
-        &marked.trace_id,
-        work,
-        &link["tags"],
-    );
+/// What *Logs for this span* asks for, and its answer. `tempo` is the settings of Tempo's data source.
+pub(super) async fn logs_of_span(
+    reader: &Reader,
+    tempo: &Value,
+    trace_id: &str,
+    span: &Span,
+) -> Result<(String, Vec<Record>), String> {
+    let link = &tempo["tracesToLogsV2"];
+    let template = link["query"].as_str().unwrap_or_default();
+    let query = expand(template, trace_id, span, &link["tags"]);
     let shift = |name: &str| minutes(link[name].as_str().unwrap_or_default());
     let (earlier, later) = (shift("spanStartTimeShift")?, shift("spanEndTimeShift")?);
-    let records = reader
-        .logs(&query, work.start - earlier, work.end + later)
-        .await?;
+    let (from, to) = (span.start - earlier, span.end + later);
+    let records = reader.logs(&query, from, to).await?;
+    Ok((query, records))
+}
+
+async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Result<String, String> {
+    let work = there(&start.work)?;
+    let tempo = there(&start.tempo)?;
+    let (query, records) = logs_of_span(reader, tempo, &marked.trace_id, work).await?;
     let of_span = |record: &&Record| {
         record
             .fields
@@ -475,6 +511,23 @@ mod tests {
             let told = no_exemplar(all, linked);
             assert!(told.contains(cause), "{told}");
         }
+    }
+
+    #[test]
+    fn a_link_that_starts_from_text_takes_what_its_expression_captures() {
+        let loki = json!({ "derivedFields": [{
+            "name": "Sessions that block", "matcherRegex": r#"blocked_by_pids="\[(\d+)"#, "url": "/explore?pid=${__value.raw}",
+        }] });
+        let of = |line| by_text(&loki, line, "Sessions that block");
+        let waits = r#"pid="61" wait_event_type="Lock" blocked_by_pids="[54 55]""#;
+        assert_eq!(of(waits), Ok("/explore?pid=54".into()));
+        let told = of(r#"pid="61" blocked_by_pids="[]""#);
+        assert!(
+            told.as_ref()
+                .is_err_and(|told| told.contains("finds nothing in pid=")),
+            "{told:?}"
+        );
+        assert!(by_text(&loki, waits, "Session").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Runs inside the stack's network: `make verify`.
 
 mod console;
+mod database;
 mod grafana;
 mod hops;
 mod links;
@@ -111,6 +112,15 @@ pub async fn run(args: Args) -> Result<(), String> {
     }
     links::prove(&grafana, &marked, args.deadline, &mut report).await;
     console::prove(
+        &client,
+        &args.api,
+        &grafana,
+        &marked,
+        args.deadline,
+        &mut report,
+    )
+    .await;
+    database::prove(
         &client,
         &args.api,
         &grafana,
