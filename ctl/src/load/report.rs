@@ -183,6 +183,11 @@ impl Report<'_> {
                 "the first page again: was it the rule or the exception?",
                 String::new(),
             ),
+            (
+                "profile",
+                "the flame graph again: in the viewer, a click on a function shows its lines of code",
+                String::new(),
+            ),
         ];
         let url = |name: &str| {
             links
@@ -195,7 +200,7 @@ impl Report<'_> {
             .map(|(name, what, value)| Some((url(name)?, name, what, value)))
             .collect();
         let Some(told) = told else { return Ok(()) };
-        writeln!(f, "\nfive clicks, for GET {}:", endpoint.target)?;
+        writeln!(f, "\nsix clicks, for GET {}:", endpoint.target)?;
         for (number, (url, name, what, value)) in told.into_iter().enumerate() {
             let url = self.shown(url);
             writeln!(f, "  {} {name:<8} {what}{value}\n    {url}", number + 1)?;
@@ -320,7 +325,7 @@ mod tests {
         };
         let text = report.to_string();
         let (_, story) = text
-            .split_once("\nfive clicks, for GET /demo/cpu?ms=50:\n")
+            .split_once("\nsix clicks, for GET /demo/cpu?ms=50:\n")
             .unwrap();
         let urls: Vec<&str> = story
             .lines()
@@ -334,7 +339,8 @@ mod tests {
                 "trace/bb",
                 "logs/bb",
                 "profile/bb",
-                "metrics/bb"
+                "metrics/bb",
+                "profile/bb"
             ]
         );
         assert!(story.contains("&profile=cc\n"), "{story}");

@@ -482,20 +482,22 @@ pub(crate) fn start(
     Ok((agents, missing))
 }
 
-/// Labels of every profile: what tells services and versions apart.
+/// Labels of every profile: what tells services and versions apart, and where Pyroscope's source view looks for the code.
 fn labels(resource: &BTreeMap<String, String>) -> Vec<LabelPair> {
     let names = [
-        "service.name",
-        "service.namespace",
-        "service.version",
-        "deployment.environment.name",
-        "host.name",
+        ("service.name", "service_name"),
+        ("service.namespace", "service_namespace"),
+        ("service.version", "service_version"),
+        ("deployment.environment.name", "deployment_environment_name"),
+        ("host.name", "host_name"),
+        ("vcs.repository.url.full", "service_repository"),
+        ("vcs.ref.head.revision", "service_git_ref"),
+        ("service.root_path", "service_root_path"), // the conventions have no name for it
     ];
-    let labels = names.iter().filter_map(|name| {
-        let value = resource.get(*name)?.clone();
+    let labels = names.iter().filter_map(|(attribute, label)| {
         Some(LabelPair {
-            name: name.replace('.', "_"),
-            value,
+            name: (*label).to_owned(),
+            value: resource.get(*attribute)?.clone(),
         })
     });
     labels.collect()
@@ -649,12 +651,21 @@ mod tests {
             ("service.name".to_owned(), "s".to_owned()),
             ("service.version".to_owned(), "1".to_owned()),
             ("process.pid".to_owned(), "7".to_owned()),
+            ("vcs.repository.url.full".to_owned(), "r".to_owned()),
+            ("vcs.ref.head.revision".to_owned(), "c0ffee".to_owned()),
+            ("service.root_path".to_owned(), "p".to_owned()),
         ]);
         let labels: Vec<_> = labels(&resource)
             .into_iter()
             .map(|label| (label.name, label.value))
             .collect();
-        let expected = [("service_name", "s"), ("service_version", "1")];
+        let expected = [
+            ("service_name", "s"),
+            ("service_version", "1"),
+            ("service_repository", "r"),
+            ("service_git_ref", "c0ffee"),
+            ("service_root_path", "p"),
+        ];
         assert_eq!(
             labels,
             expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
