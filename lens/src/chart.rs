@@ -128,7 +128,8 @@ impl Amount {
             return None;
         }
         Some(match point {
-            Point::Number(point) => Self::Number(number(point)?),
+            // With infinity no difference and no sum can be told.
+            Point::Number(point) => Self::Number(number(point).filter(|value| value.is_finite())?),
             Point::Histogram(point) => Self::Distribution(point.into()),
             Point::Exponential(point) => Self::Distribution(point.into()),
             Point::Summary(point) => Self::Number(point.count as f64),

@@ -8,7 +8,7 @@ use std::io::Read;
 
 use prost::Message;
 
-use crate::wire::{depth, schema};
+use crate::wire::{depth, schema, text};
 
 /// Body of `/push.v1.PusherService/Push`.
 #[derive(Clone, PartialEq, Message)]
@@ -216,7 +216,7 @@ impl Profile {
             bytes
         };
         depth::check(&schema::PROFILE, bytes)?;
-        let profile = Self::decode(bytes)?;
+        let (profile, _): (Self, bool) = text::decode(&schema::PROFILE, bytes)?;
         if profile.sample_type.is_empty() {
             Err(Unreadable::Untyped)
         } else {

@@ -35,12 +35,21 @@ impl From<&HistogramDataPoint> for Distribution {
             .map(|count| *count as f64)
             .collect();
         let mut bounds = point.explicit_bounds.clone();
-        if counts.is_empty() || bounds.len() > MOST_BUCKETS {
-            // A histogram without buckets knows its count only.
+        // NaN is in no order either.
+        let ascending = bounds.windows(2).all(|pair| pair[0] < pair[1])
+            && !bounds.iter().any(|bound| bound.is_nan());
+        if counts.len() != bounds.len() + 1 || !ascending || bounds.len() > MOST_BUCKETS {
+            // A histogram without buckets, or whose buckets cannot be told, knows its count only.
             counts = vec![point.count as f64];
             bounds.truncate(0);
         }
-        counts.resize(bounds.len() + 1, 0.0);
+        // The last bucket reaches to infinity and the first begins there, whether their bounds are named or not.
+        let finite = bounds.iter().copied().filter(|bound| bound.is_finite());
+        let finite: Vec<f64> = finite.collect();
+        if finite.len() < bounds.len() {
+            counts = regrouped(&bounds, &counts, &finite);
+            bounds = finite;
+        }
         Self::Explicit { bounds, counts }
     }
 }
@@ -198,11 +207,15 @@ impl Distribution {
         *scale = to;
     }
 
-    /// The value below which the share `q` of the observations lies, `None` without observations.
+    /// The value below which the share `q` of the observations lies, `None` without observations or where it is beyond any number.
     ///
     /// Explicit buckets are interpolated linearly, the first from 0; above the last bound it is that bound. Exponential ones are interpolated
     /// exponentially. Both as `histogram_quantile` does.
     pub fn quantile(&self, q: f64) -> Option<f64> {
+        self.interpolated(q).filter(|value| value.is_finite())
+    }
+
+    fn interpolated(&self, q: f64) -> Option<f64> {
         let count = self.count();
         if count <= 0.0 {
             return None;
@@ -425,7 +438,7 @@ mod tests {
         fine.add(&exponential(-20, 0.0, &[(0, 4.0)], &[]), 1.0);
         assert_eq!(fine, exponential(-20, 0.0, &[(-1, 2.0), (0, 6.0)], &[]));
         let far = exponential(0, 0.0, &[(i32::MAX, 1.0)], &[]);
-        assert_eq!((far.count(), far.quantile(1.0).is_some()), (1.0, true));
+        assert_eq!((far.count(), far.quantile(1.0)), (1.0, None));
         let wide = HistogramDataPoint {
             count: 7,
             bucket_counts: vec![1; 20_001],
@@ -433,6 +446,34 @@ mod tests {
             ..HistogramDataPoint::default()
         };
         assert_eq!(Distribution::from(&wide), explicit(&[], &[7.0]));
+    }
+
+    #[test]
+    fn buckets_that_make_no_sense_are_no_buckets() {
+        let read = |bounds: &[f64], counts: &[u64]| {
+            Distribution::from(&HistogramDataPoint {
+                count: 6,
+                bucket_counts: counts.to_vec(),
+                explicit_bounds: bounds.to_vec(),
+                ..HistogramDataPoint::default()
+            })
+        };
+        let unknown = explicit(&[], &[6.0]);
+        assert_eq!(read(&[5.0, 1.0], &[1, 2, 3]), unknown);
+        assert_eq!(read(&[1.0, 1.0], &[1, 2, 3]), unknown);
+        assert_eq!(read(&[f64::NAN], &[3, 3]), unknown);
+        assert_eq!(read(&[1.0, 2.0], &[3, 3]), unknown);
+        assert_eq!(read(&[1.0], &[]), unknown);
+        assert_eq!((unknown.quantile(0.5), unknown.bucket(0.5)), (None, None));
+        // Infinity may be named as a bound.
+        assert_eq!(
+            read(&[1.0, f64::INFINITY], &[1, 5, 0]),
+            explicit(&[1.0], &[1.0, 5.0])
+        );
+        assert_eq!(
+            read(&[f64::NEG_INFINITY, 1.0], &[0, 4, 2]),
+            explicit(&[1.0], &[4.0, 2.0])
+        );
     }
 
     #[test]

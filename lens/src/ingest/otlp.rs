@@ -1,5 +1,7 @@
 //! OTLP over HTTP, protobuf or JSON: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>
 
+use std::borrow::Cow;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt;
@@ -19,7 +21,7 @@ use crate::store::origins::{Origin, OriginRow};
 use crate::store::traces::SpanRow;
 use crate::store::{Rows, Store};
 use crate::wire::json::Rejected;
-use crate::wire::{depth, json, schema};
+use crate::wire::{depth, json, schema, text};
 
 /// What an origin takes besides its resource and scope, roughly.
 const ORIGIN_BYTES: usize = 256;
@@ -71,8 +73,11 @@ pub type Decode = fn(Encoding, &[u8], budget: usize) -> Result<Taken, Problem>;
 
 /// Spans whose ids are none are counted as rejected, as the specification has it.
 pub fn spans(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
-    let (message, mut rejected): (ExportTraceServiceRequest, _) =
-        parse(&schema::TRACES, encoding, body)?;
+    let Parsed::<ExportTraceServiceRequest> {
+        message,
+        mut rejected,
+        ..
+    } = parse(&schema::TRACES, encoding, body)?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_spans {
@@ -97,7 +102,9 @@ pub fn spans(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Pr
 
 /// Log records.
 pub fn records(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
-    let (message, rejected): (ExportLogsServiceRequest, _) = parse(&schema::LOGS, encoding, body)?;
+    let Parsed::<ExportLogsServiceRequest> {
+        message, rejected, ..
+    } = parse(&schema::LOGS, encoding, body)?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_logs {
@@ -115,8 +122,11 @@ pub fn records(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, 
 
 /// Data points.
 pub fn points(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, Problem> {
-    let (message, rejected): (ExportMetricsServiceRequest, _) =
-        parse(&schema::METRICS, encoding, body)?;
+    let Parsed::<ExportMetricsServiceRequest> {
+        message,
+        items,
+        mut rejected,
+    } = parse(&schema::METRICS, encoding, body)?;
     let now = now_ns();
     let (mut origins, mut rows) = (Origins::new(budget), Vec::new());
     for of_resource in message.resource_metrics {
@@ -129,6 +139,12 @@ pub fn points(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, P
                 rows.extend(PointRow::of_metric(origin, &service, metric, now));
             }
         }
+    }
+    // Of a field that excludes another, protobuf keeps the last one: the points of the others are not in the message.
+    if let Some(lost @ 1..) = items.checked_sub(rows.len()) {
+        rejected.add(lost as i64, || {
+            "a metric has points of one type, and those of the last one named were taken".to_owned()
+        });
     }
     Ok((origins.rows, Rows::Points(rows), rejected))
 }
@@ -198,11 +214,20 @@ async fn take(
     Ok(answer(encoding, counted, rejected))
 }
 
+/// A request, decoded.
+struct Parsed<T> {
+    message: T,
+    /// Spans, records or points that its bytes have.
+    items: usize,
+    /// What its JSON had besides.
+    rejected: Rejected,
+}
+
 fn parse<T: Message + Default>(
     of: &'static schema::Message,
     encoding: Encoding,
     body: &[u8],
-) -> Result<(T, Rejected), Problem> {
+) -> Result<Parsed<T>, Problem> {
     let refused = |error: &dyn std::fmt::Display| {
         let form = if encoding == Encoding::Json {
             "OTLP/JSON"
@@ -212,21 +237,34 @@ fn parse<T: Message + Default>(
         Problem::BadRequest(format!("not an {form} message: {error}"))
     };
     let from_json;
-    let (body, rejected) = match encoding {
-        Encoding::Protobuf => (body, Rejected::default()),
+    let (body, mut rejected, mut changed) = match encoding {
+        Encoding::Protobuf => (body, Rejected::default(), false),
         Encoding::Json => {
             depth::check_json(body).map_err(|error| refused(&error))?;
-            let (bytes, rejected) = json::read(of, body).map_err(|error| refused(&error))?;
+            let text = String::from_utf8_lossy(body);
+            let changed = matches!(text, Cow::Owned(_));
+            let (bytes, rejected) = json::read(of, &text).map_err(|error| refused(&error))?;
             from_json = bytes;
-            (from_json.as_slice(), rejected)
+            (from_json.as_slice(), rejected, changed)
         }
     };
-    depth::check(of, body).map_err(|error| match error {
+    let items = depth::check(of, body).map_err(|error| match error {
         depth::Refused::TooMany => Problem::TooLarge(error.to_string()),
         _ => refused(&error),
     })?;
-    let message = T::decode(body).map_err(|error| refused(&error))?;
-    Ok((message, rejected))
+    let (message, mended) = text::decode(of, body).map_err(|error| refused(&error))?;
+    changed |= mended;
+    if changed {
+        rejected.add(0, || {
+            "texts that were not UTF-8 were changed: a mark stands for what could not be read"
+                .to_owned()
+        });
+    }
+    Ok(Parsed {
+        message,
+        items,
+        rejected,
+    })
 }
 
 /// The answer of all three signals: their messages differ in names only.

@@ -12,7 +12,7 @@ use crate::pprof::{LabelPair, Profile, PushRequest, RawProfileSeries, RawSample,
 use crate::problem::Problem;
 use crate::store::profiles::ProfileRow;
 use crate::store::{Rows, Store};
-use crate::wire::{depth, schema};
+use crate::wire::{depth, schema, text};
 
 /// `POST /push.v1.PusherService/Push`
 pub async fn push(
@@ -32,7 +32,8 @@ pub async fn push(
             Problem::BadRequest(format!("not a push message: {error}"))
         };
         depth::check(&schema::PUSH, body).map_err(|error| refused(&error))?;
-        let message = PushRequest::decode(body).map_err(|error| refused(&error))?;
+        let (message, _): (PushRequest, bool) =
+            text::decode(&schema::PUSH, body).map_err(|error| refused(&error))?;
         rows_of(message.series, budget)
     })
     .await?;

@@ -33,11 +33,12 @@ struct Level {
     group: Option<u32>,
 }
 
-/// Checks that a message of this type can be decoded without recursing deeper than [`DEEPEST`], and into bounded memory.
+/// Checks that a message of this type can be decoded without recursing deeper than [`DEEPEST`], and into bounded memory. Gives the number of its
+/// items: spans, records or points.
 ///
 /// # Errors
 /// When it nests deeper, has too many parts, or is no sequence of fields.
-pub fn check(message: &'static Message, bytes: &[u8]) -> Result<(), Refused> {
+pub fn check(message: &'static Message, bytes: &[u8]) -> Result<usize, Refused> {
     let mut at = 0;
     let (mut items, mut messages) = (0, 0);
     let mut levels = vec![Level {
@@ -104,7 +105,7 @@ pub fn check(message: &'static Message, bytes: &[u8]) -> Result<(), Refused> {
             return Err(Refused::Malformed);
         }
     }
-    Ok(())
+    Ok(items)
 }
 
 /// Checks that JSON nests no deeper than serde_json would go, for the same reason: a feature could switch that limit off as well.
@@ -133,7 +134,7 @@ pub fn check_json(bytes: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, Refused> {
+pub(super) fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, Refused> {
     let mut value = 0_u64;
     for place in 0..10 {
         let byte = *bytes[..end].get(*at).ok_or(Refused::Malformed)?;
@@ -168,7 +169,7 @@ mod tests {
     fn nested_values_are_counted_and_texts_are_not() {
         // A record (1 2 2) with an attribute (6) whose value (2) is a list (5) of values (1).
         let of_lists = |lists| nested(&[2, 6, 2, 2, 1], 1, nested(&[1, 5], lists, vec![]));
-        assert_eq!(check(&LOGS, &of_lists(40)), Ok(()));
+        assert_eq!(check(&LOGS, &of_lists(40)), Ok(1));
         for lists in [60, 1500, 10_000, 60_000] {
             assert_eq!(
                 check(&LOGS, &of_lists(lists)),
@@ -178,7 +179,7 @@ mod tests {
         }
         // The same bytes as the text of an attribute's value.
         let text = nested(&[1, 2, 6, 2, 2, 1], 1, nested(&[1, 5], 200, vec![]));
-        assert_eq!(check(&LOGS, &text), Ok(()));
+        assert_eq!(check(&LOGS, &text), Ok(1));
     }
 
     #[test]
@@ -199,13 +200,13 @@ mod tests {
             );
         }
         let few = [[0x9b, 0x06].repeat(50), [0x9c, 0x06].repeat(50)].concat();
-        assert_eq!(check(&TRACES, &few), Ok(()));
+        assert_eq!(check(&TRACES, &few), Ok(0));
     }
 
     #[test]
     fn what_would_take_much_memory_is_refused_before_it_is_decoded() {
         let spans = |count: usize| nested(&[2, 1], 1, [0x12, 0].repeat(count));
-        assert_eq!(check(&TRACES, &spans(MOST_ITEMS)), Ok(()));
+        assert_eq!(check(&TRACES, &spans(MOST_ITEMS)), Ok(MOST_ITEMS));
         assert_eq!(
             check(&TRACES, &spans(MOST_ITEMS + 1)),
             Err(Refused::TooMany)

@@ -47,13 +47,15 @@ impl Rejected {
 /// Reads JSON as a message of this type; gives its protobuf encoding and what was left out.
 ///
 /// # Errors
-/// When the bytes are no JSON object.
+/// When the text is no JSON object.
 pub fn read(
     message: &'static Message,
-    json: &[u8],
+    json: &str,
 ) -> Result<(Vec<u8>, Rejected), serde_json::Error> {
     let (mut out, mut rejected) = (Vec::with_capacity(json.len() / 2), Rejected::default());
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    // Some editors and shells of Windows begin a file with a byte order mark.
+    let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     Value {
         message,
         out: &mut out,
@@ -174,8 +176,17 @@ impl Content<'_> {
         E::custom(format_args!("{} cannot be {found}", self.field.name))
     }
 
+    /// A list's value stands in brackets, also when it is the only one.
+    fn in_list<E: de::Error>(&self, found: impl Display) -> Result<(), E> {
+        if self.field.repeated && !self.listed {
+            return Err(self.wrong(format_args!("{found}: it is a list")));
+        }
+        Ok(())
+    }
+
     /// A whole number within what the field's type holds.
     fn whole<E: de::Error>(self, number: i128) -> Result<(), E> {
+        self.in_list(number)?;
         let (field, wrong) = (self.field, self.wrong(number));
         let fits = match field.kind {
             Kind::Fixed64 | Kind::Uint64 => u64::try_from(number).is_ok(),
@@ -209,7 +220,8 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn double<E>(self, number: f64) -> Result<(), E> {
+    fn double<E: de::Error>(self, number: f64) -> Result<(), E> {
+        self.in_list(number)?;
         key(self.field, 1, self.out);
         self.out.extend(number.to_le_bytes());
         Ok(())
@@ -285,6 +297,11 @@ impl<'de> Visitor<'de> for Content<'_> {
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         let shown = || format!("{:?}", value.chars().take(40).collect::<String>());
+        // An empty text is an absent value wherever a text is none.
+        if !matches!(self.field.kind, Kind::String | Kind::Bytes) && value.is_empty() {
+            return Ok(());
+        }
+        self.in_list(shown())?;
         match self.field.kind {
             Kind::String => self.bytes(value.as_bytes()),
             Kind::Bytes => {
@@ -294,8 +311,6 @@ impl<'de> Visitor<'de> for Content<'_> {
                     Err(_) => Err(self.wrong(shown())),
                 }
             }
-            // An empty text is an absent value wherever a text is none.
-            _ if value.is_empty() => Ok(()),
             Kind::Id => {
                 let digits: Option<Vec<u8>> = value
                     .chars()
@@ -346,6 +361,7 @@ impl<'de> Visitor<'de> for Content<'_> {
         let Kind::Message(message) = self.field.kind else {
             return Err(self.wrong("an object"));
         };
+        self.in_list("an object")?;
         delimited(self.field, self.out, |out| {
             Value {
                 message,
@@ -444,6 +460,26 @@ impl<'de> Visitor<'de> for Items<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
         Ok(())
     }
 
@@ -596,7 +632,7 @@ mod tests {
 
     fn traces(spans: &str) -> (ExportTraceServiceRequest, Rejected) {
         let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
-        let (bytes, rejected) = read(&TRACES, json.as_bytes()).expect("JSON");
+        let (bytes, rejected) = read(&TRACES, &json).expect("JSON");
         (
             ExportTraceServiceRequest::decode(bytes.as_slice()).expect("protobuf"),
             rejected,
@@ -705,7 +741,7 @@ mod tests {
 
     #[test]
     fn what_is_around_the_items_may_be_absent_and_what_is_wrong_takes_only_itself() {
-        let json = br#"{"resource_metrics":[
+        let json = r#"{"resource_metrics":[
             {"resource":null,"scopeMetrics":[{"scope":null,"metrics":[
                 {"name":"a","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","isMonotonic":true,"dataPoints":[{"asInt":"1"},{"asInt":[]},null]}},
                 {"name":7,"gauge":{"dataPoints":[{"asInt":"1"},{"asInt":"2"}]}},
@@ -768,7 +804,7 @@ mod tests {
             json.contains(r#""spanId":"00f067aa0ba902b7""#) && !json.contains('\n'),
             "{json}"
         );
-        let (again, rejected) = read(&TRACES, json.as_bytes()).expect("JSON");
+        let (again, rejected) = read(&TRACES, &json).expect("JSON");
         assert_eq!(rejected, Rejected::default());
         let again = ExportTraceServiceRequest::decode(again.as_slice()).expect("protobuf");
         assert_eq!(again.encode_to_vec(), bytes);

@@ -317,10 +317,11 @@ static EXEMPLAR: Message = message(
     ],
 );
 
-/// `PushRequest` of Pyroscope; only what holds messages is listed.
+/// `PushRequest` of Pyroscope; only what holds messages or texts is listed.
 pub static PUSH: Message = message("PushRequest", &[many(1, "series", Kind::Message(&PUSHED_SERIES))]);
-static PUSHED_SERIES: Message = message("RawProfileSeries", &[many(1, "labels", Kind::Message(&LEAF)), many(2, "samples", Kind::Message(&LEAF))]);
-/// A pprof profile; only what holds messages is listed.
+static PUSHED_SERIES: Message = message("RawProfileSeries", &[many(1, "labels", Kind::Message(&PUSHED_LABEL)), many(2, "samples", Kind::Message(&LEAF))]);
+static PUSHED_LABEL: Message = message("LabelPair", &[one(1, "name", String), one(2, "value", String)]);
+/// A pprof profile; only what holds messages or texts is listed.
 pub static PROFILE: Message = message(
     "Profile",
     &[
@@ -328,6 +329,7 @@ pub static PROFILE: Message = message(
         many(2, "sample", Kind::Message(&SAMPLE)),
         many(4, "location", Kind::Message(&LOCATION)),
         many(5, "function", Kind::Message(&LEAF)),
+        many(6, "stringTable", String),
         one(11, "periodType", Kind::Message(&LEAF)),
     ],
 );

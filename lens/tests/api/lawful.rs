@@ -480,3 +480,158 @@ async fn what_is_exported_can_be_taken_in_again_and_is_there_once() {
         "{only}"
     );
 }
+
+/// A field of protobuf that holds bytes of a length.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut field);
+    field.extend(content);
+    field
+}
+
+#[tokio::test]
+async fn a_number_that_no_double_holds_takes_only_its_own_item() {
+    let lens = Lens::start().await;
+    let huge = |body: &Value| {
+        body.to_string()
+            .replace("\"HUGE\"", "1e400")
+            .replace("\"SMALL\"", "-1e-400")
+    };
+    let post = async |path: &str, body: Value| -> Value {
+        let response = lens.post(path, JSON, huge(&body).into_bytes()).await;
+        assert_eq!(response.status(), 200, "{body}");
+        response.json().await.expect("JSON")
+    };
+    let of = |number: &str| json!([{"key": "k", "value": {"doubleValue": number}}]);
+    let answer = post(
+        "/v1/traces",
+        spans(
+            "s",
+            json!([
+                span("a", "1", json!({"attributes": of("HUGE")})),
+                span(
+                    "a",
+                    "2",
+                    json!({"attributes": of("SMALL"), "unknown": ["HUGE"]})
+                ),
+            ]),
+        ),
+    )
+    .await;
+    assert_eq!(
+        answer["partialSuccess"],
+        json!({"rejectedSpans": "1", "errorMessage": "Span: number out of range"})
+    );
+    assert_eq!(lens.spans("").await.len(), 1);
+    let records = json!([{"body": {"doubleValue": "HUGE"}}, {"body": {"stringValue": "kept"}}]);
+    let logs =
+        json!({"unknown": "HUGE", "resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
+    assert_eq!(
+        post("/v1/logs", logs).await["partialSuccess"]["rejectedLogRecords"],
+        "1"
+    );
+    let points = json!([
+        {"name": "a", "gauge": {"dataPoints": [{"asDouble": "HUGE"}, {"asDouble": 1}]}},
+        {"name": "b", "histogram": {"dataPoints": [{"count": 1, "sum": "HUGE"}, {"count": 1, "sum": 1}]}},
+    ]);
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": points}]}]});
+    assert_eq!(
+        post("/v1/metrics", metrics).await["partialSuccess"]["rejectedDataPoints"],
+        "2"
+    );
+    // In what several items share, all of them go, and no other.
+    let shared = json!({"resourceSpans": [
+        {"resource": {"attributes": of("HUGE")}, "scopeSpans": [{"spans": [span("b", "1", json!({})), span("b", "2", json!({}))]}]},
+        {"scopeSpans": [{"scope": {"attributes": of("HUGE")}, "spans": [span("b", "3", json!({}))]}, {"spans": [span("b", "4", json!({}))]}]}]});
+    assert_eq!(
+        post("/v1/traces", shared).await["partialSuccess"]["rejectedSpans"],
+        "3"
+    );
+    assert_eq!(lens.spans("?service=unknown_service").await.len(), 1);
+}
+
+#[tokio::test]
+async fn items_are_counted_wherever_what_is_wrong_stands() {
+    let lens = Lens::start().await;
+    let two = json!([span("a", "1", json!({})), span("a", "2", json!({}))]);
+    for (number, resource_spans) in [
+        json!({"resource": "x", "scopeSpans": [{"spans": two}]}),
+        json!({"schemaUrl": 5, "scopeSpans": [{"scope": 1.5, "spans": two}]}),
+        json!({"scopeSpans": [{"scope": true, "spans": two}]}),
+        json!({"scopeSpans": [{"scope": [], "spans": two}]}),
+        // A list of one is a list.
+        json!({"scopeSpans": [{"scope": {"attributes": {"key": "k"}}, "spans": two}]}),
+        json!({"scopeSpans": [{"spans": [span("a", "1", json!({"events": {"name": "e"}})), span("a", "2", json!({"attributes": {}}))]}]}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let kept = json!({"scopeSpans": [{"spans": [span("b", &(number + 1).to_string(), json!({}))]}]});
+        let answer = send(
+            &lens,
+            "/v1/traces",
+            &json!({"resourceSpans": [resource_spans, kept]}),
+        )
+        .await;
+        assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2", "{number}");
+        let page = lens.text(&format!("/traces/{}", "b".repeat(32))).await;
+        let kept = format!("data-testid=\"trace-spans\">{}<", number + 1);
+        assert!(page.contains(&kept), "{number}");
+    }
+    // Points of two types in one metric: a message keeps one of them.
+    let point = |value: i32| json!({"dataPoints": [{"asInt": value, "timeUnixNano": now_ns().to_string()}]});
+    let both = json!({"name": "both", "gauge": point(1), "sum": point(2)});
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [both]}]}]});
+    assert_eq!(
+        send(&lens, "/v1/metrics", &metrics).await["partialSuccess"]["rejectedDataPoints"],
+        "1"
+    );
+}
+
+#[tokio::test]
+async fn texts_that_are_not_utf_8_are_kept_as_far_as_they_can_be_read() {
+    let lens = Lens::start().await;
+    let item = |id: u8, name: &[u8]| {
+        let times = [&[7 << 3 | 1][..], &now_ns().to_le_bytes()].concat();
+        [
+            field(1, &[0xaa; 16]),
+            field(2, &[id; 8]),
+            field(5, name),
+            times,
+            field(
+                9,
+                &[field(1, name), field(2, &field(1, b"caf\xe9"))].concat(),
+            ),
+        ]
+        .concat()
+    };
+    let spans = [
+        field(2, &item(1, b"na\xefve")),
+        field(2, &item(2, b"plain")),
+    ]
+    .concat();
+    let body = field(1, &field(2, &spans));
+    let response = lens
+        .post("/v1/traces", "application/x-protobuf", body)
+        .await;
+    assert_eq!(response.status(), 200);
+    let answer = String::from_utf8(response.bytes().await.expect("a body").to_vec());
+    assert!(answer.expect("text").contains("texts that were not UTF-8"));
+    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
+    assert!(page.contains("data-testid=\"trace-spans\">2<"));
+    assert!(page.contains("na?ve") && page.contains("plain"));
+
+    let json = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "in @ other encoding"}}]}]}]});
+    let body: Vec<u8> = json.to_string().into_bytes();
+    let body = body
+        .into_iter()
+        .map(|byte| if byte == b'@' { 0xe9 } else { byte });
+    // As editors of Windows begin a file.
+    let body = [&b"\xef\xbb\xbf"[..], &body.collect::<Vec<u8>>()].concat();
+    let response = lens.post("/v1/logs", JSON, body).await;
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.expect("JSON");
+    assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "0");
+    let page = lens.text("/logs?q=encoding").await;
+    assert!(page.contains("in \u{fffd} other"));
+}

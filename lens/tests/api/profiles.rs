@@ -378,3 +378,221 @@ async fn a_bomb_inside_a_push_is_413() {
         413
     );
 }
+
+/// What Go's runtime writes of waiting for locks: a count, and the time, which is what is shown.
+fn waiting(now: u64, value: i64) -> Profile {
+    let mut profile = profile(("delay", "nanoseconds"), now, &[("main;lock", value, "")]);
+    let next = profile.string_table.len() as i64;
+    profile
+        .string_table
+        .extend(["contentions".to_owned(), "count".to_owned()]);
+    profile.sample_type.insert(
+        0,
+        ValueType {
+            r#type: next,
+            unit: next + 1,
+        },
+    );
+    profile.sample[0].value.insert(0, 3);
+    profile
+}
+
+async fn kinds(lens: &Lens) -> Vec<(String, i64)> {
+    let list: serde_json::Value = lens.json("/api/profiles").await;
+    let entries = list["profiles"].as_array().expect("a list").iter();
+    entries
+        .map(|entry| {
+            (
+                entry["type"].as_str().expect("a type").to_owned(),
+                entry["count"].as_i64().expect("a count"),
+            )
+        })
+        .collect()
+}
+
+/// A form of these parts, as Go writes it.
+fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, content) in parts {
+        let head = format!(
+            "--b0\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        );
+        body.extend(head.into_bytes());
+        body.extend(*content);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--b0--\r\n");
+    body
+}
+
+#[tokio::test]
+async fn mutex_and_block_profiles_of_go_keep_apart() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    // Newer clients name them by a label of the push.
+    let series = ["mutex", "block"].map(|name| RawProfileSeries {
+        labels: [("__name__", name), ("service_name", "go")]
+            .map(|(name, value)| LabelPair {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            })
+            .to_vec(),
+        samples: vec![RawSample {
+            raw_profile: gzip(&waiting(now, if name == "mutex" { 7 } else { 70 }).encode_to_vec()),
+            id: String::new(),
+        }],
+    });
+    let request = PushRequest {
+        series: series.to_vec(),
+    };
+    let response = lens
+        .post(
+            "/push.v1.PusherService/Push",
+            "application/proto",
+            request.encode_to_vec(),
+        )
+        .await;
+    assert_eq!(response.status(), 200);
+    // Older ones say it in a part of the form, and what their types are called.
+    for (name, value) in [("mutex", 100), ("block", 1000)] {
+        let types = format!(
+            r#"{{"contentions":{{"units":"lock_samples","display-name":"{name}_count"}},"delay":{{"units":"lock_nanoseconds","display-name":"{name}_duration"}}}}"#
+        );
+        let profile = gzip(&waiting(now, value).encode_to_vec());
+        let body = form(&[
+            ("profile", &profile),
+            ("sample_type_config", types.as_bytes()),
+        ]);
+        let seconds = now / 1_000_000_000;
+        let path = format!(
+            "/ingest?name=go%7Bregion%3Deu%7D&from={}&until={seconds}&spyName=gospy&sampleRate=100&units=&aggregationType=",
+            seconds - 10
+        );
+        let response = lens
+            .post(&path, "multipart/form-data; boundary=b0", body)
+            .await;
+        assert_eq!(response.status(), 200);
+    }
+    for (kind, value) in [("mutex", 107), ("block", 1070)] {
+        assert_eq!(
+            stacks(&lens, &format!("/api/profiles/{kind}?service=go")).await,
+            owned(&[("main;lock", value)])
+        );
+    }
+    assert_eq!(
+        kinds(&lens).await,
+        [("block", 1), ("block", 1), ("mutex", 1), ("mutex", 1)].map(|(k, n)| (k.to_owned(), n))
+    );
+    let page = lens.text("/profiles?type=mutex").await;
+    assert!(page.contains("mutex") && page.contains("block"));
+}
+
+#[tokio::test]
+async fn older_clients_send_pprof_bare_or_in_a_form() {
+    let lens = Lens::start().await;
+    let now = now_ns();
+    let pprof = profile(
+        ("cpu", "nanoseconds"),
+        now,
+        &[("main;work", 5, ""), ("main", 2, "")],
+    )
+    .encode_to_vec();
+    let zipped = gzip(&pprof);
+    let form_of = |content: &[u8]| form(&[("profile", content)]);
+    let in_form = "multipart/form-data; boundary=\"b0\"";
+    for (path, content_type, body) in [
+        (
+            "/ingest?name=old&format=pprof",
+            "application/octet-stream",
+            pprof.clone(),
+        ),
+        (
+            "/ingest?name=old.cpu%7Bregion%3Deu%2Chost%3Da%7D&format=pprof",
+            "",
+            zipped.clone(),
+        ),
+        ("/ingest?name=old", in_form, form_of(&pprof)),
+        ("/ingest?name=old&format=pprof", in_form, form_of(&zipped)),
+    ] {
+        let response = lens.post(path, content_type, body).await;
+        assert_eq!(response.status(), 200, "{path} {content_type}");
+    }
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu?service=old").await,
+        owned(&[("main", 8), ("main;work", 20)])
+    );
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu?service=old&label=host%3Da").await,
+        owned(&[("main", 2), ("main;work", 5)])
+    );
+    // What is not taken says so, and which forms are.
+    let started = br#"{"delay":{"cumulative":true,"display-name":"mutex_duration"}}"#;
+    let since_start = form(&[
+        ("profile", zipped.as_slice()),
+        ("prev_profile", zipped.as_slice()),
+        ("sample_type_config", started),
+    ]);
+    for (path, content_type, body, status, said) in [
+        (
+            "/ingest?name=java&format=jfr",
+            "",
+            b"FLR\0".to_vec(),
+            415,
+            "pprof and folded are",
+        ),
+        (
+            "/ingest?name=ruby&format=trie",
+            "",
+            b"x".to_vec(),
+            415,
+            "pprof and folded are",
+        ),
+        (
+            "/ingest?name=go",
+            in_form,
+            since_start,
+            415,
+            "newer clients",
+        ),
+        (
+            "/ingest?name=go&format=pprof",
+            "",
+            b"not a profile".to_vec(),
+            400,
+            "not a pprof profile",
+        ),
+        (
+            "/ingest?name=go&format=pprof",
+            "",
+            Vec::new(),
+            400,
+            "without a sample type",
+        ),
+    ] {
+        let response = lens.post(path, content_type, body).await;
+        assert_eq!(response.status(), status, "{path}");
+        let text = response.text().await.expect("text");
+        assert!(text.contains(said), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_utf_8_takes_nothing_with_it() {
+    let lens = Lens::start().await;
+    let bytes = profile(
+        ("cpu", "nanoseconds"),
+        now_ns(),
+        &[("main;caf@", 5, ""), ("main", 2, "")],
+    )
+    .encode_to_vec();
+    let bytes = bytes
+        .into_iter()
+        .map(|byte| if byte == b'@' { 0xe9 } else { byte })
+        .collect();
+    let response = lens.post("/ingest?name=c&format=pprof", "", bytes).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        stacks(&lens, "/api/profiles/cpu?service=c").await,
+        owned(&[("main", 2), ("main;caf?", 5)])
+    );
+}
