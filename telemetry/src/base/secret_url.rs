@@ -2,7 +2,7 @@
 use std::fmt;
 
 /// A URL, or what was given as one. It prints without what may be a secret: user name and password, the query, and the
-/// fragment are each replaced by `***`. [`SecretUrl::expose`] gives it whole, to those who connect with it.
+/// fragment are each replaced by `***`, as is what follows the first `=` of what is no URL. [`SecretUrl::expose`] gives it whole, to those who connect with it.
 ///
 /// ```
 /// # use signalbox_telemetry::SecretUrl;
@@ -70,7 +70,9 @@ impl fmt::Display for SecretUrl {
             }
             None => rest,
         };
-        match rest.find(['?', '#']) {
+        // What is no URL may be a list of settings, as in `host=db password=…`.
+        let secret = |c: char| matches!(c, '?' | '#') || (c == '=' && scheme.is_none());
+        match rest.find(secret) {
             Some(at) => write!(f, "{}***", &rest[..=at]),
             None => f.write_str(rest),
         }
@@ -114,6 +116,12 @@ mod tests {
             ("secret://@://secret@c", "secret://***@c"),
             ("postgres://u:p@db?sslpassword=secret@x", "postgres://***@x"),
             ("collector:4317", "collector:4317"),
+            ("host=db user=u password=secret dbname=shop", "host=***"),
+            ("Server=db;Password=secret", "Server=***"),
+            (
+                "jdbc:mysql://db/shop?password=secret",
+                "jdbc:mysql://db/shop?***",
+            ),
             ("", ""),
         ] {
             let url = SecretUrl::new(given);

@@ -298,6 +298,13 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingError> {
         let vars = Vars { lookup: &lookup };
+        let disabled = vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?;
+        // What is not used is not read: nobody is stopped by a protocol, a sampler or a file of no consequence.
+        let used = |name: &str| match disabled && is_of_the_sdk(name) {
+            true => None,
+            false => lookup(name),
+        };
+        let vars = Vars { lookup: &used };
         let logs_batch = vars.batch("BLRP", 1000, "TELEMETRY_LOG_QUEUE_BYTES", 16 * MIB)?;
         let traces_batch = vars.batch("BSP", 5000, "TELEMETRY_SPAN_QUEUE_BYTES", 32 * MIB)?;
         let metric_timeout = vars.millis("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)?;
@@ -318,8 +325,6 @@ impl Settings {
         let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         let aggregation = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
         let has = |list: &[String], value: &str| list.iter().any(|item| item == value);
-        let disabled = vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?;
-        // A destination that is not used is not read: nobody is stopped by a protocol or a file of no consequence.
         let destination = |signal, path, longest| match disabled {
             true => Ok(None),
             false => vars.exporter(signal, path, longest),
@@ -447,6 +452,25 @@ pub fn from_environment<T>(
             .ok()
     });
     no_text.take().map_or(result, Err)
+}
+
+/// Whether a variable means nothing where `OTEL_SDK_DISABLED` is true: lines on stdout and the resource stay.
+fn is_of_the_sdk(name: &str) -> bool {
+    const FAMILIES: [&str; 12] = [
+        "OTEL_TRACES_",
+        "OTEL_METRIC",
+        "OTEL_LOGS_",
+        "OTEL_EXPORTER_",
+        "OTEL_BSP_",
+        "OTEL_SPAN_",
+        "OTEL_EVENT_",
+        "OTEL_LINK_",
+        "OTEL_PROPAGATORS",
+        "PYROSCOPE_",
+        "TELEMETRY_EXPORTER",
+        "TELEMETRY_SPAN_",
+    ];
+    FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 /// Typed access to the variables.
@@ -987,6 +1011,23 @@ mod tests {
         let file = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "no-such-file");
         let disabled = read(&[("OTEL_SDK_DISABLED", "true"), grpc, file]).unwrap();
         assert!(disabled.disabled && disabled.metrics.otlp.is_none());
+        for (name, value) in [
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_METRICS_EXPORTER", "console"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1m"),
+            ("OTEL_PROPAGATORS", "b3"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
+            ("OTEL_SPAN_LINK_COUNT_LIMIT", "many"),
+            ("PYROSCOPE_SERVER_ADDRESS", "nowhere"),
+            ("PYROSCOPE_PROFILES", "wall"),
+        ] {
+            assert_eq!(read(&[(name, value)]).unwrap_err().name, name);
+            read(&[("OTEL_SDK_DISABLED", "true"), (name, value)]).unwrap();
+        }
+        let lines = [("OTEL_SDK_DISABLED", "true"), ("LOG_FORMAT", "paper")];
+        assert_eq!(read(&lines).unwrap_err().name, "LOG_FORMAT");
         read(&[
             grpc,
             ("OTEL_TRACES_EXPORTER", "none"),

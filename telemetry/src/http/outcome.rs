@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::{KeyValue, StringValue};
 use thread_local::ThreadLocal;
 
-use super::server::Server;
 use super::{CANCELLED, METHODS, OTHER_METHOD, scheme};
+use crate::base::names::Names;
 use crate::base::{interned, locked};
 use crate::signals::logs::Access;
-use crate::signals::metrics::Series;
+use crate::signals::metrics::{Histogram, Series};
 
 /// Targets that a thread keeps, and texts that are kept for all. Routes are patterns and few; a program that takes paths
 /// for routes has each made anew beyond this many.
@@ -45,6 +45,15 @@ impl End {
             Self::Unanswered(error) => error != CANCELLED,
         }
     }
+}
+
+/// What an outcome is recorded with.
+#[derive(Clone, Copy)]
+pub(crate) struct Recorder<'a> {
+    /// Names of what is logged; nothing is without.
+    pub(crate) names: Option<&'a Names>,
+    /// The durations of all requests.
+    pub(crate) duration: &'a Histogram,
 }
 
 /// What is recorded of a request at its end.
@@ -116,12 +125,12 @@ impl Target {
     }
 
     /// The outcome of a request without annotations.
-    pub(crate) fn outcome(&self, server: &Server, end: End) -> Arc<Outcome> {
+    pub(crate) fn outcome(&self, recorder: Recorder<'_>, end: End) -> Arc<Outcome> {
         let mut outcomes = locked(&self.outcomes);
         if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == end) {
             return Arc::clone(outcome);
         }
-        let outcome = Arc::new(self.annotated(server, end, Vec::new()));
+        let outcome = Arc::new(self.annotated(recorder, end, Vec::new()));
         outcomes.push((end, Arc::clone(&outcome)));
         outcome
     }
@@ -130,7 +139,7 @@ impl Target {
     /// error's type.
     pub(crate) fn annotated(
         &self,
-        server: &Server,
+        recorder: Recorder<'_>,
         end: End,
         annotations: Vec<KeyValue>,
     ) -> Outcome {
@@ -153,10 +162,10 @@ impl Target {
         Outcome {
             message: message.map(|message| shared(message).into()),
             // Not method and scheme, the first two: the message names the one, and the other is always the same.
-            access: server
-                .names()
+            access: recorder
+                .names
                 .map(|names| Access::new(names, &attributes[2..], end.failed())),
-            duration: server.duration().bind(&attributes),
+            duration: recorder.duration.bind(&attributes),
             attributes,
             described,
         }

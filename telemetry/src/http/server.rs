@@ -21,10 +21,9 @@ use opentelemetry::{Context, KeyValue, StringValue};
 use tracing::Span;
 
 use super::forwarded::{self, host_and_port};
-use super::outcome::{End, Outcome, Target, Targets};
+use super::outcome::{End, Outcome, Recorder, Target, Targets};
 use super::{CANCELLED, METHODS, OTHER_METHOD, method_index, scheme};
 use crate::base::locked;
-use crate::base::names::Names;
 use crate::signals::metrics::Histogram;
 use crate::signals::{Telemetry, context, traces};
 
@@ -120,12 +119,11 @@ impl Server {
 }
 
 impl Server {
-    pub(super) fn names(&self) -> Option<&Names> {
-        self.telemetry.names.as_ref()
-    }
-
-    pub(super) fn duration(&self) -> &Histogram {
-        &self.recorded.duration
+    fn recorder(&self) -> Recorder<'_> {
+        Recorder {
+            names: self.telemetry.names.as_ref(),
+            duration: &self.recorded.duration,
+        }
     }
 
     /// Records a request that the HTTP library refused or gave up before the program saw it. Nothing is known of it but
@@ -330,10 +328,12 @@ impl Exchange {
     fn end(&self, end: End) {
         let annotations = std::mem::take(&mut *locked(&self.handle.0.annotations));
         if annotations.is_empty() {
-            let outcome = self.target.outcome(&self.server, end);
+            let outcome = self.target.outcome(self.server.recorder(), end);
             self.record(&outcome, end);
         } else {
-            let outcome = self.target.annotated(&self.server, end, annotations);
+            let outcome = self
+                .target
+                .annotated(self.server.recorder(), end, annotations);
             self.record(&outcome, end);
         }
     }

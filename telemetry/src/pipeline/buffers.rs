@@ -7,59 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use opentelemetry::InstrumentationScope;
 
-use super::encoding::{ITEM, Run, message};
+use super::chunk::Chunk;
 use super::queue::Queue;
 use crate::base::locked;
 
 /// Bytes at which a chunk is handed over. A queue drops whole chunks, so this is also the grain of a loss.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of a chunk that has just been begun. Most threads write little.
-const FIRST_BYTES: usize = 4 * 1024;
-
-/// Encoded items of one thread, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    bytes: Vec<u8>,
-    runs: Vec<Run>,
-    items: usize,
-}
-
-impl Chunk {
-    /// Bytes of memory that it holds.
-    pub(crate) fn size(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    /// Each run with its encoded items.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (&Run, &[u8])> + Clone {
-        let ends = self.runs.iter().skip(1).map(|next| next.start);
-        let ends = ends.chain(std::iter::once(self.bytes.len()));
-        self.runs
-            .iter()
-            .zip(ends)
-            .map(|(run, end)| (run, &self.bytes[run.start..end]))
-    }
-
-    fn push(
-        &mut self,
-        scope: &InstrumentationScope,
-        name: Option<&Cow<'static, str>>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve(FIRST_BYTES);
-        }
-        let goes_on = |run: &Run| run.continues(scope, name);
-        if !self.runs.last().is_some_and(goes_on) {
-            self.runs.push(Run::new(scope, name, self.bytes.len()));
-        }
-        message(&mut self.bytes, ITEM, write);
-        self.items += 1;
-        if let Some(run) = self.runs.last_mut() {
-            run.items += 1;
-        }
-    }
-}
 
 /// Capacity of a chunk after one that was handed over with `length` bytes: with room for the item that exceeds the limit.
 fn full_capacity(length: usize) -> usize {

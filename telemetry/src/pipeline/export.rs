@@ -189,22 +189,6 @@ fn read(file: &std::path::Path) -> Result<Vec<u8>, Error> {
     fs::read(file).map_err(|error| Error(format!("{}: {error}", file.display())))
 }
 
-/// Crates whose records the export of a record would itself cause, and the target of our own about exports.
-const EXPORTERS: [&str; 6] = [
-    "hyper",
-    "hyper_util",
-    "reqwest",
-    "h2",
-    "rustls",
-    "telemetry",
-];
-
-/// Whether records of `target` come from what exports.
-pub(crate) fn is_exporter(target: &str) -> bool {
-    let name = target.split("::").next().unwrap_or(target);
-    name.starts_with("opentelemetry") || EXPORTERS.contains(&name)
-}
-
 /// Puts exemplars into metrics that are encoded already.
 fn add_exemplars(
     exemplars: &Store,
@@ -219,19 +203,4 @@ fn add_exemplars(
     request.headers_mut().insert(CONTENT_LENGTH, length);
     *request.body_mut() = Bytes::from(body);
     Ok(Some(newest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_exports_is_told_by_its_whole_name() {
-        for target in ["hyper", "h2::codec", "opentelemetry-otlp", "telemetry"] {
-            assert!(is_exporter(target), "{target}");
-        }
-        for target in ["hyperloop", "telemetry_viewer::page", "access"] {
-            assert!(!is_exporter(target), "{target}");
-        }
-    }
 }

@@ -22,7 +22,7 @@ use tracing::field::Value;
 use crate::base::locked;
 use crate::base::named_event::named_event;
 use crate::base::names::Names;
-use crate::pipeline::export::is_exporter;
+use crate::pipeline::own_records::is_exporter;
 
 /// Why an export failed: the closed set of `error.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! How telemetry leaves the process: from encoded items to the collector, its health, exemplars and the scrape page.
 pub(crate) mod answer;
 pub(crate) mod buffers;
+pub(crate) mod chunk;
 pub(crate) mod encoding;
 #[cfg(feature = "exemplars")]
 pub(crate) mod exemplars;
@@ -11,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod off;
 #[cfg(feature = "scrape")]
 pub(crate) mod openmetrics;
+pub(crate) mod own_records;
 pub(crate) mod queue;
 mod retry;
 pub(crate) mod transport;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 
-use super::buffers::Chunk;
+use super::chunk::Chunk;
 use super::encoding::Run;
 use super::health::Signal;
 use crate::base::locked;

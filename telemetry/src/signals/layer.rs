@@ -17,18 +17,9 @@ use tracing_subscriber::layer::Context as LayerContext;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Telemetry;
+use super::held::Held;
 use super::logs::{Bridge, Filter};
 use super::traces;
-
-/// What a `tracing` span stands for.
-#[derive(Clone)]
-pub(crate) struct Held {
-    /// Carries the OpenTelemetry span.
-    pub(crate) context: Context,
-    /// The id of the request that it belongs to. Beside the context, not in it: a value in a context costs three
-    /// allocations a request.
-    pub(crate) request: Option<Arc<str>>,
-}
 
 /// What a thread is at.
 struct Here {

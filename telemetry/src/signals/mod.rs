@@ -1,5 +1,6 @@
 //! Each signal, from its source to its exporter, and what they have in common.
 pub mod context;
+mod held;
 pub(crate) mod layer;
 pub(crate) mod logs;
 pub mod metrics;

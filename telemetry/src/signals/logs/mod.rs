@@ -27,9 +27,10 @@ use crate::base::settings::{Batch, Exporter, LogFormat, Logs, Otlp};
 use crate::extensions::Extensions;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::encoding::Run;
-use crate::pipeline::export::{StockTransport, is_exporter, over_http};
+use crate::pipeline::export::{StockTransport, over_http};
 use crate::pipeline::exporter;
 use crate::pipeline::health::{Admission, Counted, Health};
+use crate::pipeline::own_records::is_exporter;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::transport::Transport;
 

@@ -10,7 +10,8 @@ use prost::Message;
 use super::line;
 use crate::Error;
 use crate::base::settings::{Batch, LogFormat};
-use crate::pipeline::buffers::{Buffers, Chunk};
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::chunk::Chunk;
 use crate::pipeline::encoding;
 use crate::pipeline::queue::{Queue, Wake};
 

@@ -19,7 +19,7 @@ use self::fields::Fields;
 pub(crate) use self::processor::FLUSH_TIMEOUT;
 use self::processor::Processor;
 use super::Telemetry;
-use super::layer::Held;
+use super::held::Held;
 use crate::Error;
 use crate::base::settings::{Exporter, Otlp, Sampler, Traces};
 use crate::extensions::Extensions;
