@@ -1,6 +1,7 @@
 //! The real `demo` with the real programs, and the real `load` into it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -290,4 +291,31 @@ fn a_load_into_nothing_fails_and_says_how_to_start_the_service() {
         "{said}"
     );
     assert!(said.contains("make demo"), "{said}");
+}
+
+#[test]
+fn plain_http_needs_neither_authorities_nor_a_proxy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let read = stream.read(&mut request).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    let mut probe = signalboxctl();
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        probe.env(name, "http://127.0.0.1:9"); // nobody
+    }
+    let output = probe
+        .args(["probe", &url])
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(answering.join().unwrap().starts_with("GET / HTTP/1.1\r\n"));
 }

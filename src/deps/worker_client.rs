@@ -71,11 +71,16 @@ impl WorkerClient {
             .map_err(|error| WorkerError::Url(error.to_string()))?;
         // The client of a plain URL wants a TLS provider too. An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let mut builder = Client::builder()
             .timeout(settings.worker_timeout)
             .connect_timeout(settings.worker_timeout)
-            .no_proxy()
-            .build()?;
+            // The worker is a part of this deployment: the proxies of HTTP_PROXY and its kin are for the way out.
+            .no_proxy();
+        if base.scheme() != "https" {
+            // Otherwise a system without authorities, as a small image is, could not even speak plain HTTP.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build()?;
         Ok(Self { client, base })
     }
 

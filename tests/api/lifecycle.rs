@@ -280,3 +280,30 @@ fn a_database_that_stays_away_fails_the_start() {
             .any(|line| line.contains("trying again"))
     );
 }
+
+#[test]
+fn plain_http_needs_neither_authorities_nor_a_proxy() {
+    // Arrange: as in a small image without certificates, on a network whose way out is a proxy
+    let (_kept, nobody) = refusing();
+    let proxy = format!("http://{nobody}");
+    let mut variables = vec![
+        ("SSL_CERT_FILE", "/nonexistent"),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        variables.push((name, proxy.as_str()));
+    }
+    let app = App::with(&variables);
+    // Act
+    let answer = app.get("/demo/work");
+    // Assert: the worker was asked and had the job, and what happened was exported
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json()["degraded"], serde_json::json!([]));
+    let spans = app.lens.trace(&answer.trace_id(), |spans| {
+        spans.iter().any(|span| span.name == "GET /quotes/{sku}")
+    });
+    assert!(
+        spans.iter().any(|span| span.name == "GET /demo/work"),
+        "{spans:#?}"
+    );
+}
