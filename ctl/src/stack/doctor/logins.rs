@@ -212,13 +212,18 @@ mod tests {
             .find(|bin| bin.join("initdb").exists())
     }
 
-    /// It refuses to run as root.
+    /// Database servers refuse to run as root.
     fn as_postgres(program: &Path, directory: &Path) -> Command {
+        as_user("postgres", program, directory)
+    }
+
+    fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
         let mut command = Command::new(program);
         if nix::unistd::geteuid().is_root() {
             command = Command::new("setpriv");
             command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .args([&format!("--reuid={user}"), &format!("--regid={user}")])
+                .arg("--clear-groups")
                 .arg(program);
         }
         command.current_dir(directory);
@@ -257,6 +262,136 @@ mod tests {
             ..login("first")
         };
         assert!(!postgres_refuses(&no_database, server.port).await);
+        Ok(())
+    }
+
+    /// A real MariaDB, which refuses a login with MySQL's number, with the first login it was given.
+    struct MariaDb {
+        server: Child,
+        directory: PathBuf,
+        port: u16,
+    }
+
+    impl MariaDb {
+        const PROGRAM: &str = "/usr/sbin/mariadbd";
+
+        fn start(password: &str) -> Result<Option<Self>, Box<dyn Error>> {
+            if !Path::new(Self::PROGRAM).exists() {
+                assert_ne!(
+                    std::env::var("CI").as_deref(),
+                    Ok("true"),
+                    "mariadb-server is not installed: make test-deps"
+                );
+                eprintln!("skipped: mariadb-server is not installed; `make test-deps` adds it");
+                return Ok(None);
+            }
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?
+                .local_addr()?
+                .port();
+            let directory = std::env::temp_dir().join(format!("signalboxctl-logins-{port}"));
+            std::fs::create_dir_all(&directory)?;
+            std::fs::write(
+                directory.join("init.sql"),
+                format!(
+                    "CREATE DATABASE signalbox;\nCREATE USER signalbox IDENTIFIED BY '{password}';\nGRANT ALL ON signalbox.* TO signalbox;\n"
+                ),
+            )?;
+            if nix::unistd::geteuid().is_root() {
+                let owned = Command::new("chown")
+                    .args(["-R", "mysql"])
+                    .arg(&directory)
+                    .status()?;
+                assert!(owned.success());
+            }
+            let data = format!("--datadir={}", directory.join("data").display());
+            let Output { status, stderr, .. } = as_user(
+                "mysql",
+                Path::new("/usr/bin/mariadb-install-db"),
+                &directory,
+            )
+            .args(["--no-defaults", "--skip-test-db", &data])
+            .output()?;
+            assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+            let server = as_user("mysql", Path::new(Self::PROGRAM), &directory)
+                .args(["--no-defaults", "--bind-address=127.0.0.1", &data])
+                .arg(format!("--port={port}"))
+                .arg(format!("--socket={}", directory.join("socket").display()))
+                .arg(format!(
+                    "--init-file={}",
+                    directory.join("init.sql").display()
+                ))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            Ok(Some(Self {
+                server,
+                directory,
+                port,
+            }))
+        }
+    }
+
+    impl Drop for MariaDb {
+        fn drop(&mut self) {
+            let _ = self.server.kill();
+            let _ = self.server.wait();
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_password_of_mysql_is_refused() -> Result<(), Box<dyn Error>> {
+        let Some(server) = MariaDb::start("first")? else {
+            return Ok(());
+        };
+        let login = |password: &str| Login {
+            host: "127.0.0.1".into(),
+            user: "signalbox".into(),
+            password: password.into(),
+            database: "signalbox".into(),
+        };
+        for _ in 0..600 {
+            if mysql_refuses(&login("changed"), server.port).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(mysql_refuses(&login("changed"), server.port).await);
+        assert!(!mysql_refuses(&login("first"), server.port).await);
+        let nobody = Login {
+            user: "nobody".into(),
+            ..login("first")
+        };
+        assert!(mysql_refuses(&nobody, server.port).await);
+        // Another kind of trouble, which is told elsewhere.
+        let no_database = Login {
+            database: "nothing".into(),
+            ..login("first")
+        };
+        assert!(!mysql_refuses(&no_database, server.port).await);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_changed_password_of_grafana_is_refused() -> Result<(), Box<dyn Error>> {
+        use crate::http::testing::{answer, answering};
+        crate::http::install_tls_provider();
+        let client = crate::http::client(PATIENCE, 1)?;
+        // As Grafana 12.3 answers a wrong password, the right one, and while it starts.
+        let wrong = r#"{"message":"Invalid username or password","messageId":"password-auth.failed","statusCode":401}"#;
+        for (status, body, refused) in [
+            ("401 Unauthorized", wrong, true),
+            ("200 OK", r#"{"id":1,"login":"admin"}"#, false),
+            ("503 Service Unavailable", "", false),
+        ] {
+            let login = Login {
+                host: answering(answer(status, body)).await?,
+                user: "admin".into(),
+                password: "changed".into(),
+                database: String::new(),
+            };
+            assert_eq!(grafana_refuses(&client, &login).await, refused, "{status}");
+        }
         Ok(())
     }
 
