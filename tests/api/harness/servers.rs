@@ -255,6 +255,19 @@ impl MariaDb {
         format!("mysql://root@127.0.0.1:{}/signalbox", self.port)
     }
 
+    /// Keeps the database in another directory, which is `mysql`'s. While the server is down.
+    pub fn move_database_to(&self, other: &Path) {
+        let here = self.directory.path().join("data/signalbox");
+        let moved = Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", here.display()))
+            .arg(other)
+            .status();
+        assert!(moved.expect("cp runs").success());
+        fs::remove_dir_all(&here).expect("removed");
+        std::os::unix::fs::symlink(other, &here).expect("a link");
+    }
+
     /// It wants an absolute path.
     fn data(&self) -> String {
         let data = self.directory.path().join("data");
@@ -322,7 +335,7 @@ fn as_user(user: &str, program: &Path, directory: &TempDir) -> Command {
 }
 
 /// Gives the directory to the user as whom the server runs.
-fn give(directory: &TempDir, user: &str) {
+pub fn give(directory: &TempDir, user: &str) {
     if is_root() {
         let owner = Command::new("chown")
             .arg(user)
