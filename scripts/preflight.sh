@@ -15,8 +15,8 @@ set -u
 COMPOSE=${COMPOSE:-docker compose}
 # The first Compose that knows `required: false` of depends_on.
 MIN_COMPOSE=2.20.3
-# Free space for the images, about 5 GB, and for what building ours leaves in Docker's cache, about as much; in GB. Once it is built,
-# for the data.
+# Free space in GB, an estimate: for the images and for what building ours leaves in Docker's cache. docs/images.md has its parts, and
+# says which were measured. Once ours is built, for the data.
 FIRST_GB=${FIRST_GB:-10}
 LATER_GB=${LATER_GB:-2}
 problems=0
