@@ -249,6 +249,10 @@ test-python: ## The API against its own description, the click path in a real br
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
 	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
 
+chaos-stack: ## Kill, cut off and fill up parts of the stack that runs, count at the stores what is lost: docs/reliability.md. ARGS="words of names --rate 5"
+	@$(need-stack)
+	@$(call need,python3,faults of the stack); python3 tests/stack/chaos.py $(ARGS)
+
 # Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.
 test-configuration: ## Configurations of the stack: parsed, held to our rules, and both balancers run with real servers behind them
 	@$(recent-go) || $(call skip,check of the Alloy and Compose files,install Go 1.24 or newer); \
@@ -321,4 +325,4 @@ help: ## List the targets
 .PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
-  advisories alloy-convert bench bench-telemetry bench-viewer build demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
+  advisories alloy-convert bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
