@@ -360,6 +360,7 @@ pub fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashMap};
     use std::fs;
     use std::path::{Path, PathBuf};
 
@@ -375,6 +376,50 @@ mod tests {
             }
         }
         found
+    }
+
+    /// Packages that a feature adds, by those of its parts.
+    fn added(features: &HashMap<&str, Vec<&str>>, feature: &str) -> BTreeSet<String> {
+        let parts = features[feature].iter();
+        parts
+            .flat_map(|part| match part.strip_prefix("dep:") {
+                Some(package) => BTreeSet::from([package.to_owned()]),
+                None if part.contains('/') => BTreeSet::new(), // a feature of a package
+                None => added(features, part),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_readme_counts_the_dependencies() {
+        let manifest = include_str!("../Cargo.toml");
+        let section = |name: &str| {
+            let (_, rest) = manifest.split_once(&format!("[{name}]\n")).unwrap();
+            rest.lines().take_while(|line| !line.starts_with('['))
+        };
+        let always = section("dependencies")
+            .filter(|line| line.contains(" = ") && !line.contains("optional = true"));
+        let features = section("features").filter_map(|line| line.split_once(" = "));
+        let features: HashMap<&str, Vec<&str>> = features
+            .map(|(name, parts)| (name, parts.split('"').skip(1).step_by(2).collect()))
+            .collect();
+        let readme = include_str!("../README.md");
+        let mut seen = 0;
+        for row in readme.lines().filter(|line| line.starts_with('|')) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let feature = cells[2].trim_matches('`');
+            if cells[2].starts_with("none (") {
+                assert_eq!(cells[3], always.clone().count().to_string());
+            } else if features.contains_key(feature) {
+                let expected = match added(&features, feature).len() {
+                    0 => "none".to_owned(),
+                    count => format!("{count} more"),
+                };
+                assert_eq!(cells[3], expected, "{feature}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, features.len() - 2, "all but default and http-core");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! axum's server side records what actix-web's does.
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Extension, MatchedPath};
@@ -192,4 +193,36 @@ async fn what_no_route_matches_has_no_route() {
     let span = server_span(&capture);
     assert_eq!((span.name.as_ref(), &span.status), ("GET", &Status::Unset));
     assert_eq!(span_attribute(&span, "http.route"), None);
+}
+
+#[test]
+fn what_the_program_learns_of_a_refusal_is_recorded() {
+    let (capture, _default) = capture();
+    let began = Instant::now();
+    let peer = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    Instrument::new().unseen(Some(431), peer, began);
+    Instrument::new().unseen(None, peer, began);
+    let messages: Vec<_> = capture.all_records().iter().map(message).collect();
+    assert_eq!(messages, ["unread request 431", "unread request cancelled"]);
+    let spans = capture.all_spans();
+    assert_eq!(spans.len(), 2);
+    for (span, key, value) in [
+        (&spans[0], "http.response.status_code", "431"),
+        (&spans[1], "error.type", "cancelled"),
+    ] {
+        assert_eq!((&*span.name, &span.span_kind), ("HTTP", &SpanKind::Server));
+        assert_eq!(span_attribute(span, key).as_deref(), Some(value));
+        let client = span_attribute(span, "client.address");
+        assert_eq!(client.as_deref(), Some("127.0.0.1"));
+        assert_eq!(span_attribute(span, "url.path"), None);
+    }
+    for label in [
+        "http_response_status_code=\"431\"",
+        "error_type=\"cancelled\"",
+    ] {
+        assert!(counted(
+            &capture,
+            &["http_request_method=\"_OTHER\"", label]
+        ));
+    }
 }

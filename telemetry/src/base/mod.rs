@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 /// Locks `mutex`. Poisoning is ignored: nothing that is locked here is ever left half done.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -46,4 +47,10 @@ pub(crate) fn interned(text: &str, most: usize) -> Option<&'static str> {
         known.insert(text);
         text
     })
+}
+
+/// Random bits, from what makes the SDK's ids.
+pub(crate) fn random() -> u128 {
+    let id = RandomIdGenerator::default().new_trace_id();
+    u128::from_be_bytes(id.to_bytes())
 }

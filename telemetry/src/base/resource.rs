@@ -7,6 +7,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 
+use crate::base::random;
 use crate::base::settings::Settings;
 use crate::base::time::rfc_3339;
 
@@ -28,10 +29,7 @@ pub(crate) fn attributes(settings: &Settings) -> BTreeMap<String, String> {
         Some(identity.service_namespace.to_owned()),
     );
     put("service.version", Some(identity.service_version.to_owned()));
-    put(
-        "service.instance.id",
-        Some(uuid::Uuid::new_v4().to_string()),
-    );
+    put("service.instance.id", Some(random_uuid()));
     // Not known by itself; whoever deploys says so in OTEL_RESOURCE_ATTRIBUTES.
     put(
         "deployment.environment.name",
@@ -81,6 +79,20 @@ pub(crate) fn resource(attributes: &BTreeMap<String, String>) -> Resource {
     Resource::builder_empty()
         .with_schema_url(attributes, SCHEMA_URL)
         .build()
+}
+
+/// A UUID of version 4: <https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-4>.
+fn random_uuid() -> String {
+    let bits = random() & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
 }
 
 fn line(path: &str) -> Option<String> {
@@ -150,7 +162,9 @@ mod tests {
         let created = &attributes["process.creation.time"];
         let created = OffsetDateTime::parse(created, &Rfc3339).unwrap();
         assert!(created <= SystemTime::now() && created.year() >= 2026);
-        assert_eq!(attributes["service.instance.id"].len(), 36);
+        let id = uuid::Uuid::parse_str(&attributes["service.instance.id"]).unwrap();
+        assert_eq!(id.get_version_num(), 4);
+        assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(attributes["telemetry.sdk.name"], "opentelemetry");
         assert_eq!(attributes["telemetry.sdk.language"], "rust");
         let version = attributes["telemetry.sdk.version"].split('.');

@@ -13,6 +13,7 @@ use super::queue::{Flushed, Queue, Taken, Wake};
 use super::retry::Backoff;
 use super::transport::{Attempt, Transport};
 use crate::Error;
+use crate::base::random;
 
 /// What the thread works with.
 struct Exporter {
@@ -124,7 +125,8 @@ impl Exporter {
                 Attempt::Later(cause, message, asked) => {
                     if end.is_none_or(|end| Instant::now() < end) {
                         counts.postponed(items, cause, &message);
-                        self.queue.pause(backoff.next(asked, fastrand::f64()));
+                        let chance = f64::from(random() as u32) / f64::from(u32::MAX);
+                        self.queue.pause(backoff.next(asked, chance));
                         continue;
                     }
                     (cause, message)
