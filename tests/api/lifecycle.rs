@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
 
-use crate::harness::{App, Lens, Process, SILENT, eventually, exporting, temp_dir};
+use crate::harness::{App, Lens, Process, SILENT, client, eventually, exporting, temp_dir};
 
 /// An address that refuses connections, and is nobody else's as long as its socket is kept.
 fn refusing() -> (TcpSocket, SocketAddr) {
@@ -307,5 +307,41 @@ fn plain_http_needs_neither_authorities_nor_a_proxy() {
         };
         // From both processes: the service's span, and the worker's.
         came("GET /demo/work", 2) && came("GET /quotes/{sku}", 2)
+    });
+}
+
+#[test]
+fn what_a_service_lost_stands_on_the_viewers_overview() {
+    // Arrange: its spans go where they are refused, everything else to the viewer.
+    let viewer = Lens::start();
+    let nowhere = format!("{}/there-are-no-spans-taken", viewer.url());
+    let exporting = exporting(viewer.url());
+    let mut all: Vec<(&str, &str)> = exporting.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    all.push(("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &nowhere));
+    let directory = temp_dir("losing");
+    let api = Process::start("serve", directory.path(), &all);
+    let overview = || {
+        let page = client()
+            .get(format!("{}/", viewer.url()))
+            .send()
+            .expect("an answer");
+        let page = page.text().expect("text");
+        let (_, lost) = page.split_once("data-testid=\"lost\"")?;
+        Some(lost.split_once("</p>")?.0.to_owned())
+    };
+    // Act
+    for _ in 0..3 {
+        assert_eq!(api.get("/api?sc=200&delay_ms=0").status, 200);
+    }
+    // Assert: as many as it counts itself, those of its start among them.
+    eventually("the overview says what the service counts", || {
+        let points = viewer.metric("signalbox-api", "otel.sdk.exporter.span.exported");
+        let refused = points.iter().filter(|point| {
+            let cause = point.attributes.get("error.type");
+            cause.is_some_and(|cause| cause == "http_4xx")
+        });
+        let counted = refused.map(|point| point.value).sum::<f64>();
+        let said = format!("signalbox-api</span> <span class=\"number\">{counted}</span>");
+        (counted >= 3.0 && overview()?.contains(&said)).then_some(())
     });
 }
