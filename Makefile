@@ -126,9 +126,9 @@ load-images: ## Read them back; afterwards `make up BUILD=no` starts without int
 FILE ?= signalbox-images.tar
 no-build = $(if $(filter no,$(BUILD)),--no-build)
 
-verify: ## Follow one marked request through every hop and every link; name what is broken. PROFILE="a b" proves those systems too
+verify: ## Follow one marked request through every hop and link; name what is broken. PROFILE="a b": those systems too; SERVICE=name: judge yours instead
 	@$(need-stack)
-	@$(CTL-IN-STACK) verify $(if $(PROFILE),--profiles $(subst $(space),$(comma),$(strip $(PROFILE)))) $(ARGS)
+	@$(CTL-IN-STACK) verify $(if $(SERVICE),--service '$(SERVICE)') $(if $(PROFILE),--profiles $(subst $(space),$(comma),$(strip $(PROFILE)))) $(ARGS)
 
 doctor: ## Read what every part counts, twice; name where telemetry is lost or stuck
 	@$(need-stack)

@@ -1,10 +1,12 @@
 """A program that has nothing to do with this project: OpenTelemetry's own SDK for Python, set by the variables of the specification.
 
 `python shop.py` serves ten purchases, each a server span around a call of a database, with a log record and a measured duration, and
-says the trace id of the last one. docs/your-service.md tells what to set; every link of the stack works from what this sends.
+says the trace id of the last one; `python shop.py 60` goes on for that many seconds. docs/your-service.md tells what to set; every link of the stack but
+those to profiles works from what this sends.
 """
 
 import logging
+import sys
 import time
 
 from opentelemetry import metrics, trace
@@ -47,8 +49,13 @@ def purchase(number: int) -> str:
         return format(span.get_span_context().trace_id, "032x")
 
 
-for number in range(10):
+until = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else 0)
+number = 0
+while number < 10 or time.monotonic() < until:
     last = purchase(number)
+    number += 1
+    if number >= 10:
+        time.sleep(0.2)
 for provider in (traces, records, meters):
     provider.shutdown()
 print(last)

@@ -62,6 +62,24 @@ impl Grafana {
             .ok_or_else(|| format!("the dashboard {dashboard} has no data link at {panel}"))
     }
 
+    /// Title and query of the variable `name` of each dashboard that has it.
+    pub async fn variables(&self, name: &str) -> Result<Vec<(String, Value)>, String> {
+        let found = self.get("/api/search?type=dash-db&limit=1000").await?;
+        let mut variables = Vec::new();
+        for uid in found.as_array().into_iter().flatten() {
+            let uid = uid["uid"].as_str().unwrap_or_default();
+            let board = self.get(&format!("/api/dashboards/uid/{uid}")).await?;
+            let board = &board["dashboard"];
+            let list = board["templating"]["list"].as_array();
+            let variable = list.into_iter().flatten().find(|one| one["name"] == name);
+            if let Some(variable) = variable {
+                let title = board["title"].as_str().unwrap_or(uid);
+                variables.push((title.to_owned(), variable.clone()));
+            }
+        }
+        Ok(variables)
+    }
+
     async fn get(&self, path: &str) -> Result<Value, String> {
         let request = self.client.get(format!("{}{path}", self.url));
         let request = request.basic_auth(&self.login.0, Some(&self.login.1));

@@ -128,9 +128,9 @@ fn needed(kind: Kind) -> &'static [&'static str] {
 }
 
 /// Asks until it is there. Err says what was missing last.
-pub async fn until<T, F>(deadline: Duration, mut look: impl FnMut() -> F) -> Result<T, String>
+pub async fn until<T, E, F>(deadline: Duration, mut look: impl FnMut() -> F) -> Result<T, E>
 where
-    F: Future<Output = Result<T, String>>,
+    F: Future<Output = Result<T, E>>,
 {
     let end = Instant::now() + deadline;
     loop {

@@ -24,7 +24,7 @@ struct Start {
     tempo: Result<Value, String>,
     /// Where a click on a route's CPU in the dashboard *Profiles* leads.
     burnt: Result<String, String>,
-    spans: Vec<Span>,
+    spans: Result<Vec<Span>, String>,
     /// The server span of `/demo/work`.
     work: Result<Span, String>,
     /// A record of the marked request.
@@ -34,7 +34,18 @@ struct Start {
 /// Every link, by its number in the table of links in docs/story.md. One that needs a broken signal is not followed.
 pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration, report: &mut Report) {
     let reader = grafana.reader();
-    let start = start(grafana, &reader, marked).await;
+    let patience = |signal| match report.is_broken(signal) {
+        true => Duration::ZERO,
+        false => deadline,
+    };
+    let start = start(
+        grafana,
+        &reader,
+        marked,
+        patience("traces"),
+        patience("logs"),
+    )
+    .await;
     macro_rules! link {
         ($number:literal, $name:literal, $needs:expr, $follow:ident) => {{
             let started = Instant::now();
@@ -83,31 +94,48 @@ pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration, repor
     );
 }
 
-async fn start(grafana: &Grafana, reader: &Reader, marked: &Marked) -> Start {
-    let spans = reader.trace(&marked.trace_id).await;
+/// Each part is asked for until it is there: one answer that does not come in time would be laid to what the links need.
+async fn start(
+    grafana: &Grafana,
+    reader: &Reader,
+    marked: &Marked,
+    traces_within: Duration,
+    logs_within: Duration,
+) -> Start {
+    let spans = until(traces_within, || async {
+        let spans = reader.trace(&marked.trace_id).await?;
+        match spans.is_empty() {
+            true => Err("the trace of the marked request is not there".to_owned()),
+            false => Ok(spans),
+        }
+    })
+    .await;
     let work = spans.clone().and_then(|spans| {
         let work = spans.into_iter().find(|span| span.name == "GET /demo/work");
-        work.ok_or_else(|| "the trace of the marked request is not there".to_owned())
+        work.ok_or_else(|| "the marked request's trace has no span GET /demo/work".to_owned())
     });
     let query = format!(
         r#"{{service_name="signalbox-api"}} | trace_id="{}""#,
         marked.trace_id
     );
-    let records = reader
-        .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
-        .await;
-    let record = records.and_then(|records| {
+    let record = until(logs_within, || async {
+        let records = reader
+            .logs(&query, marked.time - MINUTE, marked.time + 10 * MINUTE)
+            .await?;
         let first = records.into_iter().next();
         first.ok_or_else(|| "no log record of the marked request is there".to_owned())
-    });
+    })
+    .await;
+    let source = async |uid| until(logs_within, || grafana.data_source(uid)).await;
     Start {
-        loki: grafana.data_source("loki").await,
-        mimir: grafana.data_source("mimir").await,
-        tempo: grafana.data_source("tempo").await,
-        burnt: grafana
-            .data_link("signalbox-profiles", "CPU by route")
-            .await,
-        spans: spans.unwrap_or_default(),
+        loki: source("loki").await,
+        mimir: source("mimir").await,
+        tempo: source("tempo").await,
+        burnt: until(logs_within, || {
+            grafana.data_link("signalbox-profiles", "CPU by route")
+        })
+        .await,
+        spans,
         work,
         record,
     }
@@ -267,7 +295,7 @@ async fn trace_to_logs(reader: &Reader, marked: &Marked, start: &Start) -> Resul
 }
 
 /// `-5m` and `5m` alike, as a length.
-fn minutes(shift: &str) -> Result<Duration, String> {
+pub fn minutes(shift: &str) -> Result<Duration, String> {
     let told = |reason| format!("tracesToLogsV2 in {SOURCES}: {reason}");
     crate::duration::parse(shift.trim_start_matches('-')).map_err(told)
 }
@@ -314,7 +342,7 @@ async fn trace_to_profile(
     start: &Start,
 ) -> Result<String, String> {
     let link = &there(&start.tempo)?["tracesToProfiles"];
-    let span = sampled(&start.spans)?;
+    let span = sampled(there(&start.spans)?)?;
     let selector = format!("{{{}}}", matchers(&span.attributes, &link["tags"]));
     let profile_type = link["profileTypeId"].as_str().unwrap_or_default();
     let names = reader
@@ -398,7 +426,7 @@ async fn generated_exemplar(
 }
 
 /// The trace ids among the labels of exemplars that Mimir's data source links to Tempo.
-fn linked<'a>(exemplars: &'a [BTreeMap<String, String>], mimir: &Value) -> Vec<&'a str> {
+pub fn linked<'a>(exemplars: &'a [BTreeMap<String, String>], mimir: &Value) -> Vec<&'a str> {
     let destinations = mimir["exemplarTraceIdDestinations"].as_array();
     let leads_to_tempo = |label: &str| {
         destinations.into_iter().flatten().any(|destination| {
@@ -423,7 +451,7 @@ async fn profile_to_trace(
     marked: &Marked,
     start: &Start,
 ) -> Result<String, String> {
-    let span = sampled(&start.spans)?;
+    let span = sampled(there(&start.spans)?)?;
     let id = &span.attributes["pyroscope.profile.id"];
     let by_id = format!(r#"{{ span."pyroscope.profile.id" = "{id}" }}"#);
     let traces = reader.search(&by_id, marked.time).await?;

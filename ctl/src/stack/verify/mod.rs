@@ -3,7 +3,7 @@
 //!
 //! A hop is proven by a marked id or an exact counter delta, never by readiness. What comes in at each door on the way (a sample of
 //! our own at Alloy, at the push balancer and at the store) tells which hop breaks when the request's own signal is missing.
-//! Runs inside the stack's network: `make verify`.
+//! Runs inside the stack's network: `make verify`. With `--service NAME` it judges what another service sends instead.
 
 mod console;
 mod database;
@@ -14,6 +14,7 @@ mod marked;
 mod read;
 mod replicas;
 mod report;
+mod service;
 mod systems;
 mod way;
 
@@ -56,6 +57,9 @@ pub struct Args {
     /// Also the systems that are on, as in `make up PROFILE=…`
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SYSTEM,…")]
     profiles: Vec<System>,
+    /// Instead: send nothing, and say for each link whether what this service sent in the last ten minutes carries what it needs
+    #[arg(long, value_name = "NAME", conflicts_with = "profiles")]
+    service: Option<String>,
     /// Other doors than compose's, such as those of Kubernetes: a JSON file in the shape of ctl/src/stack/verify/way.json
     #[arg(long, env = "SIGNALBOX_WAY", value_name = "FILE")]
     way: Option<PathBuf>,
@@ -70,13 +74,17 @@ const GRAFANA: &str = "what Grafana reads through has it, Grafana does not: graf
 
 /// Ends well if every hop and every link was proven.
 pub async fn run(args: Args) -> Result<(), String> {
-    let way = Way::read(args.way.as_deref())?;
     let client = http::client(Duration::from_secs(15), 8).map_err(|error| error.to_string())?;
+    let grafana = grafana::Grafana::new(client.clone(), &args);
+    let mut report = Report::default();
+    if let Some(service) = &args.service {
+        service::prove(&grafana, service, &mut report).await?;
+        return report.end();
+    }
+    let way = Way::read(args.way.as_deref())?;
     let operator = http::client_as(OPERATOR).map_err(|error| error.to_string())?;
     let writer = http::client_as(WRITER).map_err(|error| error.to_string())?;
     let store = Reader::at(operator.clone(), &way.outward[0]);
-    let grafana = grafana::Grafana::new(client.clone(), &args);
-    let mut report = Report::default();
 
     let marked = match Marked::send(&client, &args.api, &store).await {
         Ok(marked) => marked,

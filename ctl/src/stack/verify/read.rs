@@ -229,6 +229,26 @@ impl Reader {
             .collect())
     }
 
+    /// Names of the functions in the flame graph of all samples that `selector` selects, around `time`.
+    pub async fn profile(
+        &self,
+        profile_type: &str,
+        selector: &str,
+        time: Duration,
+    ) -> Result<Vec<String>, String> {
+        let url = format!(
+            "{}/querier.v1.QuerierService/SelectMergeStacktraces",
+            self.pyroscope
+        );
+        let request = self.client.post(url).json(&json!({
+            "profileTypeID": profile_type,
+            "labelSelector": selector,
+            "start": (time - AROUND).as_millis() as u64,
+            "end": (time + AROUND).as_millis() as u64,
+        }));
+        Ok(names(&self.json(request).await?))
+    }
+
     /// Names of the functions in a span's own flame graph.
     pub async fn span_profile(
         &self,
@@ -248,16 +268,69 @@ impl Reader {
             "start": (time - AROUND).as_millis() as u64,
             "end": (time + AROUND).as_millis() as u64,
         }));
+        Ok(names(&self.json(request).await?))
+    }
+
+    /// The values that a dashboard's variable offers around `time`, as Grafana asks for them: of `label` of the series of `metric`, or of all.
+    pub async fn label_values(
+        &self,
+        store: Store,
+        label: &str,
+        metric: Option<&str>,
+        time: Duration,
+    ) -> Result<Vec<String>, String> {
+        let (from, to) = (time - AROUND, time + AROUND);
+        let request = match store {
+            Store::Loki => self
+                .client
+                .get(format!("{}/loki/api/v1/label/{label}/values", self.loki))
+                .query(&[("start", from.as_nanos()), ("end", to.as_nanos())]),
+            Store::Mimir => {
+                let url = format!("{}/api/v1/label/{label}/values", self.prometheus);
+                let window = [("start", from.as_secs()), ("end", to.as_secs())];
+                let request = self.client.get(url).query(&window);
+                match metric {
+                    Some(metric) => request.query(&[("match[]", metric)]),
+                    None => request,
+                }
+            }
+            Store::Pyroscope => self
+                .client
+                .post(format!(
+                    "{}/querier.v1.QuerierService/LabelValues",
+                    self.pyroscope
+                ))
+                .json(&json!({
+                    "name": label,
+                    "start": from.as_millis() as u64,
+                    "end": to.as_millis() as u64,
+                })),
+        };
         let answer = self.json(request).await?;
-        let names = answer["flamegraph"]["names"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        Ok(names
-            .iter()
-            .filter_map(|name| Some(name.as_str()?.to_owned()))
+        // Pyroscope leaves `names` out where there are none.
+        let values = answer["data"].as_array().or(answer["names"].as_array());
+        let values = values.into_iter().flatten();
+        Ok(values
+            .filter_map(|value| Some(value.as_str()?.to_owned()))
             .collect())
     }
+}
+
+/// Whom a dashboard's variable asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Loki,
+    Mimir,
+    Pyroscope,
+}
+
+/// Names of the functions in a flame graph.
+fn names(answer: &Value) -> Vec<String> {
+    let names = answer["flamegraph"]["names"].as_array();
+    let names = names.into_iter().flatten();
+    names
+        .filter_map(|name| Some(name.as_str()?.to_owned()))
+        .collect()
 }
 
 /// What was counted between two looks at the same counters. A series that was not there began at zero, and so did one that is smaller

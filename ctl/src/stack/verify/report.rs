@@ -5,14 +5,29 @@ use std::time::Duration;
 use crate::duration;
 use crate::output::say;
 
+/// Why something was not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The stack is at fault: what was not seen, and why that may be.
+    Broken(String),
+    /// What a service sends does not carry what a link needs: what that is.
+    Lacks(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Broken(reason)
+    }
+}
+
 /// What became of one hop or link.
 pub struct Row {
     /// `logs`, `metrics`, `traces`, `profiles`, or the number of a link.
     signal: String,
     /// The hop, or what the link joins.
     hop: String,
-    /// What was seen after how long, or what was not and why that may be.
-    outcome: Result<(String, Duration), String>,
+    /// What was seen after how long, or what was not.
+    outcome: Result<(String, Duration), Fault>,
     /// The signals without which this one cannot be judged.
     needs: Vec<&'static str>,
 }
@@ -21,12 +36,12 @@ impl Row {
     pub fn new(
         signal: impl Into<String>,
         hop: impl Into<String>,
-        outcome: Result<(String, Duration), String>,
+        outcome: Result<(String, Duration), impl Into<Fault>>,
     ) -> Self {
         Self {
             signal: signal.into(),
             hop: hop.into(),
-            outcome,
+            outcome: outcome.map_err(Into::into),
             needs: Vec::new(),
         }
     }
@@ -44,7 +59,7 @@ impl Row {
         hop: impl Into<String>,
         reason: impl Into<String>,
     ) -> Self {
-        Self::new(signal, hop, Err(reason.into()))
+        Self::new(signal, hop, Err(Fault::Broken(reason.into())))
     }
 }
 
@@ -53,6 +68,8 @@ pub struct Report {
     rows: usize,
     /// Where it breaks: signal and hop. What lies behind it is not in here.
     broken: Vec<(String, String)>,
+    /// The same of what a service's data does not carry.
+    lacking: Vec<(String, String)>,
 }
 
 impl Report {
@@ -64,7 +81,8 @@ impl Report {
             needs,
         } = row;
         self.rows += 1;
-        let behind = needs.iter().any(|needed| self.is_broken(needed));
+        let absent = |needed: &&str| self.is_broken(needed) || self.is_lacking(needed);
+        let behind = needs.iter().any(absent);
         match outcome {
             Ok((seen, after)) => {
                 let after = duration::show(after);
@@ -73,9 +91,13 @@ impl Report {
             Err(_) if behind => {
                 say!("behind  {signal:<9} {hop}");
             }
-            Err(reason) => {
+            Err(Fault::Broken(reason)) => {
                 say!("BROKEN  {signal:<9} {hop:<28} {:>8}  {reason}", "");
                 self.broken.push((signal, hop));
+            }
+            Err(Fault::Lacks(what)) => {
+                say!("lacks   {signal:<9} {hop:<28} {:>8}  {what}", "");
+                self.lacking.push((signal, hop));
             }
         }
     }
@@ -85,18 +107,32 @@ impl Report {
         self.broken.iter().any(|(broken, _)| broken == signal)
     }
 
+    fn is_lacking(&self, signal: &str) -> bool {
+        self.lacking.iter().any(|(lacking, _)| lacking == signal)
+    }
+
     /// Err names what is broken.
     pub fn end(self) -> Result<(), String> {
-        if self.broken.is_empty() {
-            say!("\nall {} hops and links are proven", self.rows);
-            return Ok(());
+        if !self.broken.is_empty() {
+            return Err(format!("broken: {}", named(&self.broken)));
         }
-        let named = self
-            .broken
-            .iter()
-            .map(|(signal, hop)| format!("{signal} at {hop}"));
-        Err(format!("broken: {}", named.collect::<Vec<_>>().join(", ")))
+        match self.lacking.is_empty() {
+            true => say!("\nall {} hops and links are proven", self.rows),
+            false => say!(
+                "\nnothing is broken; the service's data lacks what these need: {}",
+                named(&self.lacking)
+            ),
+        }
+        Ok(())
     }
+}
+
+/// `logs at alloy, D1 at log → trace`.
+fn named(rows: &[(String, String)]) -> String {
+    let named = rows
+        .iter()
+        .map(|(signal, hop)| format!("{signal} at {hop}"));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -104,12 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_service_does_not_send_is_no_fault_of_the_stack() {
+        let mut report = Report::default();
+        let lacks = |what: &str| Err(Fault::Lacks(what.into()));
+        report.add(Row::new("profiles", "in Pyroscope", lacks("no sample")));
+        // Without a profile it cannot be judged, and is not named.
+        report.add(Row::broken("D4", "trace → profile", "none").needs(&["profiles"]));
+        assert_eq!(named(&report.lacking), "profiles at in Pyroscope");
+        assert_eq!(report.end(), Ok(()));
+    }
+
+    #[test]
     fn the_first_hop_that_fails_is_named_and_what_lies_behind_it_is_not() {
         let mut report = Report::default();
         report.add(Row::new(
             "logs",
             "store",
-            Ok(("seen".into(), Duration::ZERO)),
+            Ok::<_, String>(("seen".into(), Duration::ZERO)),
         ));
         for (signal, hop) in [
             ("logs", "nginx-push"),
