@@ -88,7 +88,8 @@ pub fn all(reasons: &Reasons) -> Count {
     })
 }
 
-fn sum(counters: &[Counter], pages: &[Pages<'_>]) -> Option<Count> {
+/// None where none of them is counted.
+pub fn sum(counters: &[Counter], pages: &[Pages<'_>]) -> Option<Count> {
     let counted = counters
         .iter()
         .flat_map(|counter| counts(counter, pages).map(|(_, count)| count));

@@ -68,7 +68,7 @@ impl Counter {
     }
 }
 
-const fn all(name: &'static str) -> Counter {
+pub const fn all(name: &'static str) -> Counter {
     Counter(name, Only::All)
 }
 
@@ -76,7 +76,7 @@ const fn good(name: &'static str) -> Counter {
     Counter(name, Only::Good)
 }
 
-const fn bad(name: &'static str) -> Counter {
+pub const fn bad(name: &'static str) -> Counter {
     Counter(name, Only::Bad)
 }
 

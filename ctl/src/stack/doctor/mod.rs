@@ -9,6 +9,7 @@ mod flow;
 mod hops;
 mod logins;
 mod read;
+mod storage;
 mod table;
 
 use std::time::Duration;
@@ -47,7 +48,12 @@ pub async fn run(args: Args) -> Result<(), String> {
         flows: &flows,
         answers: &after,
     };
-    let Diagnosis { notes, findings } = diagnosis::of(facts, over);
+    let Diagnosis {
+        notes,
+        mut findings,
+    } = diagnosis::of(facts, over);
+    let failed = of_programs(&before, &after, storage::failed);
+    findings.extend(storage::findings(&failed, facts, over));
     notes.iter().for_each(|note| say!("note  {note}"));
     findings.iter().for_each(|finding| say!("LOSS  {finding}"));
     let refused = logins::refused(&client).await;
@@ -64,14 +70,28 @@ pub async fn run(args: Args) -> Result<(), String> {
 
 /// Every signal at every hop, in the order of the way.
 fn flows(before: &[Answer], after: &[Answer]) -> Vec<Flow> {
+    let of_hop = |hop| {
+        of_programs(before, after, move |program, pages| {
+            Flow::read(hop, program, pages).into_iter().collect()
+        })
+    };
+    HOPS.iter().flat_map(of_hop).collect()
+}
+
+/// What `read` makes of the pages of each program, replicas together.
+fn of_programs<T>(
+    before: &[Answer],
+    after: &[Answer],
+    read: impl Fn(&str, &[Pages<'_>]) -> Vec<T>,
+) -> Vec<T> {
     let mut programs: Vec<&str> = after
         .iter()
         .map(|answer| read::program(&answer.name))
         .collect();
     programs.dedup();
-    let pages = |program: &str| -> Vec<Pages<'_>> {
+    let of_program = |program: &str| {
         let pairs = before.iter().zip(after);
-        pairs
+        let pages: Vec<Pages<'_>> = pairs
             .filter(|(_, after)| read::program(&after.name) == program)
             .map(|(before, after)| Pages {
                 // One that did not answer at first is not judged by all that it ever counted.
@@ -82,12 +102,10 @@ fn flows(before: &[Answer], after: &[Answer]) -> Vec<Flow> {
                 },
                 after: &after.series,
             })
-            .collect()
+            .collect();
+        read(program, &pages)
     };
-    HOPS.iter()
-        .flat_map(|hop| programs.iter().map(move |program| (hop, *program)))
-        .filter_map(|(hop, program)| Flow::read(hop, program, &pages(program)))
-        .collect()
+    programs.into_iter().flat_map(of_program).collect()
 }
 
 #[cfg(test)]
