@@ -15,12 +15,29 @@ use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
-use flate2::read::GzEncoder;
+use flate2::bufread::GzEncoder;
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 /// Locks `mutex`. Poisoning is ignored: nothing that is locked here is ever left half done.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Each byte as two digits. Through a table: every answer has two ids.
+pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
+    const PAIRS: [[u8; 2]; 256] = {
+        let digits = b"0123456789abcdef";
+        let mut pairs = [[0; 2]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+            byte += 1;
+        }
+        pairs
+    };
+    for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        digits.copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
 }
 
 /// `bytes`, compressed at level 1: a request of a thousand alike spans becomes a fifteenth; level 6 costs ten times as

@@ -16,6 +16,8 @@ use crate::signals::metrics::{Histogram, Series};
 /// Targets that a thread keeps, and texts that are kept for all. Routes are patterns and few; a program that takes paths
 /// for routes has each made anew beyond this many.
 const MOST_KEPT: usize = 2000;
+/// Outcomes of one target that are kept: they are searched one after the other.
+const MOST_OUTCOMES: usize = 32;
 
 /// What a request is for, as far as it is one of few: method, scheme and route.
 #[derive(Debug)]
@@ -27,7 +29,15 @@ pub(crate) struct Target {
     pub(crate) span_name: Cow<'static, str>,
     /// Attributes of span and metric; the first two are method and scheme.
     pub(crate) attributes: Vec<KeyValue>,
-    outcomes: Mutex<Vec<(End, Arc<Outcome>)>>,
+    outcomes: Mutex<Vec<Known>>,
+}
+
+/// An outcome that has been made, and what it was made of.
+#[derive(Debug)]
+struct Known {
+    end: End,
+    annotations: Vec<KeyValue>,
+    outcome: Arc<Outcome>,
 }
 
 /// How a request ended: an answer's status, or why there was none.
@@ -75,6 +85,7 @@ pub(crate) struct Outcome {
 #[derive(Default)]
 pub(crate) struct Targets(ThreadLocal<RefCell<Made>>);
 
+/// By route.
 type Made = HashMap<String, Vec<((usize, bool), Arc<Target>)>>;
 
 impl Targets {
@@ -124,25 +135,31 @@ impl Target {
         }
     }
 
-    /// The outcome of a request without annotations.
-    pub(crate) fn outcome(&self, recorder: Recorder<'_>, end: End) -> Arc<Outcome> {
-        let mut outcomes = locked(&self.outcomes);
-        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == end) {
-            return Arc::clone(outcome);
-        }
-        let outcome = Arc::new(self.annotated(recorder, end, Vec::new()));
-        outcomes.push((end, Arc::clone(&outcome)));
-        outcome
-    }
-
-    /// The outcome with what the request was annotated with. `error.type` among it replaces the status code as the
-    /// error's type.
-    pub(crate) fn annotated(
+    /// The outcome of a request that ended so, with what it was annotated with.
+    pub(crate) fn outcome(
         &self,
         recorder: Recorder<'_>,
         end: End,
         annotations: Vec<KeyValue>,
-    ) -> Outcome {
+    ) -> Arc<Outcome> {
+        let mut outcomes = locked(&self.outcomes);
+        let known = |known: &&Known| known.end == end && known.annotations == annotations;
+        if let Some(known) = outcomes.iter().find(known) {
+            return Arc::clone(&known.outcome);
+        }
+        let outcome = Arc::new(self.make(recorder, end, annotations.clone()));
+        if outcomes.len() < MOST_OUTCOMES {
+            outcomes.push(Known {
+                end,
+                annotations,
+                outcome: Arc::clone(&outcome),
+            });
+        }
+        outcome
+    }
+
+    /// `error.type` among the annotations replaces the status code as the error's type.
+    fn make(&self, recorder: Recorder<'_>, end: End, annotations: Vec<KeyValue>) -> Outcome {
         let names_error = |attribute: &KeyValue| attribute.key.as_str() == "error.type";
         let described = annotations.iter().any(names_error);
         let mut attributes = self.attributes.clone();

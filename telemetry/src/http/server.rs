@@ -99,7 +99,9 @@ pub(crate) type Redact = dyn Fn(&str) -> String + Send + Sync;
 
 /// How requests are recorded: one a middleware.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub(crate) struct Server(Arc<Shared>);
+
+struct Shared {
     telemetry: Arc<Telemetry>,
     recorded: Arc<Recorded>,
     redact: Option<Arc<Redact>>,
@@ -110,19 +112,17 @@ impl Server {
     pub(crate) fn new(redact: Option<Arc<Redact>>) -> Self {
         let telemetry = Telemetry::current();
         telemetry.runtimes.register_current();
-        Self {
+        Self(Arc::new(Shared {
             recorded: telemetry.part(Recorded::new),
             telemetry,
             redact,
-        }
+        }))
     }
-}
 
-impl Server {
     fn recorder(&self) -> Recorder<'_> {
         Recorder {
-            names: self.telemetry.names.as_ref(),
-            duration: &self.recorded.duration,
+            names: self.0.telemetry.names.as_ref(),
+            duration: &self.0.recorded.duration,
         }
     }
 
@@ -244,7 +244,7 @@ impl Exchange {
         let started = began.unwrap_or_else(Instant::now);
         let method = method_index(head.method);
         let secure = head.secure;
-        server.recorded.active.add(method, secure, 1);
+        server.0.recorded.active.add(method, secure, 1);
         let id: Arc<str> = match head
             .headers
             .header(Header::RequestId)
@@ -254,11 +254,11 @@ impl Exchange {
             None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
         };
         let path: Arc<str> = head.path.into();
-        let target = server.recorded.targets.of(method, secure, route);
-        let telemetry = &server.telemetry;
-        let parent = remote_context(telemetry, &head.headers);
+        let target = server.0.recorded.targets.of(method, secure, route);
+        let telemetry = &server.0.telemetry;
         let context = match &telemetry.tracer {
             Some(tracer) => {
+                let parent = remote_context(telemetry, &head.headers);
                 let mut attributes = Vec::with_capacity(16);
                 attributes.extend_from_slice(&target.attributes);
                 describe(&mut attributes, server, head, &path);
@@ -274,7 +274,7 @@ impl Exchange {
                 let span = span.start_with_context(tracer, &parent);
                 parent.with_span(span)
             }
-            None => parent,
+            None => Context::new(),
         };
         let span = traces::adopt(context.clone(), Some(Arc::clone(&id)), || {
             tracing::info_span!("http.server")
@@ -327,15 +327,10 @@ impl Exchange {
 
     fn end(&self, end: End) {
         let annotations = std::mem::take(&mut *locked(&self.handle.0.annotations));
-        if annotations.is_empty() {
-            let outcome = self.target.outcome(self.server.recorder(), end);
-            self.record(&outcome, end);
-        } else {
-            let outcome = self
-                .target
-                .annotated(self.server.recorder(), end, annotations);
-            self.record(&outcome, end);
-        }
+        let outcome = self
+            .target
+            .outcome(self.server.recorder(), end, annotations);
+        self.record(&outcome, end);
     }
 
     fn record(&self, outcome: &Outcome, end: End) {
@@ -364,6 +359,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.server
+            .0
             .recorded
             .active
             .add(self.method, self.secure, -1);
@@ -398,10 +394,10 @@ fn describe(
         put("url.path", Arc::clone(path).into());
         put("network.protocol.version", head.version.into());
     }
-    let settings = &server.telemetry.http;
+    let settings = &server.0.telemetry.http;
     if let Some(query) = head.query {
         let query = settings.redaction.query(query);
-        let query = match &server.redact {
+        let query = match &server.0.redact {
             Some(redact) => redact(&query),
             None => query.into_owned(),
         };

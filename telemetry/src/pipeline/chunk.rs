@@ -5,6 +5,8 @@ use opentelemetry::InstrumentationScope;
 
 use super::encoding::{ITEM, Run, message};
 
+/// How many runs back a scope is looked for that may be used again.
+const SCOPES_SEARCHED: usize = 8;
 /// Bytes of a chunk that has just been begun. Most threads write little.
 const FIRST_BYTES: usize = 4 * 1024;
 
@@ -44,7 +46,12 @@ impl Chunk {
         }
         let goes_on = |run: &Run| run.continues(scope, name);
         if !self.runs.last().is_some_and(goes_on) {
-            self.runs.push(Run::new(scope, name, self.bytes.len()));
+            // A request's records are of few scopes, which take turns.
+            let start = self.bytes.len();
+            let mut before = self.runs.iter().rev().take(SCOPES_SEARCHED);
+            let known = before.find(|run| goes_on(run));
+            let run = known.map_or_else(|| Run::new(scope, name, start), |run| run.again(start));
+            self.runs.push(run);
         }
         message(&mut self.bytes, ITEM, write);
         self.items += 1;

@@ -93,7 +93,7 @@ impl Exporter {
             .chunks
             .iter()
             .flat_map(|chunk| self.queue.taken(chunk));
-        let runs = runs.map(|(run, items)| (&run.scope, items));
+        let runs = runs.map(|(run, items)| (&*run.scope, items));
         let body = self
             .transport
             .compress(encoding::frame(&self.resource, runs));

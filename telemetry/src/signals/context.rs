@@ -6,6 +6,7 @@ use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
+use crate::base::hex;
 use crate::causes;
 use crate::signals::{Telemetry, layer};
 
@@ -41,23 +42,6 @@ pub(crate) fn traceparent(ids: &SpanContext) -> [u8; 55] {
     hex(&ids.span_id().to_bytes(), &mut text[36..52]);
     text[54] += u8::from(ids.is_sampled());
     text
-}
-
-/// Each byte as two digits. Through a table: every answer has two ids.
-pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
-    const PAIRS: [[u8; 2]; 256] = {
-        let digits = b"0123456789abcdef";
-        let mut pairs = [[0; 2]; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-            byte += 1;
-        }
-        pairs
-    };
-    for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        digits.copy_from_slice(&PAIRS[usize::from(*byte)]);
-    }
 }
 
 /// The current context as headers (`traceparent`, …) for a message of any kind.

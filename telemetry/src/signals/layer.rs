@@ -102,6 +102,16 @@ impl TelemetryLayer {
         (Arc::as_ptr(&self.telemetry).addr(), id.clone())
     }
 
+    /// Whether anything becomes of what this layer is told. Where the SDK is disabled and no line is written, nothing does.
+    fn idle(&self) -> bool {
+        self.telemetry.tracer.is_none() && self.logs.is_none()
+    }
+
+    /// Whether something is worth making, where nobody but this layer listens.
+    fn lets(&self, metadata: &Metadata<'_>) -> bool {
+        !self.idle() && self.filter.lets(metadata)
+    }
+
     /// Whether something that exists is for this layer.
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         self.alone || self.filter.lets(metadata)
@@ -141,7 +151,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.alone && !self.filter.lets(metadata) {
+        if self.alone && !self.lets(metadata) {
             Interest::never()
         } else {
             Interest::always()
@@ -149,11 +159,14 @@ where
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: LayerContext<'_, S>) -> bool {
-        !self.alone || self.filter.lets(metadata)
+        !self.alone || self.lets(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        self.alone.then(|| self.filter.max_level())
+        self.alone.then(|| match self.idle() {
+            true => LevelFilter::OFF,
+            false => self.filter.max_level(),
+        })
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, spans: LayerContext<'_, S>) {

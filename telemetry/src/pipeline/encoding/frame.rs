@@ -1,11 +1,12 @@
 //! What stands around the items of a request: resource and scopes.
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 
 use super::value::attribute;
-use super::wire::{Field, Fields, message, text};
+use super::wire::{Field, Fields, head, head_size, message, text};
 
 /// Field of an item in its scope: `ScopeSpans.spans` and `ScopeLogs.log_records` have the same number, as have all fields
 /// of this file.
@@ -14,7 +15,7 @@ pub(crate) const ITEM: u8 = 2;
 /// Items of one scope, one after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    pub(crate) scope: InstrumentationScope,
+    pub(crate) scope: Arc<InstrumentationScope>,
     /// Where in its buffer it begins.
     pub(crate) start: usize,
     pub(crate) items: usize,
@@ -42,7 +43,16 @@ impl Run {
             }
         };
         Self {
-            scope,
+            scope: Arc::new(scope),
+            start,
+            items: 0,
+        }
+    }
+
+    /// Begins another run of the same scope.
+    pub(crate) fn again(&self, start: usize) -> Self {
+        Self {
+            scope: Arc::clone(&self.scope),
             start,
             items: 0,
         }
@@ -74,27 +84,61 @@ pub(crate) fn resource(resource: &Resource) -> Vec<u8> {
     out
 }
 
+/// What a request holds of one scope.
+struct Group<'a> {
+    scope: &'a InstrumentationScope,
+    /// The scope, encoded.
+    head: Vec<u8>,
+    items: Vec<&'a [u8]>,
+    length: usize,
+}
+
+impl<'a> Group<'a> {
+    fn new(scope: &'a InstrumentationScope) -> Self {
+        let mut head = Vec::new();
+        message(&mut head, 1, |out| fields(out, scope));
+        text(&mut head, 3, scope.schema_url().unwrap_or_default());
+        Self {
+            scope,
+            length: head.len(),
+            head,
+            items: Vec::new(),
+        }
+    }
+}
+
 /// One `ExportTraceServiceRequest` or `ExportLogsServiceRequest` of `runs`, each with its encoded items.
+///
+/// Lengths are added up first: a message of a megabyte must not be moved to make room for its length.
 pub(crate) fn frame<'a>(
     resource: &[u8],
-    runs: impl Iterator<Item = (&'a InstrumentationScope, &'a [u8])> + Clone,
+    runs: impl Iterator<Item = (&'a InstrumentationScope, &'a [u8])>,
 ) -> Vec<u8> {
-    let length: usize = runs.clone().map(|(_, items)| items.len() + 256).sum();
-    let mut out = Vec::with_capacity(resource.len() + length);
-    let mut runs = runs.peekable();
-    message(&mut out, 1, |out| {
-        out.extend_from_slice(resource);
-        while let Some((scope, items)) = runs.next() {
-            message(out, 2, |out| {
-                message(out, 1, |out| fields(out, scope));
-                text(out, 3, scope.schema_url().unwrap_or_default());
-                out.extend_from_slice(items);
-                while let Some((_, items)) = runs.next_if(|(next, _)| *next == scope) {
-                    out.extend_from_slice(items);
-                }
-            });
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for (scope, items) in runs {
+        // The latest first: a program has few scopes at a time.
+        let known = groups.iter().rposition(|group| group.scope == scope);
+        let at = known.unwrap_or_else(|| {
+            groups.push(Group::new(scope));
+            groups.len() - 1
+        });
+        groups[at].items.push(items);
+        groups[at].length += items.len();
+    }
+    let sizes = groups
+        .iter()
+        .map(|group| head_size(group.length) + group.length);
+    let length = resource.len() + sizes.sum::<usize>();
+    let mut out = Vec::with_capacity(head_size(length) + length);
+    head(&mut out, 1, length);
+    out.extend_from_slice(resource);
+    for group in groups {
+        head(&mut out, 2, group.length);
+        out.extend_from_slice(&group.head);
+        for items in group.items {
+            out.extend_from_slice(items);
         }
-    });
+    }
     out
 }
 

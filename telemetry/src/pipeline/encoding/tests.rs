@@ -196,7 +196,9 @@ fn encoded(spans: &[SpanData], limit: Option<usize>) -> ExportTraceServiceReques
             (Run::new(&data.instrumentation_scope, None, 0).scope, items)
         })
         .collect();
-    let runs = runs.iter().map(|(scope, items)| (scope, items.as_slice()));
+    let runs = runs
+        .iter()
+        .map(|(scope, items)| (&**scope, items.as_slice()));
     let body = frame(&resource(some_resource()), runs);
     ExportTraceServiceRequest::decode(body.as_slice()).unwrap()
 }
@@ -237,8 +239,9 @@ fn spans_are_the_stock_exporter_s_by_value() {
         .iter()
         .map(|scope| scope.spans.len());
     assert_eq!(sent.sum::<usize>(), spans.len());
-    // One run of two spans of the same scope is one group.
-    assert_eq!(encoded(&spans, None).resource_spans[0].scope_spans.len(), 4);
+    // All spans of a scope are one group, also where those of another stand between them.
+    let groups = &encoded(&spans, None).resource_spans[0].scope_spans;
+    assert_eq!(groups.len(), ours.resource_spans[0].scope_spans.len());
 }
 
 #[test]
@@ -398,7 +401,7 @@ fn records_are_the_stock_exporter_s_by_value() {
         let run = Run::new(scope, data.target(), 0);
         let body = frame(
             &resource(some_resource()),
-            std::iter::once((&run.scope, items.as_slice())),
+            std::iter::once((&*run.scope, items.as_slice())),
         );
         let ours = ExportLogsServiceRequest::decode(body.as_slice()).unwrap();
         let batch = [(data, scope)];

@@ -14,6 +14,18 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// What stands before the `length` bytes of field `number` (at most 15).
+pub(super) fn head(out: &mut Vec<u8>, number: u8, length: usize) {
+    out.push(delimited(number));
+    varint(out, length as u64);
+}
+
+/// Bytes of [`head`].
+pub(super) fn head_size(length: usize) -> usize {
+    let bits = usize::BITS - (length | 1).leading_zeros();
+    1 + bits.div_ceil(7) as usize
+}
+
 /// Tag of the length-delimited field `number`, which is at most 15.
 pub(super) const fn delimited(number: u8) -> u8 {
     number << 3 | LENGTH_DELIMITED
@@ -46,8 +58,7 @@ pub(super) fn fixed32(out: &mut Vec<u8>, number: u64, value: u32) {
 
 /// Field `number` (at most 15) as bytes, present even if empty.
 pub(super) fn bytes(out: &mut Vec<u8>, number: u8, value: &[u8]) {
-    out.push(delimited(number));
-    varint(out, value.len() as u64);
+    head(out, number, value.len());
     out.extend_from_slice(value);
 }
 
@@ -94,10 +105,13 @@ fn insert_length(out: &mut Vec<u8>, start: usize, length: usize) {
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 /// A field's value.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Field<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    Fixed,
+    Fixed64(u64),
+    /// Nothing that is read has one.
+    Fixed32,
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -120,12 +134,12 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let field = match tag & 7 {
             0 => Field::Varint(self.varint()?),
-            1 => self.bytes(8).map(|_| Field::Fixed)?,
+            1 => Field::Fixed64(u64::from_le_bytes(self.fixed()?)),
             2 => {
                 let length = self.varint()?;
                 Field::Bytes(self.bytes(usize::try_from(length).ok()?)?)
             }
-            5 => self.bytes(4).map(|_| Field::Fixed)?,
+            5 => self.fixed::<4>().map(|_| Field::Fixed32)?,
             // Groups, which nest and which OTLP has none of, and what is no wire type.
             _ => return None,
         };
@@ -143,6 +157,12 @@ impl<'a> Fields<'a> {
             }
         }
         None
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
     }
 
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {

@@ -21,7 +21,7 @@ const MOST_FIELDS: usize = 24;
 pub(crate) struct Access {
     event: &'static NamedEvent,
     /// Attributes as a record has them: all that requests of the kind have in common.
-    attributes: Vec<(Key, AnyValue)>,
+    attributes: Arc<[(Key, AnyValue)]>,
     duration_ms: Key,
 }
 
@@ -61,17 +61,17 @@ impl Access {
         }
         let millis = (seconds * 1e6).round() / 1e3;
         let url_path = &**path;
-        let mut record = Vec::with_capacity(self.attributes.len() + 2);
-        record.extend_from_slice(&self.attributes);
-        if !path.is_empty() {
+        let url_path_pair = (!path.is_empty()).then(|| {
             let path = AnyValue::String(Arc::clone(path).into());
-            record.push((Key::from_static_str("url.path"), path));
-        }
-        record.push((self.duration_ms.clone(), AnyValue::Double(millis)));
-        let body = AnyValue::String(message.clone());
+            (Key::from_static_str("url.path"), path)
+        });
         let ready = Ready {
-            body: Some(body),
-            attributes: record,
+            body: AnyValue::String(message.clone()),
+            common: Arc::clone(&self.attributes),
+            own: [
+                url_path_pair,
+                Some((self.duration_ms.clone(), AnyValue::Double(millis))),
+            ],
         };
         with_ready(ready, || {
             let text = message.as_str();

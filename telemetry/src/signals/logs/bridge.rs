@@ -1,6 +1,7 @@
 //! From `tracing` events to the SDK's log records.
 use std::cell::RefCell;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::Key;
@@ -31,10 +32,11 @@ thread_local! {
 }
 
 /// Body and attributes of a record.
-#[derive(Default)]
 pub(super) struct Ready {
-    pub(super) body: Option<AnyValue>,
-    pub(super) attributes: Vec<(Key, AnyValue)>,
+    pub(super) body: AnyValue,
+    /// Attributes that others have too.
+    pub(super) common: Arc<[(Key, AnyValue)]>,
+    pub(super) own: [Option<(Key, AnyValue)>; 2],
 }
 
 /// Emits an event whose record is `ready`. The event itself carries the same values as fields, for other layers; reading
@@ -126,10 +128,9 @@ impl RecordVisitor<'_> {
     }
 
     fn take(&mut self, ready: Ready) {
-        if let Some(body) = ready.body {
-            self.record.set_body(body);
-        }
-        for (key, value) in ready.attributes {
+        self.record.set_body(ready.body);
+        let common = ready.common.iter().cloned();
+        for (key, value) in common.chain(ready.own.into_iter().flatten()) {
             let value = match value {
                 AnyValue::String(text) if self.length.is_some() => {
                     let cut = cut(text.as_str(), self.length);
@@ -205,11 +206,9 @@ mod tests {
         };
         visitor.put("id".into(), AnyValue::Int(1));
         visitor.take(Ready {
-            body: Some(AnyValue::String("the body is no attribute".into())),
-            attributes: vec![
-                ("path".into(), AnyValue::String("/äöü".into())),
-                ("one.too.many".into(), AnyValue::Int(1)),
-            ],
+            body: AnyValue::String("the body is no attribute".into()),
+            common: Arc::new([("path".into(), AnyValue::String("/äöü".into()))]),
+            own: [None, Some(("one.too.many".into(), AnyValue::Int(1)))],
         });
         let attributes: Vec<_> = record.attributes_iter().cloned().collect();
         let expected = [

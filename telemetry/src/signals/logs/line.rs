@@ -1,53 +1,96 @@
-//! A record as a line of text: JSON for machines, or words for people.
-use std::fmt::{Display, Write as _};
+//! A record as a line of text: JSON for machines, or words for people. It is read from the bytes that the collector gets;
+//! decoding them into a tree of messages first would cost three times as much as the line.
+use std::fmt::Display;
+use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-
+use crate::base::hex;
 use crate::base::time::rfc_3339;
+use crate::pipeline::encoding::{Field, Fields};
 
-/// Appends the line of `record`, whose attribute `request_id` comes last, as the ids of its trace do.
+/// Appends the line of `record`, an encoded `LogRecord`, whose attribute `request_id` comes last, as the ids of its trace
+/// do.
 pub(super) fn write(
-    lines: &mut String,
+    lines: &mut Vec<u8>,
     clock: &mut Clock,
     human: bool,
     request_id: &str,
     target: &str,
-    record: &LogRecord,
+    record: &[u8],
 ) {
-    let severity = record.severity_text.as_str();
-    let body = record.body.as_ref().and_then(|body| body.value.as_ref());
+    let (mut time, mut severity, mut body) = (0, &[][..], None);
+    let (mut trace_id, mut span_id) = (&[][..], &[][..]);
+    for field in fields(record) {
+        match field {
+            (1, Field::Fixed64(nanos)) => time = nanos,
+            (3, Field::Bytes(text)) => severity = text,
+            (5, Field::Bytes(value)) => body = fields(value).next(),
+            (9, Field::Bytes(id)) => trace_id = id,
+            (10, Field::Bytes(id)) => span_id = id,
+            _ => {}
+        }
+    }
     let mut line = Line { human, text: lines };
     if human {
-        clock.write(line.text, record.time_unix_nano);
-        let _ = write!(line.text, " {severity:5} {target}: ");
+        clock.write(line.text, time);
+        line.put(b" ");
+        line.put(severity);
+        line.put(&b"     "[severity.len().min(5)..]);
+        line.put(b" ");
+        line.put(target.as_bytes());
+        line.put(b": ");
     } else {
-        line.text.push_str("{\"timestamp\":\"");
-        clock.write(line.text, record.time_unix_nano);
-        line.text.push_str("\",\"severity\":");
-        quote(line.text, severity);
-        line.text.push_str(",\"target\":");
-        quote(line.text, target);
-        line.text.push_str(",\"message\":");
+        line.put(b"{\"timestamp\":\"");
+        clock.write(line.text, time);
+        line.put(b"\",\"severity\":");
+        line.quote(severity);
+        line.put(b",\"target\":");
+        line.quote(target.as_bytes());
+        line.put(b",\"message\":");
     }
     line.body(body);
-    let is_request = |attribute: &&KeyValue| attribute.key == request_id;
-    let others = record
-        .attributes
-        .iter()
-        .filter(|attribute| !is_request(attribute));
-    others.for_each(|attribute| line.attribute(attribute));
-    if !record.trace_id.is_empty() {
-        line.name("trace_id");
-        line.hex(&record.trace_id);
-        line.name("span_id");
-        line.hex(&record.span_id);
+    let mut request = None;
+    for field in fields(record) {
+        if let (6, Field::Bytes(pair)) = field {
+            let (key, value) = attribute(pair);
+            if key == request_id.as_bytes() {
+                request = Some(value);
+            } else {
+                line.attribute(key, value);
+            }
+        }
     }
-    let request = record.attributes.iter().filter(is_request);
-    request.for_each(|attribute| line.attribute(attribute));
-    lines.push_str(if human { "\n" } else { "}\n" });
+    if !trace_id.is_empty() {
+        line.name(b"trace_id");
+        line.hex(trace_id);
+        line.name(b"span_id");
+        line.hex(span_id);
+    }
+    if let Some(value) = request {
+        line.attribute(request_id.as_bytes(), value);
+    }
+    line.put(if human { b"\n" } else { b"}\n" });
+}
+
+/// A value: the field of an `AnyValue` that is set, if any.
+type Value<'a> = Option<(u64, Field<'a>)>;
+
+/// The fields of a message. It was encoded here, so all of it can be read.
+fn fields(message: &[u8]) -> impl Iterator<Item = (u64, Field<'_>)> {
+    Fields(message).map_while(|field| field)
+}
+
+/// Key and value of an encoded `KeyValue`.
+fn attribute(pair: &[u8]) -> (&[u8], Value<'_>) {
+    let (mut key, mut value) = (&[][..], None);
+    for field in fields(pair) {
+        match field {
+            (1, Field::Bytes(text)) => key = text,
+            (2, Field::Bytes(any)) => value = fields(any).next(),
+            _ => {}
+        }
+    }
+    (key, value)
 }
 
 /// Writes points in time. Most records are of the same second as the one before, whose text is kept: making one from
@@ -60,7 +103,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    fn write(&mut self, out: &mut String, nanos: u64) {
+    fn write(&mut self, out: &mut Vec<u8>, nanos: u64) {
         let (second, micros) = (nanos / 1_000_000_000, nanos % 1_000_000_000 / 1000);
         if second != self.second || self.text.is_empty() {
             self.second = second;
@@ -69,153 +112,164 @@ impl Clock {
             self.text.pop();
             self.text.push('.');
         }
-        out.push_str(&self.text);
+        out.extend_from_slice(self.text.as_bytes());
         let mut digits = *b"000000Z";
         let mut rest = micros;
         for digit in digits[..6].iter_mut().rev() {
             *digit += (rest % 10) as u8;
             rest /= 10;
         }
-        digits.iter().for_each(|digit| out.push(char::from(*digit)));
+        out.extend_from_slice(&digits);
     }
 }
 
 struct Line<'a> {
     human: bool,
-    text: &'a mut String,
+    text: &'a mut Vec<u8>,
 }
 
 impl Line<'_> {
-    fn body(&mut self, body: Option<&Value>) {
+    fn put(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
+    }
+
+    fn body(&mut self, body: Value<'_>) {
         match body {
-            Some(Value::StringValue(text)) if self.human => self.text.push_str(text),
-            Some(value) => self.value(value),
+            Some((1, Field::Bytes(text))) if self.human => self.put(text),
+            Some(_) => self.value(body),
             None if self.human => {}
-            None => self.text.push_str("\"\""),
+            None => self.put(b"\"\""),
         }
     }
 
     /// ` name=` for people, `,"name":` for machines.
-    fn name(&mut self, name: &str) {
+    fn name(&mut self, name: &[u8]) {
         if self.human {
-            self.text.push(' ');
-            self.text.push_str(name);
-            self.text.push('=');
+            self.put(b" ");
+            self.put(name);
+            self.put(b"=");
         } else {
-            self.text.push(',');
-            quote(self.text, name);
-            self.text.push(':');
+            self.put(b",");
+            self.quote(name);
+            self.put(b":");
         }
     }
 
-    fn attribute(&mut self, attribute: &KeyValue) {
-        self.name(&attribute.key);
-        match attribute
-            .value
-            .as_ref()
-            .and_then(|value| value.value.as_ref())
-        {
-            Some(Value::StringValue(text))
-                if self.human && !text.contains([' ', '"', '=', '\n']) =>
-            {
-                self.text.push_str(text);
+    fn attribute(&mut self, key: &[u8], value: Value<'_>) {
+        self.name(key);
+        let needs_quotes = |byte: &u8| matches!(byte, b' ' | b'"' | b'=' | b'\n');
+        match value {
+            Some((1, Field::Bytes(text))) if self.human && !text.iter().any(needs_quotes) => {
+                self.put(text);
             }
-            Some(value) => self.value(value),
-            None => self.text.push_str("null"),
+            value => self.value(value),
         }
     }
 
     /// `value` as JSON.
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: Value<'_>) {
         match value {
-            Value::StringValue(text) => quote(self.text, text),
-            Value::BoolValue(value) => self.put(value),
-            Value::IntValue(value) => self.put(value),
-            Value::DoubleValue(value) if value.is_finite() => self.put(value),
-            Value::DoubleValue(value) => quote(self.text, &value.to_string()), // JSON knows no infinity
-            Value::BytesValue(bytes) => self.hex(bytes),
-            Value::ArrayValue(list) => {
-                self.text.push('[');
-                for (n, value) in list.values.iter().enumerate() {
-                    self.text.push_str(if n > 0 { "," } else { "" });
-                    self.any(value);
+            Some((1, Field::Bytes(text))) => self.quote(text),
+            Some((2, Field::Varint(value))) => self.display(value != 0),
+            Some((3, Field::Varint(value))) => self.display(value as i64),
+            Some((4, Field::Fixed64(bits))) => {
+                let value = f64::from_bits(bits);
+                match value.is_finite() {
+                    true => self.display(value),
+                    false => self.quote(value.to_string().as_bytes()), // JSON knows no infinity
                 }
-                self.text.push(']');
             }
-            Value::KvlistValue(list) => {
-                self.text.push('{');
-                for (n, pair) in list.values.iter().enumerate() {
-                    self.text.push_str(if n > 0 { "," } else { "" });
-                    quote(self.text, &pair.key);
-                    self.text.push(':');
-                    match &pair.value {
-                        Some(value) => self.any(value),
-                        None => self.text.push_str("null"),
+            Some((5, Field::Bytes(list))) => {
+                self.put(b"[");
+                for (n, (_, element)) in fields(list).enumerate() {
+                    self.put(if n > 0 { b"," } else { b"" });
+                    self.any(element);
+                }
+                self.put(b"]");
+            }
+            Some((6, Field::Bytes(list))) => {
+                self.put(b"{");
+                for (n, (_, pair)) in fields(list).enumerate() {
+                    self.put(if n > 0 { b"," } else { b"" });
+                    if let Field::Bytes(pair) = pair {
+                        let (key, value) = attribute(pair);
+                        self.quote(key);
+                        self.put(b":");
+                        self.value(value);
                     }
                 }
-                self.text.push('}');
+                self.put(b"}");
             }
-            _ => self.text.push_str("null"), // what OTLP may add and records here never hold
+            Some((7, Field::Bytes(bytes))) => self.hex(bytes),
+            _ => self.put(b"null"), // also what OTLP may add and records here never hold
         }
     }
 
-    fn any(&mut self, value: &AnyValue) {
-        match &value.value {
-            Some(value) => self.value(value),
-            None => self.text.push_str("null"),
+    /// An `AnyValue` as JSON.
+    fn any(&mut self, any: Field<'_>) {
+        match any {
+            Field::Bytes(any) => self.value(fields(any).next()),
+            _ => self.put(b"null"),
         }
     }
 
-    fn put(&mut self, value: impl Display) {
-        let _ = write!(self.text, "{value}");
+    fn display(&mut self, value: impl Display) {
+        let _ = write!(self.text, "{value}"); // memory takes everything
     }
 
     fn hex(&mut self, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let quote = if self.human { "" } else { "\"" };
-        self.text.push_str(quote);
-        for byte in bytes {
-            self.text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            self.text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        self.text.push_str(quote);
+        let quote: &[u8] = if self.human { b"" } else { b"\"" };
+        self.put(quote);
+        let start = self.text.len();
+        self.text.resize(start + 2 * bytes.len(), 0);
+        hex(bytes, &mut self.text[start..]);
+        self.put(quote);
     }
-}
 
-/// Appends `text` as a JSON string.
-fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
+    /// Appends `text` as a JSON string.
+    fn quote(&mut self, text: &[u8]) {
+        self.put(b"\"");
+        // Nearly every text is plain. Without an early end the loop takes many bytes at once.
+        let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        if text.iter().fold(false, |any, byte| any | special(*byte)) {
+            self.escape(text);
+        } else {
+            self.put(text);
         }
-        out.push_str(&text[plain..at]);
-        plain = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            _ => {
-                let _ = write!(out, "\\u{byte:04x}");
+        self.put(b"\"");
+    }
+
+    fn escape(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                b'"' => self.put(b"\\\""),
+                b'\\' => self.put(b"\\\\"),
+                b'\n' => self.put(b"\\n"),
+                0..0x20 => self.display(format_args!("\\u{byte:04x}")),
+                byte => self.text.push(*byte),
             }
         }
     }
-    out.push_str(&text[plain..]);
-    out.push('"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use prost::Message;
 
     #[test]
     fn quoted_text_is_json() {
         let text = "a \"b\" \\ \n\t\u{1} é";
-        let mut quoted = String::new();
-        quote(&mut quoted, text);
-        assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
+        let mut quoted = Vec::new();
+        let mut line = Line {
+            human: false,
+            text: &mut quoted,
+        };
+        line.quote(text.as_bytes());
+        assert_eq!(serde_json::from_slice::<String>(&quoted).unwrap(), text);
     }
 
     fn pair(key: &str, value: Value) -> KeyValue {
@@ -261,16 +315,16 @@ mod tests {
     }
 
     fn line(human: bool) -> String {
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         write(
             &mut lines,
             &mut Clock::default(),
             human,
             "test.request.id",
             "shop::cart",
-            &record(),
+            &record().encode_to_vec(),
         );
-        lines
+        String::from_utf8(lines).unwrap()
     }
 
     #[test]
@@ -321,24 +375,17 @@ mod tests {
             (951_827_697_000_000_000, "2000-02-29T12:34:57.000000Z"),
             (951_827_696_999_999_999, "2000-02-29T12:34:56.999999Z"),
         ] {
-            let mut text = String::new();
+            let mut text = Vec::new();
             clock.write(&mut text, nanos);
-            assert_eq!(text, expected);
+            assert_eq!(str::from_utf8(&text), Ok(expected));
         }
     }
 
     #[test]
     fn a_record_without_anything_is_a_line() {
-        let mut lines = String::new();
-        write(
-            &mut lines,
-            &mut Clock::default(),
-            false,
-            "id",
-            "",
-            &LogRecord::default(),
-        );
+        let mut lines = Vec::new();
+        write(&mut lines, &mut Clock::default(), false, "id", "", &[]);
         let expected = "{\"timestamp\":\"1970-01-01T00:00:00.000000Z\",\"severity\":\"\",\"target\":\"\",\"message\":\"\"}\n";
-        assert_eq!(lines, expected);
+        assert_eq!(str::from_utf8(&lines), Ok(expected));
     }
 }

@@ -3,9 +3,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_sdk::error::OTelSdkResult;
-use prost::Message;
 
 use super::line;
 use crate::Error;
@@ -17,6 +15,8 @@ use crate::pipeline::queue::{Queue, Wake};
 
 /// Longest wait before a line is written, which is soon enough for who watches.
 const DELAY: Duration = Duration::from_millis(100);
+/// Bytes of lines that are written at once.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// The batch of stdout: `batch` is that of the records.
 pub(super) fn batch(batch: Batch) -> Batch {
@@ -100,31 +100,32 @@ impl Writer {
         let Some(batch) = self.queue.take() else {
             return;
         };
-        let (mut lines, mut clock) = (String::new(), line::Clock::default());
+        let mut lines = Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 8);
+        let mut clock = line::Clock::default();
         for chunk in &batch.chunks {
-            self.lines(&mut lines, &mut clock, chunk);
+            self.write_chunk(&mut lines, &mut clock, chunk);
         }
-        // A closed stdout must not stop the service, and there is nowhere else to say so.
-        let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+        print(&mut lines);
         self.queue.release(&batch);
         self.queue.counts.leave(batch.items);
     }
 
-    fn lines(&self, lines: &mut String, clock: &mut line::Clock, chunk: &Chunk) {
+    fn write_chunk(&self, lines: &mut Vec<u8>, clock: &mut line::Clock, chunk: &Chunk) {
         for (run, items) in self.queue.taken(chunk) {
-            for item in encoding::items(items) {
-                // What was encoded here can be decoded.
-                if let Ok(record) = LogRecord::decode(item) {
-                    line::write(
-                        lines,
-                        clock,
-                        self.human,
-                        self.request_id,
-                        run.scope.name(),
-                        &record,
-                    );
+            let target = run.scope.name();
+            for record in encoding::items(items) {
+                line::write(lines, clock, self.human, self.request_id, target, record);
+                if lines.len() >= WRITE_BYTES {
+                    print(lines);
                 }
             }
         }
     }
+}
+
+/// Writes whole lines, and empties `lines`.
+fn print(lines: &mut Vec<u8>) {
+    // A closed stdout must not stop the service, and there is nowhere else to say so.
+    let _ = std::io::stdout().lock().write_all(lines);
+    lines.clear();
 }
