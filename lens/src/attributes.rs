@@ -1,8 +1,10 @@
 //! Reading OTLP attribute values.
 
+use std::borrow::Cow;
+
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use serde_json::{Map, json};
+use serde_json::json;
 
 /// The attribute's value as text, `None` if it is absent.
 pub fn find(attributes: &[KeyValue], key: &str) -> Option<String> {
@@ -14,23 +16,19 @@ pub fn find(attributes: &[KeyValue], key: &str) -> Option<String> {
 
 /// A value as a person would write it; lists and maps as JSON.
 pub fn text(value: Option<&AnyValue>) -> String {
-    match value.and_then(|value| value.value.as_ref()) {
-        None => String::new(),
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(value) => match json_value(value) {
-            serde_json::Value::String(text) => text,
-            value => value.to_string(),
-        },
-    }
+    borrowed(value).into_owned()
 }
 
-/// The attributes as one flat JSON object of strings, for `json_extract`.
-pub fn flat_json(attributes: &[KeyValue]) -> String {
-    let flat: Map<_, _> = attributes
-        .iter()
-        .map(|attribute| (attribute.key.clone(), text(attribute.value.as_ref()).into()))
-        .collect();
-    serde_json::Value::Object(flat).to_string()
+fn borrowed(value: Option<&AnyValue>) -> Cow<'_, str> {
+    match value.and_then(|value| value.value.as_ref()) {
+        None => "".into(),
+        Some(Value::StringValue(text)) => text.into(),
+        Some(Value::IntValue(number)) => number.to_string().into(),
+        Some(value) => match json_value(value) {
+            serde_json::Value::String(text) => text.into(),
+            value => value.to_string().into(),
+        },
+    }
 }
 
 /// Names of HTTP and database attributes before the conventions became stable, and what they are called since.
@@ -59,27 +57,40 @@ const SEARCHED_BYTES: usize = 16 * 1024;
 
 /// What a search looks at: a line `name=value` for each attribute, those with an old name under both, and a line for each of `texts`.
 pub fn searchable(attributes: &[KeyValue], texts: &[&str]) -> String {
-    let mut lines = String::from("\n");
+    let mut lines = String::with_capacity(512);
+    lines.push('\n');
     for attribute in attributes {
-        let value = text(attribute.value.as_ref());
+        let value = borrowed(attribute.value.as_ref());
         let renamed = RENAMED.iter().find(|(before, _)| *before == attribute.key);
-        for key in [Some(attribute.key.as_str()), renamed.map(|(_, now)| *now)] {
-            lines.extend(key.map(|key| line(&format!("{key}={value}"))));
+        let keys = [Some(attribute.key.as_str()), renamed.map(|(_, now)| *now)];
+        for key in keys.into_iter().flatten() {
+            line(&[key, "=", &value], &mut lines);
         }
     }
-    lines.extend(texts.iter().map(|text| line(text)));
+    texts.iter().for_each(|text| line(&[text], &mut lines));
     lines.truncate(lines.floor_char_boundary(SEARCHED_BYTES));
     lines
 }
 
-/// A text as it stands in what is searched.
-fn line(text: &str) -> String {
-    format!("{}\n", text.replace(['\n', '\0'], " ").to_lowercase())
+/// Adds a line of these parts as it stands in what is searched.
+fn line(parts: &[&str], lines: &mut String) {
+    for part in parts {
+        if part.is_ascii() && !part.contains(['\n', '\0']) {
+            let begin = lines.len();
+            lines.push_str(part);
+            lines[begin..].make_ascii_lowercase();
+        } else {
+            lines.push_str(&part.replace(['\n', '\0'], " ").to_lowercase());
+        }
+    }
+    lines.push('\n');
 }
 
 /// The line of an attribute with this value, for `instr`.
 pub fn searched_line(key: &str, value: &str) -> String {
-    format!("\n{}", line(&format!("{}={value}", key.replace('\0', ""))))
+    let mut searched = String::from("\n");
+    line(&[&key.replace('\0', ""), "=", value], &mut searched);
+    searched
 }
 
 /// Longest text of a column that is searched, listed or repeated in every row.
@@ -107,7 +118,12 @@ pub fn hex_id(id: &[u8], length: usize) -> String {
 
 /// Lower-case hexadecimal of an id.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    digits.collect()
 }
 
 /// Whether `text` is an id of that many bytes in hexadecimal.

@@ -294,6 +294,30 @@ impl Grouped {
         }
     }
 
+    /// Of a metric of which only the counts matter: distributions become numbers.
+    pub fn counts(mut series: Vec<(Series, Vec<Point>)>) -> Self {
+        for point in series.iter_mut().flat_map(|(_, points)| points) {
+            let count = match point {
+                Point::Histogram(point) => point.count,
+                Point::Exponential(point) => point.count,
+                Point::Number(_) | Point::Summary(_) => continue,
+            };
+            let (start, time) = times(point);
+            *point = Point::Number(NumberDataPoint {
+                start_time_unix_nano: start as u64,
+                time_unix_nano: time as u64,
+                flags: if is_recorded(point) {
+                    0
+                } else {
+                    DataPointFlags::NoRecordedValueMask as u32
+                },
+                value: Some(number_data_point::Value::AsDouble(count as f64)),
+                ..NumberDataPoint::default()
+            });
+        }
+        Self::new(Kind::Counter, String::new(), series, "")
+    }
+
     /// The charts that suit the kind.
     pub fn charts(&self, range: Range) -> Vec<Chart> {
         match self.kind {

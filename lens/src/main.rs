@@ -9,6 +9,10 @@ use clap::Parser;
 use lens::{Server, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(target_os = "linux")] // as in the service
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The viewer for machines without Docker: an OTLP and profile backend with pages.
 ///
 /// It has no options; settings are environment variables: LENS_LISTEN (default 127.0.0.1:18090), LENS_DATA_DIR (default data/lens),

@@ -48,7 +48,11 @@ impl Server {
         let store = web::Data::new(Store::open(&settings.data_dir, settings.bounds).await?);
         let limits = web::Data::new(Limits::from(&settings));
         let sources = match &settings.source_dir {
-            Some(root) => Sources::read(root, &settings.source_url),
+            Some(root) => {
+                let deps = settings.source_deps.clone();
+                let deps = deps.unwrap_or_else(|| root.join("target/debug"));
+                Sources::read(root, &deps, &settings.source_url)
+            }
             None => Sources::default(),
         };
         let sources = web::Data::new(sources);

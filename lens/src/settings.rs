@@ -20,8 +20,11 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// `LENS_MAX_DECODED_MB`: largest request body after decompression, in MiB, 1 to 256. Default 16.
     pub max_decoded_bytes: usize,
-    /// `LENS_SOURCE_DIR`: a checkout whose crates' sources are shown beside flame graphs; nothing else in it is read. Default: none.
+    /// `LENS_SOURCE_DIR`: a checkout whose sources are shown beside flame graphs, those that its programs were compiled of; nothing else in it is
+    /// shown. Default: none.
     pub source_dir: Option<PathBuf>,
+    /// `LENS_SOURCE_DEPS`: the folder with cargo's dep-info (`NAME.d`), which says what they were compiled of. Default: `target/debug` in that checkout.
+    pub source_deps: Option<PathBuf>,
     /// `LENS_SOURCE_URL`: where a line of source leads to, with `{commit}`, `{file}` (from the checkout's root), `{path}` (whole) and `{line}`, such
     /// as `vscode://file/{path}:{line}`. Default: none, then lines lead nowhere.
     pub source_url: String,
@@ -62,6 +65,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("data/lens"),
             allowed_hosts: Vec::new(),
             source_dir: None,
+            source_deps: None,
             source_url: String::new(),
             max_body_bytes: 8 * MEBIBYTE as usize,
             max_decoded_bytes: 16 * MEBIBYTE as usize,
@@ -122,6 +126,7 @@ impl Settings {
             settings.data_dir = PathBuf::from(value);
         }
         settings.source_dir = lookup("LENS_SOURCE_DIR").map(PathBuf::from);
+        settings.source_deps = lookup("LENS_SOURCE_DEPS").map(PathBuf::from);
         if let Some(value) = lookup("LENS_SOURCE_URL") {
             // A script in the place of an address would run on the page.
             let allowed = [

@@ -1,14 +1,14 @@
 //! From a frame of a profile to the line of source that it stands for.
 //!
-//! Frames carry the base name of a file, a line, and the function's path; of what is inlined only its name. Files are those of the crates in one
-//! checkout, listed once at start: nothing outside it is ever read, and nothing that is no Rust source of these crates.
+//! Frames carry the base name of a file, a line, and the function's path; of what is inlined only its name. Files are the Rust sources that the
+//! programs were compiled of, as cargo's dep-info says (`target/debug/NAME.d`), and of those only the ones in one checkout: nothing else is ever read.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Files larger than this are not shown.
+/// Files larger than this are not shown, and dep-info larger than this is not read.
 const MOST_BYTES: u64 = 1024 * 1024;
 const MOST_FILES: usize = 5000;
-const DEEPEST_FOLDER: usize = 12;
 
 /// The sources of a checkout.
 #[derive(Clone, Debug, Default)]
@@ -33,68 +33,33 @@ struct File {
 }
 
 impl Sources {
-    /// Lists the sources under `root`: those of the crate there, and of the crates in folders of it.
-    pub fn read(root: &Path, template: &str) -> Self {
+    /// The sources under `root` that the programs were compiled of whose dep-info is in the folder `deps`.
+    pub fn read(root: &Path, deps: &Path, template: &str) -> Self {
         let Ok(root) = root.canonicalize() else {
             return Self::default();
         };
-        let mut sources = Self {
+        let mut crates: HashMap<PathBuf, Option<String>> = HashMap::new();
+        let compiled = compiled(&root, deps).into_iter().take(MOST_FILES);
+        let files = compiled.filter_map(|path| {
+            let inside = path.strip_prefix(&root).ok()?;
+            let folder = path
+                .ancestors()
+                .find(|up| up.join("Cargo.toml").is_file())?;
+            let krate = crates
+                .entry(folder.to_owned())
+                .or_insert_with(|| krate(folder));
+            Some(File {
+                path: inside.to_str()?.replace('\\', "/"),
+                krate: krate.clone()?,
+                module: module(path.strip_prefix(folder.join("src")).ok()?)?,
+                functions: functions(&text(&path)?),
+            })
+        });
+        Self {
+            files: files.collect(),
             commit: commit(&root).unwrap_or_default(),
             template: template.to_owned(),
-            ..Self::default()
-        };
-        let mut crates = vec![root.clone()];
-        crates.extend(folders(&root));
-        for folder in crates {
-            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-            let package = manifest
-                .split_once("[package]")
-                .map_or("", |(_, rest)| rest);
-            let name = package
-                .lines()
-                .find_map(|line| line.strip_prefix("name = \""));
-            if let Some(name) = name.and_then(|name| name.split('"').next()) {
-                sources.list(&root, &folder.join("src"), &name.replace('-', "_"), "", 0);
-            }
-        }
-        sources.root = root;
-        sources
-    }
-
-    fn list(&mut self, root: &Path, folder: &Path, krate: &str, module: &str, depth: usize) {
-        let join = |name: &str| match (module, name) {
-            (_, "mod" | "lib" | "main") => module.to_owned(),
-            ("", name) => name.to_owned(),
-            (module, name) => format!("{module}::{name}"),
-        };
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            // Of a symbolic link this is neither, so that none is followed.
-            let Ok(kind) = entry.file_type() else {
-                continue;
-            };
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if kind.is_dir() && depth < DEEPEST_FOLDER {
-                self.list(root, &path, krate, &join(&name), depth + 1);
-            } else if kind.is_file()
-                && self.files.len() < MOST_FILES
-                && let Some(stem) = name.strip_suffix(".rs")
-            {
-                let text = text(&path).unwrap_or_default();
-                self.files.push(File {
-                    path: path
-                        .strip_prefix(root)
-                        .unwrap_or(&path)
-                        .to_string_lossy()
-                        .replace('\\', "/"),
-                    krate: krate.to_owned(),
-                    module: join(stem),
-                    functions: functions(&text),
-                });
-            }
+            root,
         }
     }
 
@@ -136,11 +101,11 @@ impl Sources {
     /// The lines of a listed file.
     pub fn lines(&self, path: &str) -> Option<Vec<String>> {
         let file = self.files.iter().find(|file| file.path == path)?;
-        let whole = self.root.join(&file.path).canonicalize().ok()?;
-        let inside = whole.starts_with(&self.root);
-        inside
-            .then(|| text(&whole))?
-            .map(|text| text.lines().map(str::to_owned).collect())
+        let listed = self.root.join(&file.path);
+        // What has become a link since leads elsewhere.
+        let same = listed.canonicalize().is_ok_and(|whole| whole == listed);
+        let text = same.then(|| text(&listed))??;
+        Some(text.lines().map(str::to_owned).collect())
     }
 
     /// Where the function begins that a line of a file is in.
@@ -180,10 +145,44 @@ fn bare(function: &str) -> &str {
     path.trim_end_matches("::")
 }
 
-fn folders(root: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.map(|entry| entry.path()).collect()
+/// The Rust files under `root` that dep-info in this folder names, links resolved. A line of it is `program: source source …`, with `\ ` for a space.
+fn compiled(root: &Path, deps: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(deps).into_iter().flatten().flatten() {
+        let is_dep_info = entry.path().extension().is_some_and(|end| end == "d");
+        let listed = is_dep_info
+            .then(|| text(&entry.path()))
+            .flatten()
+            .unwrap_or_default();
+        let spaced = listed.replace("\\ ", "\0");
+        let names = spaced
+            .split_ascii_whitespace()
+            .filter(|name| name.ends_with(".rs"));
+        let whole = names.filter_map(|name| root.join(name.replace('\0', " ")).canonicalize().ok());
+        found.extend(whole.filter(|path| path.starts_with(root)));
+    }
+    found
+}
+
+/// The package's name in a folder's manifest, as in paths of functions.
+fn krate(folder: &Path) -> Option<String> {
+    let manifest = text(&folder.join("Cargo.toml"))?;
+    let (_, package) = manifest.split_once("[package]")?;
+    let name = package
+        .lines()
+        .find_map(|line| line.strip_prefix("name = \""))?;
+    Some(name.split('"').next()?.replace('-', "_"))
+}
+
+/// The module that a file under `src` is.
+fn module(path: &Path) -> Option<String> {
+    let stem = path.with_extension("");
+    let mut parts: Vec<&str> = stem
+        .iter()
+        .map(|part| part.to_str())
+        .collect::<Option<_>>()?;
+    parts.pop_if(|last| ["mod", "lib", "main"].contains(last));
+    Some(parts.join("::"))
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -259,9 +258,19 @@ mod tests {
             (".git/HEAD", "ref: refs/heads/main\n"),
             (".git/refs/heads/main", "c0ffee\n"),
             ("secret.txt", "no source"),
+            ("src/unused.rs", "fn unused() {}\n"),
+            (
+                "target/debug/shop-api.d",
+                "ROOT/target/debug/shop-api: ROOT/src/lib.rs ROOT/src/routes/mod.rs ROOT/src/routes/cpu.rs ROOT/src/deps/mod.rs \
+                 ROOT/src/a\\ b.rs ROOT/secret.txt ROOT/src/stolen.rs ROOT/src/gone.rs /etc/hostname.rs\n",
+            ),
+            ("src/a b.rs", "fn spaced() {}\n"),
+            ("target/debug/tool.d", "tool: tool/src/main.rs\n"),
+            ("target/debug/note.txt", "tool: src/unused.rs\n"),
         ] {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            let text = text.replace("ROOT", root.path().to_str().expect("a name"));
             std::fs::write(path, text).expect("a file");
         }
         root
@@ -270,7 +279,8 @@ mod tests {
     #[test]
     fn a_frame_leads_to_its_file() {
         let root = checkout();
-        let sources = Sources::read(root.path(), "https://git.example/{commit}/{file}#L{line}");
+        let template = "https://git.example/{commit}/{file}#L{line}";
+        let sources = Sources::read(root.path(), &root.path().join("target/debug"), template);
         for (function, base, line, path) in [
             (
                 "shop_api::routes::cpu::burn",
@@ -302,6 +312,9 @@ mod tests {
             ("next", "mod.rs", 1, None),
             ("core::iter::cpu::burn", "cpu.rs", 3, None),
             ("tool::main", "main.rs", 1, Some("tool/src/main.rs")),
+            ("spaced", "a b.rs", 1, Some("src/a b.rs")),
+            ("shop_api::unused::unused", "unused.rs", 1, None), // not compiled
+            ("unused", "unused.rs", 1, None),
         ] {
             assert_eq!(
                 sources.find(function, base, line),
@@ -330,7 +343,7 @@ mod tests {
             root.path().join("src/stolen.rs"),
         )
         .expect("a link");
-        let sources = Sources::read(root.path(), "");
+        let sources = Sources::read(root.path(), &root.path().join("target/debug"), "");
         for path in [
             "secret.txt",
             "../secret.txt",
@@ -338,6 +351,8 @@ mod tests {
             "src/../secret.txt",
             "src/stolen.rs",
             "src/none.rs",
+            "src/unused.rs",
+            "/etc/hostname.rs",
         ] {
             assert_eq!(sources.lines(path), None, "{path}");
         }

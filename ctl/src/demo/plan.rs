@@ -60,6 +60,9 @@ impl Plan {
         // In a checkout, flame graphs lead to its lines.
         if Path::new("Cargo.toml").is_file() {
             self.default(&mut command, "LENS_SOURCE_DIR", ".");
+            // Where cargo puts its programs it says of what it made them.
+            let programs = self.lens.parent().unwrap_or(Path::new("."));
+            self.default(&mut command, "LENS_SOURCE_DEPS", programs);
         }
         command
     }

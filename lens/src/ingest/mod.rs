@@ -40,9 +40,7 @@ impl From<&Settings> for Limits {
 /// The routes.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
-        .service(post("/v1/traces", otlp::traces))
-        .service(post("/v1/logs", otlp::logs))
-        .service(post("/v1/metrics", otlp::metrics))
+        .service(post("/v1/{signal:traces|logs|metrics}", otlp::take))
         .service(post("/push.v1.PusherService/Push", profiles::push))
         .service(post("/ingest", profiles::ingest))
         .service(post("/api/import", otlp::import));

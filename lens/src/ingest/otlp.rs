@@ -149,64 +149,23 @@ pub fn points(encoding: Encoding, body: &[u8], budget: usize) -> Result<Taken, P
     Ok((origins.rows, Rows::Points(rows), rejected))
 }
 
-/// `POST /v1/traces`
-pub async fn traces(
+/// `POST /v1/{traces, logs, metrics}`: stores a request and answers.
+pub async fn take(
     request: HttpRequest,
     payload: web::Payload,
     limits: web::Data<Limits>,
     store: web::Data<Store>,
+    signal: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    take(&request, payload, &limits, &store, spans, "rejectedSpans").await
-}
-
-/// `POST /v1/logs`
-pub async fn logs(
-    request: HttpRequest,
-    payload: web::Payload,
-    limits: web::Data<Limits>,
-    store: web::Data<Store>,
-) -> Result<HttpResponse, Problem> {
-    take(
-        &request,
-        payload,
-        &limits,
-        &store,
-        records,
-        "rejectedLogRecords",
-    )
-    .await
-}
-
-/// `POST /v1/metrics`
-pub async fn metrics(
-    request: HttpRequest,
-    payload: web::Payload,
-    limits: web::Data<Limits>,
-    store: web::Data<Store>,
-) -> Result<HttpResponse, Problem> {
-    take(
-        &request,
-        payload,
-        &limits,
-        &store,
-        points,
-        "rejectedDataPoints",
-    )
-    .await
-}
-
-/// Stores a request and answers; `counted` is the name of the rejected ones' number in JSON.
-async fn take(
-    request: &HttpRequest,
-    payload: web::Payload,
-    limits: &web::Data<Limits>,
-    store: &Store,
-    decode: Decode,
-    counted: &str,
-) -> Result<HttpResponse, Problem> {
-    let encoding = Encoding::of(request)?;
+    // And what JSON calls the number of the rejected ones.
+    let (decode, counted): (Decode, &str) = match signal.as_str() {
+        "traces" => (spans, "rejectedSpans"),
+        "logs" => (records, "rejectedLogRecords"),
+        _ => (points, "rejectedDataPoints"),
+    };
+    let encoding = Encoding::of(&request)?;
     let budget = limits.decoded_bytes;
-    let taken = decoded(request, payload, limits, move |body| {
+    let taken = decoded(&request, payload, &limits, move |body| {
         decode(encoding, body, budget)
     });
     let (origins, rows, rejected) = taken.await?;

@@ -17,57 +17,26 @@ struct Asset {
     body: &'static [u8],
 }
 
+const fn asset(name: &'static str, content_type: &'static str, body: &'static [u8]) -> Asset {
+    Asset {
+        name,
+        content_type,
+        body,
+    }
+}
+
+#[rustfmt::skip]
 const ASSETS: &[Asset] = &[
-    Asset {
-        name: "lens.css",
-        content_type: STYLE,
-        body: include_bytes!("../../assets/lens.css"),
-    },
-    Asset {
-        name: "theme.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/theme.js"),
-    },
-    Asset {
-        name: "live.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/live.js"),
-    },
-    Asset {
-        name: "chart.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/chart.js"),
-    },
-    Asset {
-        name: "flame.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/flame.js"),
-    },
-    Asset {
-        name: "icon.svg",
-        content_type: "image/svg+xml",
-        body: include_bytes!("../../assets/icon.svg"),
-    },
-    Asset {
-        name: "htmx.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/vendor/htmx.min.js"),
-    },
-    Asset {
-        name: "uplot.js",
-        content_type: SCRIPT,
-        body: include_bytes!("../../assets/vendor/uPlot.iife.min.js"),
-    },
-    Asset {
-        name: "uplot.css",
-        content_type: STYLE,
-        body: include_bytes!("../../assets/vendor/uPlot.min.css"),
-    },
-    Asset {
-        name: "inter.woff2",
-        content_type: "font/woff2",
-        body: include_bytes!("../../assets/vendor/inter-latin-wght-normal.woff2"),
-    },
+    asset("lens.css", STYLE, include_bytes!("../../assets/lens.css")),
+    asset("theme.js", SCRIPT, include_bytes!("../../assets/theme.js")),
+    asset("live.js", SCRIPT, include_bytes!("../../assets/live.js")),
+    asset("chart.js", SCRIPT, include_bytes!("../../assets/chart.js")),
+    asset("flame.js", SCRIPT, include_bytes!("../../assets/flame.js")),
+    asset("icon.svg", "image/svg+xml", include_bytes!("../../assets/icon.svg")),
+    asset("htmx.js", SCRIPT, include_bytes!("../../assets/vendor/htmx.min.js")),
+    asset("uplot.js", SCRIPT, include_bytes!("../../assets/vendor/uPlot.iife.min.js")),
+    asset("uplot.css", STYLE, include_bytes!("../../assets/vendor/uPlot.min.css")),
+    asset("inter.woff2", "font/woff2", include_bytes!("../../assets/vendor/inter-latin-wght-normal.woff2")),
 ];
 
 /// Changes whenever an asset does, so that browsers may keep them for good.

@@ -25,34 +25,15 @@ pub async fn page(
     let bounds = time.bounds("15m", now_ns)?;
     let mut health = traces::health(&store.pool, bounds).await?;
     // Of sampled traces only some spans are here; the metric counts every request.
-    let requests = totals(
-        &store,
-        "http.server.request.duration",
-        false,
-        bounds,
-        now_ns,
-    )
-    .await?;
-    let failed_requests =
-        totals(&store, "http.server.request.duration", true, bounds, now_ns).await?;
+    let requests = totals(&store, &["http.server.request.duration"], bounds, now_ns).await?;
     for service in &mut health {
-        let counted = requests
-            .get(&service.service)
-            .map_or(0, |count| count.round() as i64);
+        let (counted, failed) = requests.get(&service.service).copied().unwrap_or_default();
         if counted > service.requests {
-            let failed = failed_requests
-                .get(&service.service)
-                .map_or(0, |count| count.round() as i64);
             (service.requests, service.errors) = (counted, failed.max(service.errors));
         }
     }
-    let mut lost: BTreeMap<String, i64> = BTreeMap::new();
-    for name in LOSSES {
-        for (service, count) in totals(&store, name, true, bounds, now_ns).await? {
-            *lost.entry(service).or_default() += count.round() as i64;
-        }
-    }
-    lost.retain(|_, count| *count > 0);
+    let mut lost = totals(&store, &LOSSES, bounds, now_ns).await?;
+    lost.retain(|_, (_, failed)| *failed > 0);
     let failed = traces::list(
         &store.pool,
         &traces::Filter {
@@ -104,7 +85,7 @@ pub async fn page(
         @if empty { (welcome(&request)) } @else {
             section { h2 { "Services " span.faint { (format::three(minutes)) " minutes" } } (services(&health, &shell, minutes)) }
             @if !lost.is_empty() {
-                p.context data-testid="lost" { "By their own metrics, services lost telemetry: " @for (service, count) in &lost { (shell.services.tag(service)) " " span.number { (format::count(*count)) } " " } "spans, records or points." }
+                p.context data-testid="lost" { "By their own metrics, services lost telemetry: " @for (service, (_, count)) in &lost { (shell.services.tag(service)) " " span.number { (format::count(*count)) } " " } "spans, records or points." }
             }
             @if !failed.is_empty() { section { h2 { "Last failed " a.more href=(shell.at("/traces", &[("status", "error")])) { "All" } } (super::traces::table(&failed, &shell.services)) } }
             @if !errors.is_empty() {
@@ -132,23 +113,36 @@ const LOSSES: [&str; 5] = [
     "otel.sdk.exporter.metric_data_point.exported",
 ];
 
-/// What a metric counted in a time, by service; `failed` counts only series with an `error.type`.
+/// What metrics counted in a time, by service: in all, and with an `error.type`.
 async fn totals(
     store: &Store,
-    name: &str,
-    failed: bool,
+    names: &[&str],
     (from_ns, to_ns): (Option<i64>, Option<i64>),
     now_ns: i64,
-) -> Result<BTreeMap<String, f64>, Problem> {
+) -> Result<BTreeMap<String, (i64, i64)>, Problem> {
     const LEAD_NS: i64 = 120 * format::NS_PER_S;
-    let mut series = metrics::series(&store.pool, name, "").await?;
-    series.retain(|series| !failed || find(&series.attributes, "error.type").is_some());
-    let Some(kind) = series.first().map(|series| series.kind) else {
-        return Ok(BTreeMap::new());
-    };
     let (from_ns, to_ns) = (from_ns.unwrap_or(0), to_ns.unwrap_or(now_ns));
-    let found = metrics::with_decoded(&store.pool, series, from_ns - LEAD_NS, to_ns).await?;
-    aside(move || Grouped::new(kind, String::new(), found, "").totals(from_ns, to_ns)).await
+    let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for name in names {
+        let series = metrics::series(&store.pool, name, "").await?;
+        let found = metrics::with_points_in(&store.pool, series, from_ns - LEAD_NS, to_ns)
+            .await?
+            .0;
+        let counted = aside(move || {
+            let (failed, others): (Vec<_>, Vec<_>) = found
+                .into_iter()
+                .partition(|(series, _)| find(&series.attributes, "error.type").is_some());
+            [others, failed].map(|series| Grouped::counts(series).totals(from_ns, to_ns))
+        });
+        for (place, counted) in counted.await?.into_iter().enumerate() {
+            for (service, count) in counted {
+                let total = totals.entry(service).or_default();
+                total.0 += count.round() as i64;
+                total.1 += place as i64 * count.round() as i64;
+            }
+        }
+    }
+    Ok(totals)
 }
 
 /// When each signal last arrived, 0 for never.

@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::quantile::Distribution;
 use crate::query;
 use crate::store::metrics::{self, Kind, Listed, Point, Series};
-use crate::store::{ANSWER_BYTES, Signal, Store, aside, traces};
+use crate::store::{Signal, Store, aside, traces};
 
 /// Rows of the table of series.
 const MOST_SERIES: usize = 100;
@@ -56,11 +56,7 @@ pub async fn page(
         .map(|attribute| attribute.key)
         .collect();
     let attributes: Vec<String> = attributes.into_iter().take(MOST_CHOICES).collect();
-    let mut latest = Vec::new();
-    for series in series.iter().take(MOST_SERIES) {
-        let point = metrics::latest(&store.pool, series).await?;
-        latest.extend(point.map(|point| (series, point)));
-    }
+    let latest = metrics::latest(&store.pool, &series[..series.len().min(MOST_SERIES)]).await?;
     let shell = Shell {
         tab: Tab::Metrics,
         title: if query.name.is_empty() {
@@ -137,33 +133,22 @@ pub async fn data(
     let unit = series
         .first()
         .map_or_else(String::new, |series| series.metric.unit.clone());
-    let (mut with_points, mut bytes) = (Vec::with_capacity(series.len()), 0);
-    for series in series.into_iter().filter(|series| series.kind == kind) {
-        // What was added from the beginning on makes up the value of a sum that goes up and down.
-        let from_ns = match kind == Kind::UpDownCounter && metrics::is_delta(&series.metric) {
-            true => 0,
-            false => range.from_ns - LEAD_NS,
-        };
-        let to_ns = to_ns.unwrap_or(now_ns);
-        let points = metrics::points(&store.pool, &series, from_ns, to_ns).await?;
-        bytes += points.iter().map(Vec::len).sum::<usize>();
-        if bytes > ANSWER_BYTES {
-            return Err(Problem::TooLarge(
-                "these are too many points: ask for fewer minutes, one service or one attribute"
-                    .to_owned(),
-            ));
-        }
-        if !points.is_empty() {
-            with_points.push((series, points));
-        }
+    let of_kind = series.into_iter().filter(|series| series.kind == kind);
+    // What was added from the beginning on makes up the value of a sum that goes up and down.
+    let whole = |series: &Series| kind == Kind::UpDownCounter && metrics::is_delta(&series.metric);
+    let (whole, recent): (Vec<_>, Vec<_>) = of_kind.partition(whole);
+    let to = to_ns.unwrap_or(now_ns);
+    let (mut series, cut) =
+        metrics::with_points_in(&store.pool, recent, range.from_ns - LEAD_NS, to).await?;
+    let (others, more_cut) = metrics::with_points_in(&store.pool, whole, 0, to).await?;
+    if cut || more_cut {
+        return Err(Problem::TooLarge(
+            "these are too many points: ask for fewer minutes, one service or one attribute"
+                .to_owned(),
+        ));
     }
+    series.extend(others);
     let (range, charts) = aside(move || {
-        let mut series = Vec::with_capacity(with_points.len());
-        for (of, bodies) in with_points {
-            let decoded = bodies.iter().filter_map(|body| Point::decode(kind, body));
-            let points: Vec<Point> = decoded.collect();
-            series.push((of, points));
-        }
         let first = series
             .iter()
             .filter_map(|(_, points)| points.first())

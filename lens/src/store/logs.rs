@@ -114,17 +114,6 @@ pub async fn retain_new(pool: &SqlitePool, rows: &mut Vec<LogRow>) -> sqlx::Resu
     Ok(())
 }
 
-/// Lets the oldest records go.
-pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
-    let sizes: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?) RETURNING size",
-    )
-    .bind(rows as i64)
-    .fetch_all(connection)
-    .await?;
-    Ok(Amount::of(&sizes))
-}
-
 /// Which records to list. Empty texts do not filter.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

@@ -14,8 +14,8 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::known::REMEMBERED_BYTES;
 use super::traces::json_list;
-use super::{ANSWER_BYTES, Amount, aside, first_of, time_ns};
-use crate::attributes::{column, flat_json};
+use super::{ANSWER_BYTES, Amount, aside, evict_oldest, first_of, time_ns};
+use crate::attributes::column;
 use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 80;
@@ -202,7 +202,6 @@ pub struct PointRow {
     /// The metric without points, which its points share: a [`SeriesBody`] together with what follows.
     metric: Arc<[u8]>,
     series: Vec<u8>,
-    attributes: String,
     body: Vec<u8>,
 }
 
@@ -242,7 +241,6 @@ impl PointRow {
                 if *time == 0 {
                     *time = now_ns as u64;
                 }
-                let flat = flat_json(&attributes);
                 let series = SeriesBody {
                     metric: None,
                     attributes,
@@ -255,7 +253,6 @@ impl PointRow {
                     time_ns: point.time(),
                     metric: shared.clone(),
                     series: series.encode_to_vec(),
-                    attributes: flat,
                     body: point.encode(),
                 }
             })
@@ -289,7 +286,9 @@ pub async fn insert(
         series.push(id);
         of_series += bytes;
     }
-    let mut sizes: Vec<i64> = Vec::with_capacity(rows.len());
+    let before: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM points")
+        .fetch_one(&mut *connection)
+        .await?;
     for (rows, series) in rows
         .chunks(ROWS_A_STATEMENT)
         .zip(series.chunks(ROWS_A_STATEMENT))
@@ -304,21 +303,21 @@ pub async fn insert(
                 .push_bind(row.size())
                 .push_bind(&row.body);
         });
-        query.push(" RETURNING size");
-        sizes.extend(
-            query
-                .build_query_scalar::<i64>()
-                .fetch_all(&mut *connection)
-                .await?,
-        );
+        query.build().execute(&mut *connection).await?;
     }
-    let mut added = Amount::of(&sizes);
-    added.bytes += of_series;
-    Ok(added)
+    let (new, bytes): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM points WHERE id > ?")
+            .bind(before)
+            .fetch_one(connection)
+            .await?;
+    Ok(Amount {
+        rows: new as u64,
+        bytes: bytes as u64 + of_series,
+    })
 }
 
 /// What a series counts against the bound besides its points: its key, which is also indexed, holds the metric once more.
-pub const SERIES_BYTES: &str = "3 * length(key) + length(CAST(attributes AS BLOB))";
+pub const SERIES_BYTES: &str = "3 * length(key)";
 
 /// The series' id, and the bytes it takes if it is new.
 async fn series_id(
@@ -332,7 +331,7 @@ async fn series_id(
         return Ok((*id, 0));
     }
     let new: Option<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!(
-        "INSERT OR IGNORE INTO series (key, origin, service, name, kind, attributes, metric) VALUES (?, ?, ?, ?, ?, ?, ?)
+        "INSERT OR IGNORE INTO series (key, origin, service, name, kind, metric) VALUES (?, ?, ?, ?, ?, ?)
          RETURNING id, {SERIES_BYTES}",
     )))
     .bind(&key)
@@ -340,7 +339,6 @@ async fn series_id(
     .bind(&row.service)
     .bind(&row.name)
     .bind(row.kind as i64)
-    .bind(&row.attributes)
     .bind(&key[size_of_val(&origin)..])
     .fetch_optional(&mut *connection)
     .await?;
@@ -366,14 +364,14 @@ pub async fn evict(
     known: &mut HashMap<Vec<u8>, i64>,
     rows: u64,
 ) -> sqlx::Result<Amount> {
-    let gone: Vec<(i64, i64)> =
-        sqlx::query_as("DELETE FROM points WHERE id IN (SELECT id FROM points ORDER BY id LIMIT ?) RETURNING series, size")
-            .bind(rows as i64)
-            .fetch_all(&mut *connection)
-            .await?;
-    let (mut series, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
-    series.sort_unstable();
-    series.dedup();
+    const OLDEST: &str = "(SELECT * FROM points ORDER BY id LIMIT ?)";
+    let series: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT DISTINCT series FROM {OLDEST}"
+    )))
+    .bind(rows as i64)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut gone = evict_oldest(connection, "points", rows).await?;
     let deleted: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
         "DELETE FROM series WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM points WHERE series = series.id)
          RETURNING {SERIES_BYTES}",
@@ -384,8 +382,7 @@ pub async fn evict(
     if !deleted.is_empty() {
         known.clear();
     }
-    let mut gone = Amount::of(&sizes);
-    gone.bytes += Amount::of(&deleted).bytes;
+    gone.bytes += deleted.iter().sum::<i64>() as u64;
     Ok(gone)
 }
 
@@ -483,53 +480,58 @@ pub async fn by_id(pool: &SqlitePool, ids: &[i64]) -> Result<Vec<Series>, Proble
     aside(move || rows.into_iter().filter_map(one_series).collect()).await
 }
 
-/// The points of one series since `from_ns`, oldest first, for [`Point::decode`].
-pub async fn points(
-    pool: &SqlitePool,
-    series: &Series,
-    from_ns: i64,
-    to_ns: i64,
-) -> sqlx::Result<Vec<Vec<u8>>> {
-    sqlx::query_scalar("SELECT body FROM points WHERE series = ? AND time_ns BETWEEN ? AND ? ORDER BY time_ns LIMIT 20000")
-        .bind(series.id)
-        .bind(from_ns)
-        .bind(to_ns)
-        .fetch_all(pool)
-        .await
-}
-
-/// Series with their points in a time, decoded; what does not fit into one answer is left out.
-pub async fn with_decoded(
+/// Series with their points in a time, oldest first, and whether some were left out because they do not fit into one answer.
+pub async fn with_points_in(
     pool: &SqlitePool,
     series: Vec<Series>,
     from_ns: i64,
     to_ns: i64,
-) -> Result<Vec<(Series, Vec<Point>)>, Problem> {
-    let (mut found, mut bytes) = (Vec::with_capacity(series.len()), 0);
-    for series in series {
-        let bodies = points(pool, &series, from_ns, to_ns).await?;
-        bytes += bodies.iter().map(Vec::len).sum::<usize>();
-        if bytes > ANSWER_BYTES {
-            break;
-        }
-        let points = bodies
-            .iter()
-            .filter_map(|body| Point::decode(series.kind, body))
+) -> Result<(Vec<(Series, Vec<Point>)>, bool), Problem> {
+    let ids: Vec<i64> = series.iter().map(|series| series.id).collect();
+    let rows = sqlx::query_as(
+        "SELECT series, body FROM points WHERE series IN (SELECT value FROM json_each(?)) AND time_ns BETWEEN ? AND ? ORDER BY series, time_ns",
+    )
+    .bind(json_list(&ids))
+    .bind(from_ns)
+    .bind(to_ns)
+    .fetch(pool);
+    let (rows, cut) = first_of(rows, |(_, body): &(i64, Vec<u8>)| body.len()).await?;
+    let decoded = aside(move || {
+        let mut series: HashMap<i64, Series> = series
+            .into_iter()
+            .map(|series| (series.id, series))
             .collect();
-        found.push((series, points));
-    }
-    Ok(found)
+        let of_one = |rows: &[(i64, Vec<u8>)]| {
+            let series = series.remove(&rows[0].0)?;
+            let points = rows
+                .iter()
+                .filter_map(|(_, body)| Point::decode(series.kind, body));
+            let points = points.collect();
+            Some((series, points))
+        };
+        rows.chunk_by(|one, other| one.0 == other.0)
+            .filter_map(of_one)
+            .collect()
+    });
+    Ok((decoded.await?, cut))
 }
 
-/// The newest point of a series, without its attributes.
-pub async fn latest(pool: &SqlitePool, series: &Series) -> sqlx::Result<Option<Point>> {
-    let body: Option<Vec<u8>> = sqlx::query_scalar(
-        "SELECT body FROM points WHERE series = ? ORDER BY time_ns DESC LIMIT 1",
+/// The newest point of each of these series, without its attributes.
+pub async fn latest<'a>(
+    pool: &SqlitePool,
+    series: &'a [Series],
+) -> sqlx::Result<Vec<(&'a Series, Point)>> {
+    let ids: Vec<i64> = series.iter().map(|series| series.id).collect();
+    let bodies: Vec<Option<Vec<u8>>> = sqlx::query_scalar(
+        "SELECT (SELECT body FROM points WHERE series = wanted.value ORDER BY time_ns DESC LIMIT 1) FROM json_each(?) wanted ORDER BY wanted.key",
     )
-    .bind(series.id)
-    .fetch_optional(pool)
+    .bind(json_list(&ids))
+    .fetch_all(pool)
     .await?;
-    Ok(body.and_then(|body| Point::decode(series.kind, &body)))
+    let found = series.iter().zip(bodies);
+    Ok(found
+        .filter_map(|(series, body)| Some((series, Point::decode(series.kind, &body?)?)))
+        .collect())
 }
 
 /// Each series with its newest points, newest first, as they are stored; no more than one answer holds.

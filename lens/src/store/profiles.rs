@@ -6,7 +6,7 @@ use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::traces::json_list;
-use super::{ANSWER_BYTES, Amount, LATEST_NS, aside};
+use super::{ANSWER_BYTES, Amount, LATEST_NS, aside, evict_oldest};
 use crate::attributes::{column, is_hex};
 use crate::pprof::{Merged, Profile, RawProfileSeries, Unreadable};
 use crate::problem::Problem;
@@ -16,6 +16,8 @@ const OVERHEAD_BYTES: usize = 300;
 const MOST_SAMPLE_LABELS: usize = 100;
 /// Profiles merged into one answer: the newest of those asked for. An hour of two services at one push per 10 s is 720.
 pub const MOST_MERGED: u32 = 1000;
+/// Profiles in memory at a time.
+const READ_AT_A_TIME: usize = 16;
 
 /// A pushed profile ready to be stored.
 pub struct ProfileRow {
@@ -150,17 +152,11 @@ pub async fn insert(
 
 /// Lets the oldest profiles go.
 pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
-    let gone: Vec<(i64, i64)> =
-        sqlx::query_as("DELETE FROM profiles WHERE id IN (SELECT id FROM profiles ORDER BY id LIMIT ?) RETURNING id, size")
-            .bind(rows as i64)
-            .fetch_all(&mut *connection)
-            .await?;
-    let (ids, sizes): (Vec<i64>, Vec<i64>) = gone.into_iter().unzip();
-    sqlx::query("DELETE FROM profile_spans WHERE profile IN (SELECT value FROM json_each(?))")
-        .bind(json_list(&ids))
+    let gone = evict_oldest(connection, "profiles", rows).await?;
+    sqlx::query("DELETE FROM profile_spans WHERE profile < (SELECT coalesce(min(id), profile + 1) FROM profiles)")
         .execute(connection)
         .await?;
-    Ok(Amount::of(&sizes))
+    Ok(gone)
 }
 
 /// Which profiles to merge. Empty texts do not filter.
@@ -236,7 +232,7 @@ pub fn to_merge<'a>(pushed: &'a [Pushed], kind: &str) -> Vec<&'a Pushed> {
 }
 
 /// Merges the samples of these pushes that pass the filter, the first ones first, until the sum is as much as one answer holds; says how many
-/// it took. Reads one at a time, so that memory holds one and the sum.
+/// it took. Reads a few at a time, so that memory holds those and the sum.
 pub async fn merge(
     pool: &SqlitePool,
     pushed: &[&Pushed],
@@ -248,25 +244,39 @@ pub async fn merge(
     }
     let wanted = std::sync::Arc::new(wanted);
     let mut merged = Merged::default();
-    for (taken, push) in pushed.iter().enumerate() {
+    let mut taken = 0;
+    for some in pushed.chunks(READ_AT_A_TIME) {
         if merged.bytes() > ANSWER_BYTES {
-            return Ok((merged, taken));
+            break;
         }
-        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM profiles WHERE id = ?")
-            .bind(push.id)
-            .fetch_optional(pool)
-            .await?;
-        let (labels, wanted) = (push.label_pairs(), wanted.clone());
-        merged = aside(move || {
-            // Checked when it came in, so what cannot be read now was evicted in between.
-            if let Some(profile) = body.and_then(|body| Profile::read(&body, usize::MAX - 1).ok()) {
-                merged.add(&profile, &labels, &wanted);
+        let ids: Vec<i64> = some.iter().map(|push| push.id).collect();
+        let bodies: Vec<Option<Vec<u8>>> = sqlx::query_scalar(
+            "SELECT (SELECT body FROM profiles WHERE id = wanted.value) FROM json_each(?) wanted ORDER BY wanted.key",
+        )
+        .bind(json_list(&ids))
+        .fetch_all(pool)
+        .await?;
+        let labels: Vec<_> = some.iter().map(|push| push.label_pairs()).collect();
+        let wanted = wanted.clone();
+        let (sum, added) = aside(move || {
+            for (place, (body, labels)) in bodies.into_iter().zip(labels).enumerate() {
+                if merged.bytes() > ANSWER_BYTES {
+                    return (merged, place);
+                }
+                // Checked when it came in, so what cannot be read now was evicted in between.
+                if let Some(profile) =
+                    body.and_then(|body| Profile::read(&body, usize::MAX - 1).ok())
+                {
+                    merged.add(&profile, &labels, &wanted);
+                }
             }
-            merged
+            (merged, ids.len())
         })
         .await?;
+        merged = sum;
+        taken += added;
     }
-    Ok((merged, pushed.len()))
+    Ok((merged, taken))
 }
 
 impl Pushed {

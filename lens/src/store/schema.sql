@@ -20,21 +20,25 @@ CREATE TABLE IF NOT EXISTS spans (
     kind INTEGER NOT NULL,
     route TEXT NOT NULL,   -- http.route
     peer TEXT NOT NULL,    -- database that a client span names
+    caller TEXT NOT NULL DEFAULT '', -- of a server or consumer span, the service that called, if it is another and its span has come
     http_status INTEGER NOT NULL, -- 0: none
     error INTEGER NOT NULL,
+    profiled INTEGER NOT NULL, -- whether it has the attribute pyroscope.profile.id
     start_ns INTEGER NOT NULL,
     end_ns INTEGER NOT NULL,
     size INTEGER NOT NULL,
-    was INTEGER NOT NULL DEFAULT 0, -- size of the row that this one took the place of
+    was INTEGER NOT NULL DEFAULT 0, -- within a transaction, size of the row that this one took the place of
     text TEXT NOT NULL,
     body BLOB NOT NULL
 );
 -- A span that is sent again, by a retry or once it has ended, is the same span; a client and a server that share an id are two.
 CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id, service, kind, start_ns);
-CREATE INDEX IF NOT EXISTS spans_by_id ON spans (span_id);
--- Holds all that the overview's counts need.
-CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns, kind, service, error, end_ns);
-CREATE INDEX IF NOT EXISTS spans_by_peer ON spans (start_ns) WHERE peer <> '';
+-- By their ids only those that say they have samples: an index of all ids would be a page to write for each span.
+CREATE INDEX IF NOT EXISTS spans_profiled ON spans (span_id) WHERE profiled;
+-- These hold all that the overview's counts and the service graph need.
+CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, kind, start_ns, error, end_ns) WHERE kind IN (2, 5);
+CREATE INDEX IF NOT EXISTS spans_by_caller ON spans (caller, service, kind, start_ns, error, end_ns) WHERE caller <> '';
+CREATE INDEX IF NOT EXISTS spans_by_peer ON spans (service, peer, start_ns, error, end_ns) WHERE peer <> '';
 CREATE INDEX IF NOT EXISTS spans_by_route ON spans (route) WHERE route <> '';
 
 -- One row a trace, made again from its spans whenever some arrive.
@@ -48,7 +52,7 @@ CREATE TABLE IF NOT EXISTS traces (
     errors INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     services TEXT NOT NULL -- a line for each
-);
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS traces_by_arrival ON traces (first_id);
 CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
 CREATE INDEX IF NOT EXISTS traces_failed ON traces (start_ns) WHERE errors > 0;
@@ -84,7 +88,6 @@ CREATE TABLE IF NOT EXISTS series (
     service TEXT NOT NULL,
     name TEXT NOT NULL,
     kind INTEGER NOT NULL,
-    attributes TEXT NOT NULL, -- of the points, flat JSON
     metric BLOB NOT NULL      -- the metric without points, and the attributes
 );
 CREATE INDEX IF NOT EXISTS series_by_name ON series (name);

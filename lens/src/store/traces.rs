@@ -29,6 +29,7 @@ pub struct SpanRow {
     peer: String,
     http_status: i64,
     error: bool,
+    profiled: bool,
     start_ns: i64,
     end_ns: i64,
     links: Vec<(String, String)>,
@@ -63,6 +64,10 @@ impl SpanRow {
             peer: column(peer),
             http_status: attribute("http.response.status_code").parse().unwrap_or(0),
             error: is_error(&span),
+            profiled: span
+                .attributes
+                .iter()
+                .any(|attribute| attribute.key == "pyroscope.profile.id"),
             start_ns,
             end_ns,
             links: links(&span)
@@ -109,10 +114,13 @@ pub async fn insert(
     rows: &[SpanRow],
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
-    let mut added = Amount::default();
+    let before: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM spans")
+        .fetch_one(&mut *connection)
+        .await?;
+    let mut stored = 0;
     for chunk in rows.chunks(ROWS_A_STATEMENT) {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error,
+            "INSERT INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error, profiled,
              start_ns, end_ns, size, text, body) ",
         );
         query.push_values(chunk, |mut values, row| {
@@ -128,6 +136,7 @@ pub async fn insert(
                 .push_bind(&row.peer)
                 .push_bind(row.http_status)
                 .push_bind(row.error)
+                .push_bind(row.profiled)
                 .push_bind(row.start_ns)
                 .push_bind(row.end_ns)
                 .push_bind(row.size())
@@ -136,15 +145,12 @@ pub async fn insert(
         });
         query.push(
             " ON CONFLICT (trace_id, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
-             name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error,
-             end_ns = excluded.end_ns, was = spans.size, size = excluded.size, text = excluded.text, body = excluded.body
-             WHERE excluded.end_ns > spans.end_ns RETURNING size, was",
+             name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error, profiled = excluded.profiled,
+             end_ns = excluded.end_ns, was = iif(spans.was = 0, spans.size, spans.was), size = excluded.size, text = excluded.text, body = excluded.body
+             WHERE excluded.end_ns > spans.end_ns",
         );
-        let stored: Vec<(i64, i64)> = query.build_query_as().fetch_all(&mut *connection).await?;
-        for (size, was) in stored {
-            added.rows += u64::from(was == 0);
-            added.bytes = added.bytes.wrapping_add((size - was) as u64);
-        }
+        let done = query.build().execute(&mut *connection).await?;
+        stored += done.rows_affected();
     }
     for row in rows {
         for (trace_id, span_id) in &row.links {
@@ -160,6 +166,35 @@ pub async fn insert(
     let mut touched: Vec<&str> = rows.iter().map(|row| row.trace_id.as_str()).collect();
     touched.sort_unstable();
     touched.dedup();
+    let touched = json_list(&touched);
+    let (new, mut bytes): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM spans WHERE id > ?")
+            .bind(before)
+            .fetch_one(&mut *connection)
+            .await?;
+    if stored > new as u64 {
+        let grown: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(size - was), 0) FROM spans WHERE was <> 0 AND id <= ? AND trace_id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(before)
+        .bind(&touched)
+        .fetch_one(&mut *connection)
+        .await?;
+        bytes += grown;
+        sqlx::query("UPDATE spans SET was = 0 WHERE was <> 0 AND trace_id IN (SELECT value FROM json_each(?))")
+            .bind(&touched)
+            .execute(&mut *connection)
+            .await?;
+    }
+    // A server or consumer span was called by its parent, or by the client that it shares its id with.
+    sqlx::query(
+        "UPDATE spans SET caller = p.service FROM spans p
+         WHERE spans.trace_id IN (SELECT value FROM json_each(?)) AND spans.kind IN (2, 5) AND spans.caller = ''
+         AND p.trace_id = spans.trace_id AND p.span_id IN (spans.parent_id, spans.span_id) AND p.kind IN (3, 4) AND p.service <> spans.service",
+    )
+    .bind(&touched)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "INSERT OR REPLACE INTO traces (trace_id, first_id, root_id, start_ns, end_ns, spans, errors, bytes, services)
          SELECT trace_id, min(id),
@@ -167,10 +202,14 @@ pub async fn insert(
                 min(start_ns), max(end_ns), count(*), sum(error), sum(size), group_concat(DISTINCT char(10) || service || char(10))
          FROM spans all_of WHERE trace_id IN (SELECT value FROM json_each(?)) GROUP BY trace_id",
     )
-    .bind(json_list(&touched))
+    .bind(touched)
     .execute(connection)
     .await?;
-    Ok(added)
+    Ok(Amount {
+        rows: new as u64,
+        // May be less than before: then it wraps, and so does the sum that it is added to.
+        bytes: bytes as u64,
+    })
 }
 
 /// Lets the oldest traces go, together about `rows` spans.
@@ -184,13 +223,14 @@ pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result
     .fetch_all(&mut *connection)
     .await?;
     let gone = json_list(&gone);
-    let sizes: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) RETURNING size",
+    let (rows, bytes): (i64, i64) = sqlx::query_as(
+        "SELECT coalesce(sum(spans), 0), coalesce(sum(bytes), 0) FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
     )
     .bind(&gone)
-    .fetch_all(&mut *connection)
+    .fetch_one(&mut *connection)
     .await?;
     for sql in [
+        "DELETE FROM spans WHERE trace_id IN (SELECT value FROM json_each(?))",
         "DELETE FROM links WHERE trace_id IN (SELECT value FROM json_each(?))",
         "DELETE FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
     ] {
@@ -199,7 +239,10 @@ pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result
             .execute(&mut *connection)
             .await?;
     }
-    Ok(Amount::of(&sizes))
+    Ok(Amount {
+        rows: rows as u64,
+        bytes: bytes as u64,
+    })
 }
 
 /// A list as SQLite's `json_each` reads it.
@@ -413,35 +456,26 @@ pub struct Edge {
 /// Edges listed.
 pub const MOST_EDGES: usize = 100;
 
-/// Edges from the spans that started in this time: server and consumer spans whose parent is another service's, or which share their id with its
-/// client, consumer spans that link to a producer, and client spans that name a database.
+/// Edges from the spans that started in this time (of kinds 2 server, 3 client, 4 producer, 5 consumer): server and consumer spans with a caller, consumer spans that link to a producer, and client spans that name a database.
 pub async fn edges(
     pool: &SqlitePool,
     (from_ns, to_ns): (Option<i64>, Option<i64>),
 ) -> sqlx::Result<Vec<Edge>> {
-    const SERVER: i32 = SpanKind::Server as i32;
-    const CLIENT: i32 = SpanKind::Client as i32;
-    const PRODUCER: i32 = SpanKind::Producer as i32;
-    const CONSUMER: i32 = SpanKind::Consumer as i32;
     sqlx::query_as(
-        "SELECT caller, callee, external, messages, count(*) AS calls, sum(error) AS errors, avg(duration) AS mean_ns FROM (
-             SELECT p.service AS caller, c.service AS callee, 0 AS external, c.kind = ?5 AS messages, c.error, c.end_ns - c.start_ns AS duration
-             FROM spans c JOIN spans p ON p.trace_id = c.trace_id AND p.span_id IN (c.parent_id, c.span_id)
-             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.kind IN (?3, ?4) AND p.service <> c.service
+        "SELECT caller, callee, external, messages, sum(calls) AS calls, sum(errors) AS errors, sum(duration) / sum(calls) AS mean_ns FROM (
+             SELECT caller, service AS callee, 0 AS external, kind = 5 AS messages, count(*) AS calls, sum(error) AS errors, total(end_ns - start_ns) AS duration
+             FROM spans WHERE caller <> '' AND start_ns BETWEEN ?1 AND ?2 GROUP BY caller, service, kind
              UNION ALL
-             SELECT p.service, c.service, 0, 1, c.error, c.end_ns - c.start_ns
+             SELECT p.service, c.service, 0, 1, count(*), sum(c.error), total(c.end_ns - c.start_ns)
              FROM links l CROSS JOIN spans c ON c.trace_id = l.trace_id AND c.span_id = l.span_id
              JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
-             WHERE c.start_ns BETWEEN ?1 AND ?6 AND c.kind IN (?2, ?5) AND p.service <> c.service
+             WHERE c.start_ns BETWEEN ?1 AND ?2 AND c.kind IN (2, 5) AND p.service <> c.service GROUP BY 1, 2
              UNION ALL
-             SELECT service, peer, 1, 0, error, end_ns - start_ns FROM spans WHERE start_ns BETWEEN ?1 AND ?6 AND peer <> ''
+             SELECT service, peer, 1, 0, count(*), sum(error), total(end_ns - start_ns) FROM spans WHERE peer <> '' AND start_ns BETWEEN ?1 AND ?2
+             GROUP BY service, peer
          ) GROUP BY caller, callee, external, messages ORDER BY calls DESC LIMIT 100",
     )
     .bind(from_ns.unwrap_or(0))
-    .bind(SERVER)
-    .bind(CLIENT)
-    .bind(PRODUCER)
-    .bind(CONSUMER)
     .bind(to_ns.unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await
@@ -465,17 +499,24 @@ pub async fn names(
         .collect())
 }
 
-/// Trace id, service and name of the newest span with this id.
+/// Trace id, service and name of the newest span with this id; one that does not say that it has samples takes longer to find.
 pub async fn of_span(
     pool: &SqlitePool,
     span_id: &str,
 ) -> sqlx::Result<Option<(String, String, String)>> {
-    sqlx::query_as(
-        "SELECT trace_id, service, name FROM spans WHERE span_id = ? ORDER BY id DESC LIMIT 1",
-    )
-    .bind(span_id.to_ascii_lowercase())
-    .fetch_optional(pool)
-    .await
+    for sql in [
+        "SELECT trace_id, service, name FROM spans WHERE span_id = ? AND profiled ORDER BY id DESC LIMIT 1",
+        "SELECT trace_id, service, name FROM spans INDEXED BY spans_by_trace WHERE span_id = ? ORDER BY id DESC LIMIT 1",
+    ] {
+        let found = sqlx::query_as(sql)
+            .bind(span_id.to_ascii_lowercase())
+            .fetch_optional(pool)
+            .await?;
+        if found.is_some() || span_id.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// How a service did, by the requests and messages it served.
@@ -495,12 +536,10 @@ pub async fn health(
 ) -> sqlx::Result<Vec<Health>> {
     sqlx::query_as(
         "SELECT service, count(*) AS requests, sum(error) AS errors, avg(end_ns - start_ns) AS mean_ns, max(end_ns - start_ns) AS slowest_ns
-         FROM spans WHERE start_ns BETWEEN ? AND ? AND kind IN (?, ?) GROUP BY service ORDER BY requests DESC LIMIT 50",
+         FROM spans INDEXED BY spans_by_service WHERE kind IN (2, 5) AND start_ns BETWEEN ? AND ? GROUP BY service ORDER BY requests DESC LIMIT 50",
     )
     .bind(from_ns.unwrap_or(0))
     .bind(to_ns.unwrap_or(i64::MAX))
-    .bind(SpanKind::Server as i32)
-    .bind(SpanKind::Consumer as i32)
     .fetch_all(pool)
     .await
 }
@@ -512,7 +551,7 @@ pub async fn minutes_covered(
     (from_ns, to_ns): (Option<i64>, Option<i64>),
     now_ns: i64,
 ) -> sqlx::Result<f64> {
-    let first: Option<i64> = sqlx::query_scalar("SELECT min(start_ns) FROM spans")
+    let first: Option<i64> = sqlx::query_scalar("SELECT min(start_ns) FROM traces")
         .fetch_one(pool)
         .await?;
     let from_ns = first.unwrap_or(now_ns).max(from_ns.unwrap_or(0));

@@ -9,13 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::known::Known;
 use super::origins::OriginRow;
-use super::{Amount, Meter, Signal, logs, metrics, origins, profiles, traces};
+use super::{Amount, Meter, Signal, evict_oldest, logs, metrics, origins, profiles, traces};
 use crate::settings::{Bound, Bounds};
 
 /// Jobs stored in one transaction: enough to share its cost, few enough to answer soon.
 const JOBS_A_TRANSACTION: usize = 16;
 /// New origins after which those that no row uses any more are looked for.
 const ORIGINS_A_SWEEP: usize = 256;
+
+/// The least that is let go at once is this part of the bound.
+const SHARE_LET_GO: u64 = 200;
 
 /// What a probe writes: several pages, so that it fails where the rows of a usual request would.
 const PROBE_BYTES: i64 = 64 * 1024;
@@ -226,7 +229,7 @@ impl Writer {
             while let Some(oldest) = surplus(rows, bytes, self.bounds.of(signal)) {
                 let gone = match signal {
                     Signal::Traces => traces::evict(&mut transaction, oldest).await?,
-                    Signal::Logs => logs::evict(&mut transaction, oldest).await?,
+                    Signal::Logs => evict_oldest(&mut transaction, "logs", oldest).await?,
                     Signal::Metrics => {
                         metrics::evict(&mut transaction, &mut self.known.series, oldest).await?
                     }
@@ -274,16 +277,18 @@ impl Writer {
 }
 
 /// How many of the oldest rows must go, `None` while both bounds hold. Bytes are turned into rows by their average, so it may take a few rounds.
+/// Some more go at once, so that finding them is paid for seldom.
 fn surplus(rows: u64, bytes: u64, bound: Bound) -> Option<u64> {
     if rows <= bound.rows && bytes <= bound.bytes {
         return None;
     }
     let average = (bytes / rows.max(1)).max(1);
-    Some(
-        (rows.saturating_sub(bound.rows))
-            .max(bytes.saturating_sub(bound.bytes) / average)
-            .max(1),
-    )
+    let too_many = |is: u64, bound: u64| match is.saturating_sub(bound) {
+        0 => 0,
+        over => over.max(bound / SHARE_LET_GO),
+    };
+    let by_bytes = too_many(bytes, bound.bytes) / average;
+    Some(too_many(rows, bound.rows).max(by_bytes).max(1))
 }
 
 #[cfg(test)]

@@ -52,14 +52,24 @@ pub fn read(
     message: &'static Message,
     json: &str,
 ) -> Result<(Vec<u8>, Rejected), serde_json::Error> {
-    let (mut out, mut rejected) = (Vec::with_capacity(json.len() / 2), Rejected::default());
     // Some editors and shells of Windows begin a file with a byte order mark.
     let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+    // Nearly always all of it can be read, in one go. Only otherwise is each element looked at by itself.
+    one_by_one(message, json, false).or_else(|_| one_by_one(message, json, true))
+}
+
+fn one_by_one(
+    message: &'static Message,
+    json: &str,
+    one_by_one: bool,
+) -> Result<(Vec<u8>, Rejected), serde_json::Error> {
+    let mut rejected = Rejected::default();
+    let mut out = Vec::with_capacity(json.len() / 2);
     let mut deserializer = serde_json::Deserializer::from_str(json);
     Value {
         message,
         out: &mut out,
-        rejected: &mut rejected,
+        rejected: one_by_one.then_some(&mut rejected),
     }
     .deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -77,11 +87,17 @@ fn delimited<E>(
     inside: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     key(field, 2, out);
+    out.push(0); // the length, if it fits into one byte
     let begin = out.len();
     inside(out)?;
-    let mut length = Vec::with_capacity(5);
-    encode_varint((out.len() - begin) as u64, &mut length);
-    out.splice(begin..begin, length);
+    let length = out.len() - begin;
+    if length < 0x80 {
+        out[begin - 1] = length as u8;
+    } else {
+        let mut encoded = Vec::with_capacity(5);
+        encode_varint(length as u64, &mut encoded);
+        out.splice(begin - 1..begin, encoded);
+    }
     Ok(())
 }
 
@@ -89,7 +105,8 @@ fn delimited<E>(
 struct Value<'a> {
     message: &'static Message,
     out: &'a mut Vec<u8>,
-    rejected: &'a mut Rejected,
+    /// Where elements that cannot be read are counted; without it one of them is an error.
+    rejected: Option<&'a mut Rejected>,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -111,7 +128,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key_seed(Name(self.message))? {
             match field {
                 None => {
@@ -121,7 +138,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                     field,
                     listed: false,
                     out: self.out,
-                    rejected: self.rejected,
+                    rejected: self.rejected.as_deref_mut(),
                 })?,
             }
         }
@@ -168,7 +185,7 @@ struct Content<'a> {
     field: &'static Field,
     listed: bool,
     out: &'a mut Vec<u8>,
-    rejected: &'a mut Rejected,
+    rejected: Option<&'a mut Rejected>,
 }
 
 impl Content<'_> {
@@ -312,16 +329,13 @@ impl<'de> Visitor<'de> for Content<'_> {
                 }
             }
             Kind::Id => {
-                let digits: Option<Vec<u8>> = value
-                    .chars()
-                    .map(|digit| digit.to_digit(16).map(|digit| digit as u8))
-                    .collect();
-                match digits.filter(|digits| digits.len().is_multiple_of(2)) {
-                    Some(digits) => {
-                        let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
-                        self.bytes(&bytes.collect::<Vec<u8>>())
-                    }
-                    None => Err(self.wrong(shown())),
+                let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+                let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+                let pairs = value.as_bytes().chunks_exact(2);
+                let whole = pairs.remainder().is_empty();
+                match pairs.map(byte).collect::<Option<Vec<u8>>>() {
+                    Some(bytes) if whole => self.bytes(&bytes),
+                    _ => Err(self.wrong(shown())),
                 }
             }
             Kind::Bool => match value {
@@ -358,8 +372,10 @@ impl<'de> Visitor<'de> for Content<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        let Kind::Message(message) = self.field.kind else {
-            return Err(self.wrong("an object"));
+        let message = match self.field.kind {
+            Kind::Message(message) => message,
+            Kind::Elements(message) if self.listed => message,
+            _ => return Err(self.wrong("an object")),
         };
         self.in_list("an object")?;
         delimited(self.field, self.out, |out| {
@@ -376,24 +392,18 @@ impl<'de> Visitor<'de> for Content<'_> {
         if !self.field.repeated || self.listed {
             return Err(self.wrong("a list"));
         }
-        if let Kind::Elements(message) = self.field.kind {
+        if let (Kind::Elements(message), Some(_)) = (self.field.kind, &self.rejected) {
             while let Some(element) = list.next_element::<&RawValue>()? {
                 self.element(message, element);
             }
             return Ok(());
         }
-        let Self {
-            field,
-            out,
-            rejected,
-            ..
-        } = self;
         while list
             .next_element_seed(Content {
-                field,
+                field: self.field,
                 listed: true,
-                out: &mut *out,
-                rejected: &mut *rejected,
+                out: &mut *self.out,
+                rejected: self.rejected.as_deref_mut(),
             })?
             .is_some()
         {}
@@ -407,22 +417,24 @@ impl Content<'_> {
         if element.get() == "null" {
             return;
         }
-        let (begin, before) = (self.out.len(), self.rejected.items);
-        let rejected = &mut *self.rejected;
+        let Some(rejected) = self.rejected.as_deref_mut() else {
+            return;
+        };
+        let (begin, before) = (self.out.len(), rejected.items);
         let outcome = delimited(self.field, self.out, |out| {
             Value {
                 message,
                 out,
-                rejected,
+                rejected: Some(&mut *rejected),
             }
             .deserialize(&mut serde_json::Deserializer::from_str(element.get()))
         });
         if let Err(error) = outcome {
             self.out.truncate(begin);
-            self.rejected.items = before;
+            rejected.items = before;
             let text = error.to_string();
             let reason = text.split(" at line ").next().unwrap_or_default();
-            self.rejected.add(items(message, element.get()), || {
+            rejected.add(items(message, element.get()), || {
                 format!("{}: {reason}", message.name)
             });
         }
