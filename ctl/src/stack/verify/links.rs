@@ -29,10 +29,19 @@ struct Start {
     work: Result<Span, String>,
     /// A record of the marked request.
     record: Result<Record, String>,
+    /// Whether tail sampling is on.
+    sampled: bool,
 }
 
 /// Every link, by its number in the table of links in docs/story.md. One that needs a broken signal is not followed.
-pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration, report: &mut Report) {
+/// `sampled` says that tail sampling is on.
+pub async fn prove(
+    grafana: &Grafana,
+    marked: &Marked,
+    sampled: bool,
+    deadline: Duration,
+    report: &mut Report,
+) {
     let reader = grafana.reader();
     let patience = |signal| match report.is_broken(signal) {
         true => Duration::ZERO,
@@ -42,6 +51,7 @@ pub async fn prove(grafana: &Grafana, marked: &Marked, deadline: Duration, repor
         grafana,
         &reader,
         marked,
+        sampled,
         patience("traces"),
         patience("logs"),
     )
@@ -99,6 +109,7 @@ async fn start(
     grafana: &Grafana,
     reader: &Reader,
     marked: &Marked,
+    sampled: bool,
     traces_within: Duration,
     logs_within: Duration,
 ) -> Start {
@@ -138,6 +149,7 @@ async fn start(
         spans,
         work,
         record,
+        sampled,
     }
 }
 
@@ -398,9 +410,13 @@ async fn generated_exemplar(
     marked: &Marked,
     start: &Start,
 ) -> Result<String, String> {
-    const ROUTE: &str = "GET /demo/work";
+    // With tail sampling most exemplars lead nowhere, since they are made before the decision. Those of failed requests always lead to a trace.
+    let (route, only) = match start.sampled {
+        false => ("GET /demo/work", ""),
+        true => ("GET /api", r#",http_response_status_code="500""#),
+    };
     let query = format!(
-        r#"traces_spanmetrics_latency_bucket{{service="signalbox-api",span_name="{ROUTE}"}}"#
+        r#"traces_spanmetrics_latency_bucket{{service="signalbox-api",span_name="{route}"{only}}}"#
     );
     let exemplars = reader.exemplars(&query, marked.time).await?;
     let mut ids = linked(&exemplars, there(&start.mimir)?);
@@ -408,7 +424,7 @@ async fn generated_exemplar(
     for id in ids.into_iter().take(5) {
         // As it stands in the exemplar: what Grafana's link asks Tempo for.
         let spans = reader.trace(id).await?;
-        if spans.iter().any(|span| span.name == ROUTE) {
+        if spans.iter().any(|span| span.name == route) {
             let whose = match same_id(id, &marked.trace_id) {
                 true => "the marked request",
                 false => "a later request",

@@ -58,14 +58,20 @@ impl Marked {
 
     /// Sends `/demo/work` once more, unmarked. A rate is made of two samples, and the series of a service that has just started
     /// begins with the marked request.
-    pub async fn follow_up(client: &Client, api: &str) -> Result<(), String> {
-        let url = format!("{api}/demo/work");
-        let answer = client.get(&url).send().await;
-        let answer = answer.map_err(|error| format!("{url}: {}", http::cause(&error)))?;
-        match answer.status().as_u16() {
-            200 => Ok(()),
-            status => Err(format!("{url} answered {status}")),
+    /// And, where tail sampling is on, one that fails: its trace is kept for sure.
+    pub async fn follow_up(client: &Client, api: &str, sampled: bool) -> Result<(), String> {
+        let work = Some(("/demo/work", 200));
+        let failed = sampled.then_some(("/api?sc=500&delay_ms=0", 500));
+        for (path, expected) in work.into_iter().chain(failed) {
+            let url = format!("{api}{path}");
+            let answer = client.get(&url).send().await;
+            let answer = answer.map_err(|error| format!("{url}: {}", http::cause(&error)))?;
+            let status = answer.status().as_u16();
+            if status != expected {
+                return Err(format!("{url} answered {status}"));
+            }
         }
+        Ok(())
     }
 
     /// The answer's profile id, if it has one.

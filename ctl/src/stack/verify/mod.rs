@@ -115,10 +115,11 @@ pub async fn run(args: Args) -> Result<(), String> {
             report.add(row);
         }
     }
-    if let Err(reason) = Marked::follow_up(&client, &args.api).await {
+    let sampled = args.profiles.contains(&System::Sampling);
+    if let Err(reason) = Marked::follow_up(&client, &args.api, sampled).await {
         report.add(Row::broken("links", "service", reason));
     }
-    links::prove(&grafana, &marked, args.deadline, &mut report).await;
+    links::prove(&grafana, &marked, sampled, args.deadline, &mut report).await;
     console::prove(
         &client,
         &args.api,

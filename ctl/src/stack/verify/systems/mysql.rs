@@ -22,7 +22,7 @@ pub async fn written(world: &World<'_>) -> Result<String, String> {
 /// By an order of its own: the exporter is asked every 15 s, and may not have been yet when the marked one was written.
 pub async fn exported(world: &World<'_>) -> Result<String, String> {
     let before = until(world.deadline, || inserts(world)).await?;
-    Marked::follow_up(world.client, world.api).await?;
+    Marked::follow_up(world.client, world.api, false).await?;
     until(world.deadline, || async move {
         let now = inserts(world).await?;
         if now <= before {
