@@ -205,7 +205,7 @@ impl Service<'_> {
             let values = self
                 .reader
                 .label_values(store, &label, metric.as_deref(), self.now);
-            let listed = values.await?.iter().any(|value| *value == self.name);
+            let listed = values.await?.contains(&self.name);
             Ok((title.as_str(), listed))
         });
         let mut on = Vec::new();
