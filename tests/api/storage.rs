@@ -396,7 +396,6 @@ fn an_order_that_postgres_ends_for_a_deadlock_is_undone() {
 }
 
 #[test]
-#[ignore = "the wait for the lock was not seen on an idle machine: the new query below is to be tried first"]
 fn an_order_that_mariadb_ends_for_a_deadlock_is_undone() {
     let Some(mariadb) = MariaDb::start() else {
         return;
