@@ -728,6 +728,13 @@ mod tests {
             Some(Any::DoubleValue(f64::NEG_INFINITY))
         );
         assert_eq!(value(r#"{"doubleValue":3}"#), Some(Any::DoubleValue(3.0)));
+        // Quoted or not, the nearest double: a quick reader of numbers is off by the last bit here.
+        for double in ["0.9223372038547759", r#""0.9223372038547759""#] {
+            assert_eq!(
+                value(&format!(r#"{{"doubleValue":{double}}}"#)),
+                Some(Any::DoubleValue(0.922_337_203_854_775_9))
+            );
+        }
         for bytes in ["+/8=", "-_8=", "-_8", "+/8"] {
             assert_eq!(
                 value(&format!(r#"{{"bytesValue":"{bytes}"}}"#)),
