@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         service_namespace: "examples",
         service_version: env!("CARGO_PKG_VERSION"),
         metric_prefix: "example",
-        request_id_attribute: "example.request.id",
+        request_id_attribute: "request.id",
     })?;
     let guard = init(&settings)?; // before any runtime exists
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());

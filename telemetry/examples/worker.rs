@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         service_namespace: "examples",
         service_version: env!("CARGO_PKG_VERSION"),
         metric_prefix: "example",
-        request_id_attribute: "example.request.id",
+        request_id_attribute: "request.id",
     })?;
     let guard = init(&settings)?;
     let meter = global::meter("worker-example");

@@ -136,7 +136,7 @@ fn counts_primes(name: &str, service: &str) {
     assert_eq!(counted.attributes["example.count"], "25997");
     assert_eq!(counted.span_id, server.id);
     assert_eq!(
-        counted.attributes["example.request.id"],
+        counted.attributes["request.id"],
         answer.header("x-request-id")
     );
     // Metrics
