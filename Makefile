@@ -269,6 +269,11 @@ test-kubernetes: ## Our chart rendered and held against Kubernetes' schemas and 
 	@export PATH="$(abspath .venv/bin):$$PATH"; $(call need,helm,test of the Helm chart); $(call need,.venv/bin/pytest,test of the Helm chart); \
 	  .venv/bin/pytest tests/kubernetes $(ARGS)
 
+# The projects' charts come from their repositories, or from a folder: CHARTS=dir.
+test-kubernetes-stack: ## All that k8s-up installs in both sizes, with the projects' charts: restricted, spread, addressed, and no key unknown to them
+	@export PATH="$(abspath .venv/bin):$$PATH"; $(call need,helm,test of all the charts together); $(call need,kubectl,test of all the charts together); \
+	  $(call need,.venv/bin/pytest,test of all the charts together); .venv/bin/pytest tests/kubernetes-stack $(ARGS)
+
 kubernetes-files: ## Make kubernetes/values/shared and docs/capacity.md anew
 	cd kubernetes && ../.venv/bin/python -m generate
 
@@ -324,5 +329,5 @@ help: ## List the targets
 
 .PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes \
+  k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack \
   advisories alloy-convert bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs

@@ -7,6 +7,7 @@
 #   NAMESPACE=…          default signalbox
 #   TRIAL=yes|no         yes: database, Redis, object store and Kafka come with it, with demo secrets. no: the Secrets are there already
 #   CHARTS=DIR           the projects' charts from a folder (alloy, loki, mimir-distributed, …) instead of their repositories
+#   PROFILE=sampling     tail sampling, as with compose: failed and slow traces, and a tenth of the rest. The other systems are compose's alone
 #   REGISTRY=…           k8s-image pushes there; k8s-up takes the image from there
 #   WAIT=10m             how long k8s-up waits for each release to be ready; 0: not at all
 set -eu
@@ -16,8 +17,9 @@ command=${1:?usage: kubernetes/k8s.sh image|up|down|template|verify}
 # shellcheck source=/dev/null # .env has lines of NAME=value alone
 . ./.env
 
-: "${SIZE:=small}" "${NAMESPACE:=signalbox}" "${TRIAL:=yes}" "${WAIT:=10m}" "${CHARTS:=}" "${REGISTRY:=}" "${CONTEXT:=}"
+: "${SIZE:=small}" "${NAMESPACE:=signalbox}" "${TRIAL:=yes}" "${WAIT:=10m}" "${CHARTS:=}" "${REGISTRY:=}" "${CONTEXT:=}" "${PROFILE:=}"
 case $SIZE in small | large) ;; *) echo "SIZE is small or large, not $SIZE" >&2; exit 2 ;; esac
+case $PROFILE in "") kept=all ;; sampling) kept=sampled ;; *) echo "of the systems only sampling is here, not $PROFILE" >&2; exit 2 ;; esac
 image=${REGISTRY:+$REGISTRY/}$SIGNALBOX_IMAGE
 
 fail() { echo "$1" >&2; exit 1; }
@@ -71,8 +73,8 @@ values() {
   done
 }
 
-# A pod reads its configuration at start: the sum of what it is given makes it start anew when that has changed.
-sum() { cat "$@" | cksum | tr ' ' -; }
+# A pod reads its configuration at start: the sum of what it is given, variables included, makes it start anew when that has changed.
+sum() { { addresses; [ $# = 0 ] || cat "$@"; } | cksum | tr ' ' -; }
 
 # ── what comes from compose's files, as ConfigMaps ──
 
@@ -128,9 +130,11 @@ addresses() {
     "LOGS_TO=$loki/otlp" "METRICS_TO=$mimir/otlp" "TRACES_TO=$traces" "PROFILES_TO=$profiles" "REMOTE_WRITE_TO=$mimir/api/v1/push" \
     "LOG_LINES_TO=$loki/loki/api/v1/push" \
     "LOKI_URL=$loki" "MIMIR_URL=$mimir" "TEMPO_URL=$tempo" "PYROSCOPE_URL=$pyroscope" "ALERTMANAGER_URL=$mimir/alertmanager" \
-    "RETENTION=$RETENTION" "KAFKA_ADDRESS=${KAFKA_ADDRESS:-kafka:9092}"; do
+    "RETENTION=$RETENTION" "KAFKA_ADDRESS=${KAFKA_ADDRESS:-kafka:9092}" "TRACES_MODULE=/etc/alloy-modules/traces-$kept.alloy"; do
     printf -- '--from-literal=%s ' "$pair"
   done
+  # Alloy makes the metrics of all traces; Tempo would count only those that are kept.
+  if [ "$kept" = sampled ]; then printf -- '--from-literal=TEMPO_PROCESSORS=[] '; fi
 }
 
 # ── all of it, in the order in which the parts need each other ──
@@ -149,20 +153,24 @@ everything() {
   # shellcheck disable=SC2046 # values prints several words
   {
     release loki loki "$COMMUNITY_CHARTS" "$LOKI_CHART" $(values loki) \
-      --set "loki.image.registry=$(registry "$LOKI_IMAGE"),loki.image.repository=$(repository "$LOKI_IMAGE"),loki.image.tag=$(tag "$LOKI_IMAGE")"
+      --set "loki.image.registry=$(registry "$LOKI_IMAGE"),loki.image.repository=$(repository "$LOKI_IMAGE"),loki.image.tag=$(tag "$LOKI_IMAGE")" \
+      --set-string "loki.podAnnotations.configuration=$(sum)"
     release mimir mimir-distributed "$GRAFANA_CHARTS" "$MIMIR_CHART" $(values mimir) \
       --set "image.repository=$(registry "$MIMIR_IMAGE")/$(repository "$MIMIR_IMAGE"),image.tag=$(tag "$MIMIR_IMAGE")" \
-      --set-string "global.podAnnotations.rules=$(sum mimir/rules/anonymous/*.yaml mimir/alertmanager.yaml)"
+      --set-string "global.podAnnotations.configuration=$(sum mimir/rules/anonymous/*.yaml mimir/alertmanager.yaml)"
     if [ "$SIZE" = small ]; then
       release tempo tempo "$COMMUNITY_CHARTS" "$TEMPO_CHART" --values kubernetes/values/small/tempo.yaml --set-file config=tempo/tempo.yaml \
-        --set "tempo.registry=$(registry "$TEMPO_IMAGE"),tempo.repository=$(repository "$TEMPO_IMAGE"),tempo.tag=$(tag "$TEMPO_IMAGE")"
+        --set "tempo.registry=$(registry "$TEMPO_IMAGE"),tempo.repository=$(repository "$TEMPO_IMAGE"),tempo.tag=$(tag "$TEMPO_IMAGE")" \
+        --set-string "podAnnotations.configuration=$(sum)"
     else
       release tempo tempo-distributed "$COMMUNITY_CHARTS" "$TEMPO_DISTRIBUTED_CHART" \
         --values kubernetes/values/shared/tempo.yaml --values kubernetes/values/large/tempo.yaml \
-        --set "tempo.image.registry=$(registry "$TEMPO_IMAGE"),tempo.image.repository=$(repository "$TEMPO_IMAGE"),tempo.image.tag=$(tag "$TEMPO_IMAGE")"
+        --set "tempo.image.registry=$(registry "$TEMPO_IMAGE"),tempo.image.repository=$(repository "$TEMPO_IMAGE"),tempo.image.tag=$(tag "$TEMPO_IMAGE")" \
+        --set-string "tempo.podAnnotations.configuration=$(sum)"
     fi
     release pyroscope pyroscope "$GRAFANA_CHARTS" "$PYROSCOPE_CHART" $(values pyroscope) \
-      --set "pyroscope.image.registry=$(registry "$PYROSCOPE_IMAGE"),pyroscope.image.repository=$(repository "$PYROSCOPE_IMAGE"),pyroscope.image.tag=$(tag "$PYROSCOPE_IMAGE")"
+      --set "pyroscope.image.registry=$(registry "$PYROSCOPE_IMAGE"),pyroscope.image.repository=$(repository "$PYROSCOPE_IMAGE"),pyroscope.image.tag=$(tag "$PYROSCOPE_IMAGE")" \
+      --set-string "pyroscope.podAnnotations.configuration=$(sum)"
     alloy="image.registry=$(registry "$ALLOY_IMAGE"),image.repository=$(repository "$ALLOY_IMAGE"),image.tag=$(tag "$ALLOY_IMAGE"),rbac.namespaces={$NAMESPACE}"
     release alloy alloy "$GRAFANA_CHARTS" "$ALLOY_CHART" $(values alloy) --set "$alloy" \
       --set-string "controller.podAnnotations.configuration=$(sum alloy/*.alloy alloy/modules/*.alloy kubernetes/alloy/kubernetes.alloy)"
@@ -174,14 +182,14 @@ everything() {
     fi
     release grafana grafana "$COMMUNITY_CHARTS" "$GRAFANA_CHART" $(values grafana) \
       --set "image.registry=$(registry "$GRAFANA_IMAGE"),image.repository=$(repository "$GRAFANA_IMAGE"),image.tag=$(tag "$GRAFANA_IMAGE")" \
-      --set-string "podAnnotations.files=$(sum grafana/grafana.ini grafana/provisioning/*/*.yaml grafana/dashboards/*.json)"
+      --set-string "podAnnotations.configuration=$(sum grafana/grafana.ini grafana/provisioning/*/*.yaml grafana/dashboards/*.json)"
     release signalbox signalbox "" "" $(ours)
   }
 }
 
 ours() {
   printf -- '--values kubernetes/values/shared/signalbox.yaml --values kubernetes/values/%s/signalbox.yaml --set image=%s' "$SIZE" "$image"
-  printf -- ' --set grafanaUrl=http://%s:%s' "$BIND" "$GRAFANA_PORT"
+  printf -- ' --set grafanaUrl=http://%s:%s --set verify.profiles=%s' "$BIND" "$GRAFANA_PORT" "$PROFILE"
 }
 
 case $command in

@@ -139,7 +139,7 @@ def test_lint():
 def variables_of_the_cluster(size: str) -> set[str]:
     """What Alloy, Grafana and the stores are given: the settings of k8s.sh, the trial's Secrets, and the values files themselves."""
     script = (ROOT / "kubernetes/k8s.sh").read_text(encoding="utf-8")
-    settings = set(re.findall(r'"([A-Z0-9_]+)=\$', script[script.index("addresses()") : script.index("everything()")]))
+    settings = set(re.findall(r'"([A-Z0-9_]+)=[$/]', script[script.index("addresses()") : script.index("everything()")]))
     secrets = {key for d in of_kind(trial(), "Secret") for key in d["stringData"]}
     files = [*(ROOT / "kubernetes/values/small").glob("*.yaml"), *(ROOT / f"kubernetes/values/{size}").glob("*.yaml")]
     written = {name for path in files for name in re.findall(r"\{ name: ([A-Z0-9_]+), value: ", path.read_text(encoding="utf-8"))}

@@ -1,0 +1,243 @@
+"""What both sizes come to with the projects' charts: a chart's new version, or a key of ours that it does not know, fails here and not on a cluster."""
+
+import json
+import os
+import re
+import subprocess
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import ROOT, of_kind, replicas, stack, workloads
+
+SIZES = ("small", "large")
+# A pod of it cannot be made restricted by the chart's values; it belongs to `helm test`, which no target runs.
+UNRESTRICTED = {"Job mimir-smoke-test"}
+
+
+@pytest.fixture(params=SIZES)
+def size(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def documents(size) -> list[dict]:
+    return stack(size)
+
+
+def test_every_object_is_valid(documents):
+    assert len(documents) > 60
+    for document in documents:
+        kubernetes_validate.validate(document, "1.37", strict=True)
+
+
+def restriction(pod: dict) -> list[str]:
+    """Fields by which this pod would be refused at the restricted level. kubernetes.io/docs/concepts/security/pod-security-standards."""
+    whole = pod.get("securityContext") or {}
+    wrong = [field for field in ("hostNetwork", "hostPID", "hostIPC") if pod.get(field)]
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    wrong += [f"volume {volume['name']}" for volume in pod.get("volumes") or [] if not volume.keys() - {"name"} <= allowed]
+    for container in [*pod["containers"], *(pod.get("initContainers") or [])]:
+        own, name = container.get("securityContext") or {}, container["name"]
+        if own.get("allowPrivilegeEscalation") is not False:
+            wrong.append(f"{name}: allowPrivilegeEscalation")
+        capabilities = own.get("capabilities") or {}
+        if "ALL" not in (capabilities.get("drop") or []) or set(capabilities.get("add") or []) - {"NET_BIND_SERVICE"}:
+            wrong.append(f"{name}: capabilities")
+        if not own.get("runAsNonRoot", whole.get("runAsNonRoot")) or own.get("runAsUser", whole.get("runAsUser")) == 0:
+            wrong.append(f"{name}: runAsNonRoot")
+        if (own.get("seccompProfile") or whole.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            wrong.append(f"{name}: seccompProfile")
+        if own.get("privileged") or any("hostPort" in port for port in container.get("ports") or []):
+            wrong.append(f"{name}: privileged or hostPort")
+    return wrong
+
+
+def test_every_pod_is_restricted(documents):
+    found = {name: restriction(d["spec"]["template"]["spec"]) for name, d in workloads(documents).items()}
+    assert {name for name, wrong in found.items() if wrong} == UNRESTRICTED, {name: wrong for name, wrong in found.items() if wrong}
+
+
+def bytes_of(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()
+    return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def test_memory_is_limited_and_small_fits_its_node(documents, size):
+    limits = {}
+    for name, document in workloads(documents).items():
+        if document["kind"] == "Job":
+            continue
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+            limits[name, container["name"]] = bytes_of(container["resources"]["limits"]["memory"]) * replicas(documents, name)
+    if size == "small":
+        assert sum(limits.values()) < 8 * 2**30
+        assert not any("cache" in name or "memcached" in name for name, _ in limits)
+
+
+def doors(documents: list[dict]) -> set[tuple[str, int]]:
+    """Names and ports that answer inside the namespace."""
+    return {(s["metadata"]["name"], port["port"]) for s in of_kind(documents, "Service") for port in s["spec"]["ports"]}
+
+
+def addresses(documents: list[dict]) -> dict[str, str]:
+    """Where our own files send and ask: the settings, the way of k8s-verify, and what the service is told."""
+    maps = {d["metadata"]["name"]: d["data"] for d in of_kind(documents, "ConfigMap")}
+    found = {name: value for name, value in maps["signalbox-settings"].items() if value.startswith("http://")}
+    found["KAFKA"] = "http://" + maps["signalbox-settings"]["KAFKA_ADDRESS"]
+    for name, document in workloads(documents).items():
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            for variable in container.get("env") or []:
+                value = variable.get("value") or ""
+                if re.match(r"http://[a-z-]+(:\d+)?$", value) and name.startswith("Deployment signalbox"):
+                    found[f"{name} {variable['name']}"] = value
+    return found
+
+
+def way(size: str) -> dict:
+    return yaml.safe_load((ROOT / f"kubernetes/values/{size}/signalbox.yaml").read_text(encoding="utf-8"))["verify"]["way"]
+
+
+def test_every_address_is_a_port_of_a_service(documents, size):
+    asked = addresses(documents)
+    for direction, hops in way(size).items():
+        asked |= {f"way {direction} {hop['name']} {signal}": url for hop in hops for signal, url in hop.items() if url.startswith("http://")}
+    if size == "small":
+        del asked["KAFKA"]  # nobody uses it there
+    assert len(asked) > 15
+    there = doors(documents)
+    for name, url in asked.items():
+        host, port = re.match(r"http://([a-z-]+)(?::(\d+))?", url).groups()
+        assert (host, int(port or 80)) in there, f"{name}: {url}"
+
+
+def test_those_behind_are_chosen_among_the_ready():
+    documents = stack("large")
+    (front,) = workloads(documents)["Deployment alloy-front"]["spec"]["template"]["spec"]["containers"]
+    behind = next(variable["value"] for variable in front["env"] if variable["name"] == "ALLOY_BEHIND")
+    (service,) = [d["spec"] for d in of_kind(documents, "Service") if d["metadata"]["name"] == behind]
+    assert service["clusterIP"] == "None" and not service.get("publishNotReadyAddresses")
+    labels = workloads(documents)["StatefulSet alloy"]["spec"]["template"]["metadata"]["labels"]
+    assert service["selector"].items() <= labels.items()
+    assert 4317 in {port["port"] for port in service["ports"]}
+
+
+def test_a_drain_may_take_one_of_each_and_no_more():
+    documents = stack("large")
+    budgets = of_kind(documents, "PodDisruptionBudget")
+    assert len(budgets) > 30
+    for name, document in workloads(documents).items():
+        labels = document["spec"]["template"]["metadata"]["labels"]
+        if document["kind"] == "Job":
+            continue
+        mine = [b["spec"] for b in budgets if b["spec"]["selector"]["matchLabels"].items() <= labels.items()]
+        count = replicas(documents, name)
+        # The API server refuses the eviction of a pod that two budgets want to keep.
+        assert len(mine) <= 1, name
+        if count > 1:
+            assert len(mine) == 1, f"{name} has {count} copies and no budget"
+        for budget in mine:
+            free = budget["maxUnavailable"] if "maxUnavailable" in budget else count - budget["minAvailable"]
+            assert free == 1, f"{name}: {free} of {count} may be taken at once"
+
+
+def test_copies_are_spread():
+    documents = stack("large")
+    for name, document in workloads(documents).items():
+        pod = document["spec"]["template"]["spec"]
+        if document["kind"] != "Job" and replicas(documents, name) > 1:
+            away = pod.get("topologySpreadConstraints") or (pod.get("affinity") or {}).get("podAntiAffinity")
+            assert away, f"{name}: its copies may all stand on one node"
+
+
+def test_what_reads_the_settings_starts_anew_when_they_change(size):
+    """Another module for traces changes the settings: every pod that has its variables from there must become another one."""
+    before, after = (workloads(stack(size, profile)) for profile in ("", "sampling"))
+    # Loki's chart gives its variables to the caches as well, which use none of them.
+    reading = [
+        name
+        for name, d in before.items()
+        if d["kind"] != "Job" and "memcached" not in name and "cache" not in name and "signalbox-settings" in json.dumps(d["spec"]["template"]["spec"])
+    ]
+    assert len(reading) >= (5 if size == "small" else 30)
+    for name in reading:
+        assert before[name]["spec"]["template"]["metadata"] != after[name]["spec"]["template"]["metadata"], name
+
+
+def test_sampling_switches_both_ends(size):
+    for profile, module, processors in (("", "traces-all", None), ("sampling", "traces-sampled", "[]")):
+        (settings,) = [d["data"] for d in of_kind(stack(size, profile), "ConfigMap") if d["metadata"]["name"] == "signalbox-settings"]
+        assert settings["TRACES_MODULE"] == f"/etc/alloy-modules/{module}.alloy"
+        assert settings.get("TEMPO_PROCESSORS") == processors
+
+
+CHARTS = {
+    "alloy": ("GRAFANA", "alloy", "ALLOY_CHART"),
+    "alloy-front": ("GRAFANA", "alloy", "ALLOY_CHART"),
+    "alloy-watch": ("GRAFANA", "alloy", "ALLOY_CHART"),
+    "loki": ("COMMUNITY", "loki", "LOKI_CHART"),
+    "mimir": ("GRAFANA", "mimir-distributed", "MIMIR_CHART"),
+    "pyroscope": ("GRAFANA", "pyroscope", "PYROSCOPE_CHART"),
+    "grafana": ("COMMUNITY", "grafana", "GRAFANA_CHART"),
+    "small/tempo": ("COMMUNITY", "tempo", "TEMPO_CHART"),
+    "tempo": ("COMMUNITY", "tempo-distributed", "TEMPO_DISTRIBUTED_CHART"),
+}
+# Maps that go through as they are, and keys that a template reads though values.yaml does not name them.
+FREE = {"structuredConfig", "extraArgs", "resources", "env", "securityContext", "podSecurityContext", "containerSecurityContext", "topologySpreadConstraints"}
+READ = {
+    "small/loki.yaml": {"loki.storage.bucketNames", "loki.rulerConfig.storage", "loki.rulerConfig.rule_path"},
+    "large/tempo.yaml": {"storage.trace.s3", "backendWorker.podDisruptionBudget", "backendWorker.maxUnavailable"},
+    "large/pyroscope.yaml": {"architecture.microservices.v2.metastore.persistence.size"},
+}
+
+
+def unknown(ours: dict, theirs: dict, path: str = "") -> set[str]:
+    found = set()
+    for key, value in ours.items():
+        here = f"{path}.{key}".lstrip(".")
+        if key not in theirs:
+            found.add(here)
+        elif key not in FREE and isinstance(value, dict) and isinstance(theirs[key], dict) and theirs[key]:
+            found |= unknown(value, theirs[key], here)
+    return found
+
+
+@pytest.mark.parametrize("file", sorted(str(p.relative_to(ROOT / "kubernetes/values")) for p in (ROOT / "kubernetes/values").glob("*/*.yaml")))
+def test_charts_know_every_key(file):
+    """helm drops a key that no template reads, and says nothing."""
+    name = file.split("/")[1].removesuffix(".yaml")
+    chart = CHARTS.get(file.removesuffix(".yaml"), CHARTS.get(name))
+    if chart is None:
+        assert name in ("signalbox", "trial")
+        return
+    theirs = yaml.safe_load(show_values(*chart))
+    ours = yaml.safe_load((ROOT / "kubernetes/values" / file).read_text(encoding="utf-8"))
+    assert unknown(ours, theirs) == READ.get(file, set())
+
+
+def show_values(repository: str, chart: str, version: str) -> str:
+    script = f'. ./.env; if [ -n "${{CHARTS:-}}" ]; then helm show values "$CHARTS/{chart}"; else helm show values {chart} --repo "${repository}_CHARTS" --version "${version}"; fi'
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", ["up", "down", "verify"])
+@pytest.mark.parametrize(("context", "refused"), [("prod-eu", True), ("kind-kind", False), ("my-trial", False)])
+def test_a_cluster_that_looks_like_no_trial_is_refused(tmp_path, command, context, refused):
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": context,
+        "contexts": [{"name": context, "context": {"cluster": "c", "user": "u"}}],
+        # Nobody listens on port 1: whoever gets past the question fails there.
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}],
+    }
+    (tmp_path / "config").write_text(yaml.dump(config), encoding="utf-8")
+    environment = os.environ | {"KUBECONFIG": str(tmp_path / "config"), "CONTEXT": ""}
+    done = subprocess.run(["sh", "kubernetes/k8s.sh", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert (f"the current context is {context}, which does not look like a trial cluster" in done.stderr) is refused, done.stderr
+    assert ("127.0.0.1:1" in done.stdout + done.stderr) is not refused, done.stderr
