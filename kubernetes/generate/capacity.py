@@ -234,7 +234,7 @@ nothing left for queries. {held}
 
 | part | stops because | then |
 |---|---|---|
-| API and worker | the database: every order is a row, and a pool of 8 connections a pod meets PostgreSQL's `max_connections` (100) at the twelfth pod | a connection pooler in front, then a database for each group of clients; the service itself keeps no state |
+| API and worker | the database: every order is a row, and 9 connections a pod (a pool of 8, one for readiness) meet PostgreSQL's `max_connections` (100) at the eleventh pod, so `large` stops at nine (`maxReplicas`) | a connection pooler in front, then a database for each group of clients; the service itself keeps no state |
 | job stream in Redis | one stream is one Redis thread | a stream for each shard of orders, or a queue that is made of partitions |
 | Alloy in front | nothing is shared: it grows with pods | |
 | Alloys that queue | the writing of their disks: each accepted byte is written before it is sent | more of them, on disks of their own. With tail sampling a trace's spans must meet in one: adding one moves the traces of the next seconds. Until it is decided a trace waits in memory, 5 s after its root: each holds 50,000 (`num_traces`), 10,000 new traces a second, or what `limit` in `receive.alloy` allows; the counter `…_trace_dropped_too_early_total`, and `make doctor`, say when it is too few |

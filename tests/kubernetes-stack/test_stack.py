@@ -151,6 +151,38 @@ def test_copies_are_spread():
             assert away, f"{name}: its copies may all stand on one node"
 
 
+def insists_on_a_node_each(pod: dict) -> bool:
+    away = (pod.get("affinity") or {}).get("podAntiAffinity") or {}
+    terms = away.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+    spreads = [s for s in pod.get("topologySpreadConstraints") or [] if s["whenUnsatisfiable"] == "DoNotSchedule"]
+    return any(term["topologyKey"] == "kubernetes.io/hostname" for term in [*terms, *spreads])
+
+
+def test_a_rolling_update_ends_on_three_nodes():
+    """Who insists on a node for each copy, has three, and takes none away before a fourth is ready, waits for ever."""
+    documents = stack("large")
+    seen = 0
+    for name, document in workloads(documents).items():
+        if document["kind"] != "Deployment" or not insists_on_a_node_each(document["spec"]["template"]["spec"]):
+            continue
+        seen += 1
+        update = (document["spec"].get("strategy") or {}).get("rollingUpdate") or {}
+        # Kubernetes' default is a quarter, rounded down: none of three.
+        assert replicas(documents, name) < 3 or update.get("maxUnavailable", 0) >= 1, name
+    assert seen > 5
+
+
+def test_every_pod_finds_a_node(documents):
+    """Nodes of kind and k3d carry no zone, and an autoscaler must not stop because one node is full."""
+    scaled = {f"Deployment {d['spec']['scaleTargetRef']['name']}" for d in of_kind(documents, "HorizontalPodAutoscaler")}
+    for name, document in workloads(documents).items():
+        pod = document["spec"]["template"]["spec"]
+        hard = {s["topologyKey"] for s in pod.get("topologySpreadConstraints") or [] if s["whenUnsatisfiable"] == "DoNotSchedule"}
+        terms = ((pod.get("affinity") or {}).get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or []
+        hard |= {term["topologyKey"] for term in terms}
+        assert hard <= (set() if name in scaled else {"kubernetes.io/hostname"}), name
+
+
 def test_what_reads_the_settings_starts_anew_when_they_change(size):
     """Another module for traces changes the settings: every pod that has its variables from there must become another one."""
     before, after = (workloads(stack(size, profile)) for profile in ("", "sampling"))

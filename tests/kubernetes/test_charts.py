@@ -166,3 +166,14 @@ def test_another_job_has_another_name(change):
     """A Job cannot be changed: an upgrade that keeps its name is refused by the API server."""
     names = [{d["metadata"]["name"] for d in of_kind(documents, "Job")} for documents in (trial(), trial(change))]
     assert len(names[0]) == 2 and not names[0] & names[1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_database_has_a_connection_for_every_pod(size):
+    """PostgreSQL allows 100 unless told otherwise, three of them for its administrator; Alloy looks in with a few."""
+    (pool,) = re.findall(r'"SIGNALBOX_DATABASE_CONNECTIONS", (\d+),', (ROOT / "src/settings.rs").read_text(encoding="utf-8"))
+    documents = ours(size)
+    most = {d["spec"]["scaleTargetRef"]["name"]: d["spec"]["maxReplicas"] for d in of_kind(documents, "HorizontalPodAutoscaler")}
+    (api,) = [d["spec"] for d in of_kind(documents, "Deployment") if d["metadata"]["name"] == "signalbox-api"]
+    surge = api["strategy"]["rollingUpdate"]["maxSurge"]
+    assert (most.get("signalbox-api", api.get("replicas")) + surge) * (int(pool) + 1) <= 90  # and one for readiness
