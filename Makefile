@@ -96,8 +96,9 @@ logs-%: ## Follow the logs of one service
 stop-%: ## Stop one service, as an outage
 	@$(COMPOSE) stop $*
 
+# Not `compose start`: it wants every dependency of the service there, also those that a system would add and that are not up.
 start-%: ## Start it again
-	@$(COMPOSE) start $*
+	@docker start $$($(COMPOSE) ps --all --quiet $*)
 
 restart-%: ## Both at once
 	@$(COMPOSE) restart $*
@@ -246,12 +247,21 @@ test-python: ## The API against its own description, the click path in a real br
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
 	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service $(ARGS)
 
+# These run make themselves, which shall not take the ARGS meant for them.
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
-	@$(call need,.venv/bin/pytest,the links in Grafana); .venv/bin/pytest tests/stack $(ARGS)
+	@$(call need,.venv/bin/pytest,the links in Grafana); env -u MAKEFLAGS -u ARGS .venv/bin/pytest tests/stack $(ARGS)
 
 chaos-stack: ## Kill, cut off and fill up parts of the stack that runs, count at the stores what is lost: docs/reliability.md. ARGS="words of names --rate 5"
 	@$(need-stack)
-	@$(call need,python3,faults of the stack); python3 tests/stack/chaos.py $(ARGS)
+	@$(call need,python3,faults of the stack); env -u MAKEFLAGS -u ARGS python3 tests/stack/chaos.py $(ARGS)
+
+held-stack: ## The rate of requests that the stack carries with nothing lost, counted at the stores. ARGS="--mix /ping=1 --rate 50 100"
+	@$(need-stack)
+	@$(call need,python3,the count at the stores); env -u MAKEFLAGS -u ARGS python3 tests/stack/held.py $(ARGS)
+
+audit-stack: ## The containers that run against the CIS Docker Benchmark, and where secrets stand that should not: SECURITY.md
+	@$(need-stack)
+	@$(call need,python3,the audit of containers); python3 tests/stack/containers.py $(ARGS)
 
 # Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.
 test-configuration: ## Configurations of the stack: parsed, held to our rules, and both balancers run with real servers behind them
@@ -330,4 +340,4 @@ help: ## List the targets
 .PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack \
-  advisories alloy-convert bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs

@@ -68,7 +68,8 @@ var rules = map[string]func(*types.Project, types.ServiceConfig) bool{
 	"gains no privileges": func(_ *types.Project, service types.ServiceConfig) bool {
 		return slices.Contains(service.SecurityOpt, "no-new-privileges:true")
 	},
-	"is not privileged": func(_ *types.Project, service types.ServiceConfig) bool { return !service.Privileged },
+	"has a limit of processes": func(_ *types.Project, service types.ServiceConfig) bool { return service.PidsLimit > 0 },
+	"is not privileged":        func(_ *types.Project, service types.ServiceConfig) bool { return !service.Privileged },
 	"runs as an unprivileged user": func(_ *types.Project, service types.ServiceConfig) bool {
 		return service.User != "" && !strings.HasPrefix(service.User, "0") && service.User != "root"
 	},

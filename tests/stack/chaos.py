@@ -30,8 +30,9 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make chaos-stack -->", "<!-- end of what make chaos-stack makes -->"
 
 # Once all is ready again: how long the stores may take to have what was queued, and after how long without anything new the rest counts as lost.
-ARRIVES_WITHIN_SECONDS = 180
-NOTHING_NEW_SECONDS = 45
+# A push that hangs in a store that died is given up by Alloy after 30 s, and tried again some seconds later.
+ARRIVES_WITHIN_SECONDS = 240
+NOTHING_NEW_SECONDS = 80
 # What the service has not handed over yet when it is killed: spans every second, records every second, metrics every five; and a request in between.
 SERVICE = {"logs": 3, "traces": 3, "metrics": 8}
 # What Tempo has acknowledged and not written yet (tempo/tempo.yaml).
@@ -52,7 +53,9 @@ class Case:
 
 
 def compose(*arguments, check=True):
-    return subprocess.run(["docker", "compose", *arguments], cwd=ROOT, check=check, capture_output=True, text=True)
+    # The base alone: `make` lays every system over it, and what one of them needs of a service is not there.
+    environment = {**os.environ, "COMPOSE_FILE": "docker-compose.yml"}
+    return subprocess.run(["docker", "compose", *arguments], cwd=ROOT, env=environment, check=check, capture_output=True, text=True)
 
 
 def running():
@@ -168,7 +171,7 @@ CASES = [
     Case("kill -9 tempo and nginx-push", lambda: killed("tempo", "nginx-push"), TEMPO, ("tempo: not ready",)),
     Case("kill -9 of all at once", everything_killed, {"logs": 3, "traces": 15, "metrics": 8}, None),
     Case("Loki's disk full", lambda: full("loki", "/loki", 10001), {}, ("loki",)),
-    Case("MinIO away", lambda: stopped("minio"), {}, ("minio: not ready",)),
+    Case("MinIO away", lambda: stopped("minio"), {}, ("minio: not ready",), lasts=600),
     Case("5 % of packets lost, Alloy and nginx-push", lambda: packets_lost("alloy", "nginx-push", 5), {}, ("healthy", "alloy")),
 ]
 
