@@ -25,6 +25,7 @@ MOUNTS = {
     "pyroscope": ("/etc/pyroscope", ["pyroscope"]),
     "tempo": ("/etc/tempo", ["tempo"]),
 }
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime"
 SOURCES = "grafana/provisioning/datasources/signalbox.yaml"
 
 
@@ -41,6 +42,10 @@ class Breakage:
     stopped: tuple[str, ...] = ()
     # `doctor` judges what passes, so there is a load meanwhile.
     by: str = "verify"
+    # Between doctor's two readings.
+    over: str = "20s"
+    # A file of this machine that it needs.
+    needs: str = ""
 
 
 def environment(service, **variables):
@@ -104,6 +109,14 @@ BREAKAGES = [
              edits={"nginx/shared.conf": [("client_max_body_size    32m", "client_max_body_size    1k")]}),
     Breakage("a queue of one span", ["signalbox-api: ", "queue_full", "OTEL_BSP_MAX_QUEUE_SIZE"], by="doctor",
              services=environment("signalbox-api", OTEL_BSP_MAX_QUEUE_SIZE="1", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="1")),
+    Breakage("a wrong password of the observer", ["BROKEN  D11       span → what the database said", "postgres/observer.sh"],
+             services=environment("alloy", POSTGRES_DSN="postgres://observer:wrong@postgres:5432/signalbox?sslmode=disable")),
+    Breakage("comments switched off", ["BROKEN  D11       span → what the database said", "SIGNALBOX_DATABASE_COMMENTS in .env"],
+             services=environment("signalbox-api", SIGNALBOX_DATABASE_COMMENTS="false")),
+    Breakage("a wrong secret of the object store", ["tempo: ", "operations on the object store failed", "S3_SECRET_KEY in .env"], by="doctor", over="60s",
+             services=environment("tempo", S3_SECRET_KEY="wrongsecret")),
+    Breakage("a clock that is two hours ahead", ["logs lost", "metrics lost", "the sender's clock is ahead"], by="doctor", needs=f"{FAKETIME}/libfaketimeMT.so.1",
+             services={"signalbox-api": {"environment": {"LD_PRELOAD": "/faketime/libfaketimeMT.so.1", "FAKETIME": "+2h"}, "volumes": [f"{FAKETIME}:/faketime:ro"]}}),
     Breakage("Alloy away", ["alloy: not ready", "the services drop what they cannot send"], by="doctor", stopped=("alloy",)),
     Breakage("MinIO away", ["minio: not ready", "the stores keep what is new themselves"], by="doctor", stopped=("minio",)),
 ]
@@ -152,6 +165,8 @@ def overlay(breakage, folder):
 @pytest.fixture
 def broken(request, tmp_path):
     breakage = request.param
+    if breakage.needs and not os.path.exists(breakage.needs):
+        pytest.skip(f"needs {breakage.needs}: apt-get install libfaketime")
     file, services = overlay(breakage, tmp_path)
     try:
         if services:
@@ -181,9 +196,9 @@ def ready(service):
 @pytest.mark.parametrize("broken", BREAKAGES, indirect=True, ids=[breakage.name for breakage in BREAKAGES])
 def test_a_breakage_is_named(broken):
     if broken.by == "doctor":
-        load = subprocess.Popen(["make", "generate-load", "ARGS=--duration 60s"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        load = subprocess.Popen(["make", "generate-load", "ARGS=--duration 75s"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(5)
-        done = run("make", "doctor")
+        done = run("make", "doctor", f"ARGS=--over {broken.over}")
         load.wait(timeout=180)
     else:
         done = run("make", "verify", "ARGS=--deadline 20s")
