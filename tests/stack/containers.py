@@ -95,7 +95,7 @@ EXCUSED = {
     "not privileged": {"beyla": "it loads programs into the kernel"},
     "a share of the processors": {ALL: "which part may be slow on a busy machine is for whoever runs it to say"},
     "a read-only root": {"beyla": "it is root of the machine whatever is written here"},
-    "restarted at most 5 times, and only after a failure": {ALL: "a store whose neighbour is away for long shall come back by itself; `make doctor` says who restarts"},
+    "restarted at most 5 times, and only after a failure": {ALL: "whoever waits for a neighbour that is away for long shall come back by itself"},
     "a process space of its own": {"beyla": "it watches the processes of the machine"},
     "no new privileges": {"beyla": "it loads programs into the kernel"},
     "a health check": {
