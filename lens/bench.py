@@ -1,8 +1,8 @@
 """What the viewer's pages and its intake cost at full bounds. `make bench` writes the table of docs/viewer.md.
 
 A release build is filled until every bound lets the oldest go: 200,000 spans and records, 500,000 points, 5,000 profiles. Then each page is asked for
-again and again over everything that is kept. Processor time is the process' own, from /proc; instructions are the difference between two runs under
-callgrind, so that start and end do not count. Linux only.
+again and again over everything that is kept. Processor time is the process' own, from /proc; instructions are counted by callgrind in
+a second process, between two settings of its counter to zero. Linux only.
 """
 
 import argparse
@@ -59,27 +59,17 @@ def main():
         if b'"traceId"' not in lens.get("/api/traces?limit=1"):
             for path, body, _ in batches(begun, 0, 1):
                 lens.post(path, body)
-        for name, path in PAGES.items():
-            path = path.format(trace=trace_id(SPANS // 20).hex())
-            lens.get(path)
-            rows.append((name, lens.measure(lambda path=path: lens.get(path), arguments.rounds)))
-        for kind, share in (("spans", 0.1), ("records", 0.1), ("points", 0.1)):
-            for form in ("protobuf", "JSON"):
-                sent = [(path, encode(path, body, form), count) for path, body, count in batches(begun + SPREAD, 1 + (form == "JSON"), share, kind)]
-                total = sum(count for *_, count in sent)
-
-                def send(sent=sent, form=form):
-                    for path, body, _ in sent:
-                        lens.post(path, body, "application/json" if form == "JSON" else "application/x-protobuf")
-
-                rows.append((f"one of 512 {kind}, {form}", lens.measure(send, 1) / total))
+        for name, work, items in pieces(begun, 1, 0.1):
+            if items == 1:
+                work(lens)  # what the first request alone costs is not measured
+            rows.append((name, lens.measure(work, arguments.rounds if items == 1 else 1) / items))
         resident = lens.status("VmRSS"), lens.status("VmHWM")
         lens.stop()
+        counted = instructions(arguments.program, directory, pieces(begun, 11, 0.02)) if counting else {}
         table = ["| what | CPU | instructions |", "|---|---|---|"]
         for name, ms in rows:
-            counted = instructions(arguments.program, directory, PAGES.get(name)) if counting and name in PAGES else None
             shown = f"{ms:.1f} ms" if ms >= 0.1 else f"{1000 * ms:.1f} µs"
-            table.append(f"| {name} | {shown} | {f'{counted / 1e6:,.1f} M' if counted else ''} |")
+            table.append(f"| {name} | {shown} | {millions(counted.get(name))} |")
             print(table[-1], flush=True)
     table += ["", f"Resident memory afterwards: {resident[0]:.0f} MB; at its highest: {resident[1]:.0f} MB."]
     print(table[-1])
@@ -114,6 +104,11 @@ class Lens:
         times = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(time.read_text().split()[0]) for time in times) / 1e6
 
+    def control(self, wish):
+        """Has callgrind, under which the process runs, do something."""
+        subprocess.run(["callgrind_control", wish, str(self.process.pid)], check=True, stdout=subprocess.DEVNULL)
+        self.connection.close()
+
     def status(self, name):
         return int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1000
 
@@ -121,7 +116,7 @@ class Lens:
         self.connection.close()  # it may have been idle for longer than the server waits
         before = self.cpu_ms()
         for _ in range(rounds):
-            work()
+            work(self)
         return (self.cpu_ms() - before) / rounds
 
     def stop(self):
@@ -129,15 +124,41 @@ class Lens:
         return self.process.communicate()[1]
 
 
-def instructions(program, directory, path):
-    """Of one request for a page, on the data that is there."""
-    counts = []
-    for requests in (1, 2):
-        lens = Lens(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program], directory)
-        for _ in range(requests):
-            lens.get(path.format(trace=trace_id(SPANS // 20).hex()))
-        counts.append(int(re.search(r"Collected : (\d+)", lens.stop())[1]))
-    return counts[1] - counts[0]
+def pieces(begun, run, share):
+    """What is measured: its name, a function of the viewer, and the number of items it is about. What is sent is new in each run."""
+    for name, path in PAGES.items():
+        yield name, lambda lens, path=path: lens.get(path.format(trace=trace_id(SPANS // 20).hex())), 1
+    for kind in ("spans", "records", "points"):
+        for number, form in enumerate(("protobuf", "JSON")):
+            sent = [(path, encode(path, body, form), count) for path, body, count in batches(begun + SPREAD, run + number, share, kind)]
+
+            def send(lens, sent=sent, form=form):
+                for path, body, _ in sent:
+                    lens.post(path, body, "application/json" if form == "JSON" else "application/x-protobuf")
+
+            yield f"one of 512 {kind}, {form}", send, sum(count for *_, count in sent)
+
+
+def instructions(program, directory, work):
+    """Those of each piece of work, by its name, for one item, on the data that is there."""
+    counts = {}
+    with tempfile.TemporaryDirectory() as dumps:
+        lens = Lens(["valgrind", "--tool=callgrind", f"--callgrind-out-file={dumps}/out", program], directory)
+        for number, (name, piece, items) in enumerate(work, 1):
+            if items == 1:
+                piece(lens)
+            lens.control("--zero")
+            piece(lens)
+            lens.control("--dump")
+            counts[name] = int(re.search(r"^totals: (\d+)", Path(f"{dumps}/out.{number}").read_text(), re.M)[1]) / items
+        lens.stop()
+    return counts
+
+
+def millions(count):
+    if count is None:
+        return ""
+    return f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count / 1e3:,.1f} k"
 
 
 def trace_id(trace, run=0):
