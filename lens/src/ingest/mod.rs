@@ -3,7 +3,7 @@
 mod otlp;
 mod profiles;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
@@ -141,11 +141,4 @@ fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
         Unreadable::Gzip(error) => Problem::BadRequest(format!("the body is not gzip: {error}")),
         error => Problem::BadRequest(error.to_string()),
     })
-}
-
-/// Nanoseconds since 1970.
-fn now_ns() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as i64)
 }

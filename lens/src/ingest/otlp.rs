@@ -13,7 +13,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use serde_json::json;
 
-use super::{BODY_TIME, Encoding, Limits, decoded, header_value, now_ns};
+use super::{BODY_TIME, Encoding, Limits, decoded, header_value};
+use crate::format::now_ns;
 use crate::problem::Problem;
 use crate::store::logs::LogRow;
 use crate::store::metrics::PointRow;

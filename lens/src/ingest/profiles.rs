@@ -7,7 +7,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use prost::Message;
 use serde::Deserialize;
 
-use super::{Encoding, Limits, decoded, header_value, now_ns};
+use super::{Encoding, Limits, decoded, header_value};
+use crate::format::now_ns;
 use crate::pprof::{LabelPair, Profile, PushRequest, RawProfileSeries, RawSample, Unreadable};
 use crate::problem::Problem;
 use crate::store::profiles::ProfileRow;
