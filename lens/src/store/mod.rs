@@ -25,7 +25,7 @@ use crate::settings::{Bound, Bounds};
 pub use writer::{Job, Rows};
 
 /// The file's name carries the version of `schema.sql`: a lens of another version starts with a file of its own.
-const FILE: &str = "lens-3.db";
+const FILE: &str = "lens-4.db";
 /// Batches that may wait for the writer; beyond that a sender waits, and after [`PATIENCE`] is told to come back.
 const QUEUE: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);

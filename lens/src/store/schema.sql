@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS origins (
 CREATE TABLE IF NOT EXISTS spans (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     origin INTEGER NOT NULL,
-    trace_id TEXT NOT NULL,
+    trace INTEGER NOT NULL, -- row of its trace
     span_id TEXT NOT NULL,
     parent_id TEXT NOT NULL,
     service TEXT NOT NULL,
@@ -32,37 +32,35 @@ CREATE TABLE IF NOT EXISTS spans (
     body BLOB NOT NULL
 );
 -- A span that is sent again, by a retry or once it has ended, is the same span; a client and a server that share an id are two.
-CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, span_id, service, kind, start_ns);
+CREATE UNIQUE INDEX IF NOT EXISTS spans_by_trace ON spans (trace, span_id, service, kind, start_ns);
 -- By their ids only those that say they have samples: an index of all ids would be a page to write for each span.
 CREATE INDEX IF NOT EXISTS spans_profiled ON spans (span_id) WHERE profiled;
--- These hold all that the overview's counts and the service graph need.
-CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, kind, start_ns, error, end_ns) WHERE kind IN (2, 5);
-CREATE INDEX IF NOT EXISTS spans_by_caller ON spans (caller, service, kind, start_ns, error, end_ns) WHERE caller <> '';
+-- These two hold all that the overview's counts, the service graph and the list of routes need: of spans that serve, and of clients that name a database.
+CREATE INDEX IF NOT EXISTS spans_served ON spans (service, kind, route, caller, start_ns, error, end_ns) WHERE kind IN (2, 5);
 CREATE INDEX IF NOT EXISTS spans_by_peer ON spans (service, peer, start_ns, error, end_ns) WHERE peer <> '';
-CREATE INDEX IF NOT EXISTS spans_by_route ON spans (route) WHERE route <> '';
 
--- One row a trace, made again from its spans whenever some arrive.
+-- One row a trace, made again from its spans whenever some arrive. Trace ids are random: each of them in an index is a page to write, and so they stand
+-- in this one alone. Rows elsewhere name the trace by its number, which grows with each trace that arrives, so that neighbours in time share pages.
 CREATE TABLE IF NOT EXISTS traces (
-    trace_id TEXT PRIMARY KEY,
-    first_id INTEGER NOT NULL,
-    root_id INTEGER NOT NULL, -- the span without a parent, else the earliest
-    start_ns INTEGER NOT NULL,
-    end_ns INTEGER NOT NULL,
-    spans INTEGER NOT NULL,
-    errors INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    services TEXT NOT NULL -- a line for each
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS traces_by_arrival ON traces (first_id);
+    id INTEGER PRIMARY KEY,
+    trace_id TEXT NOT NULL UNIQUE,
+    root_id INTEGER NOT NULL DEFAULT 0, -- the span without a parent, else the earliest
+    start_ns INTEGER NOT NULL DEFAULT 0,
+    end_ns INTEGER NOT NULL DEFAULT 0,
+    spans INTEGER NOT NULL DEFAULT 0,
+    errors INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    services TEXT NOT NULL DEFAULT '' -- a line for each
+);
 CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
 CREATE INDEX IF NOT EXISTS traces_failed ON traces (start_ns) WHERE errors > 0;
 
 CREATE TABLE IF NOT EXISTS links (
-    trace_id TEXT NOT NULL,
+    trace INTEGER NOT NULL,
     span_id TEXT NOT NULL,
-    to_trace_id TEXT NOT NULL,
+    to_trace_id TEXT NOT NULL, -- which may never arrive
     to_span_id TEXT NOT NULL,
-    PRIMARY KEY (trace_id, span_id, to_trace_id, to_span_id)
+    PRIMARY KEY (trace, span_id, to_trace_id, to_span_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_back ON links (to_trace_id);
 

@@ -1,5 +1,7 @@
 //! Spans, the traces they make up, and the edges between services.
 
+use std::collections::HashMap;
+
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
@@ -114,19 +116,20 @@ pub async fn insert(
     rows: &[SpanRow],
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
+    let traces = numbers(connection, rows).await?;
     let before: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM spans")
         .fetch_one(&mut *connection)
         .await?;
     let mut stored = 0;
     for chunk in rows.chunks(ROWS_A_STATEMENT) {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT INTO spans (origin, trace_id, span_id, parent_id, service, name, kind, route, peer, http_status, error, profiled,
+            "INSERT INTO spans (origin, trace, span_id, parent_id, service, name, kind, route, peer, http_status, error, profiled,
              start_ns, end_ns, size, text, body) ",
         );
         query.push_values(chunk, |mut values, row| {
             values
                 .push_bind(origins[row.origin])
-                .push_bind(&row.trace_id)
+                .push_bind(traces[row.trace_id.as_str()])
                 .push_bind(&row.span_id)
                 .push_bind(&row.parent_id)
                 .push_bind(&row.service)
@@ -144,7 +147,7 @@ pub async fn insert(
                 .push_bind(&row.body);
         });
         query.push(
-            " ON CONFLICT (trace_id, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
+            " ON CONFLICT (trace, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
              name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error, profiled = excluded.profiled,
              end_ns = excluded.end_ns, was = iif(spans.was = 0, spans.size, spans.was), size = excluded.size, text = excluded.text, body = excluded.body
              WHERE excluded.end_ns > spans.end_ns",
@@ -155,7 +158,7 @@ pub async fn insert(
     for row in rows {
         for (trace_id, span_id) in &row.links {
             sqlx::query("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?)")
-                .bind(&row.trace_id)
+                .bind(traces[row.trace_id.as_str()])
                 .bind(&row.span_id)
                 .bind(trace_id)
                 .bind(span_id)
@@ -163,9 +166,7 @@ pub async fn insert(
                 .await?;
         }
     }
-    let mut touched: Vec<&str> = rows.iter().map(|row| row.trace_id.as_str()).collect();
-    touched.sort_unstable();
-    touched.dedup();
+    let touched: Vec<i64> = traces.into_values().collect();
     let touched = json_list(&touched);
     let (new, mut bytes): (i64, i64) =
         sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM spans WHERE id > ?")
@@ -174,33 +175,37 @@ pub async fn insert(
             .await?;
     if stored > new as u64 {
         let grown: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(size - was), 0) FROM spans WHERE was <> 0 AND id <= ? AND trace_id IN (SELECT value FROM json_each(?))",
+            "SELECT coalesce(sum(size - was), 0) FROM spans WHERE was <> 0 AND id <= ? AND trace IN (SELECT value FROM json_each(?))",
         )
         .bind(before)
         .bind(&touched)
         .fetch_one(&mut *connection)
         .await?;
         bytes += grown;
-        sqlx::query("UPDATE spans SET was = 0 WHERE was <> 0 AND trace_id IN (SELECT value FROM json_each(?))")
-            .bind(&touched)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE spans SET was = 0 WHERE was <> 0 AND trace IN (SELECT value FROM json_each(?))",
+        )
+        .bind(&touched)
+        .execute(&mut *connection)
+        .await?;
     }
     // A server or consumer span was called by its parent, or by the client that it shares its id with.
     sqlx::query(
         "UPDATE spans SET caller = p.service FROM spans p
-         WHERE spans.trace_id IN (SELECT value FROM json_each(?)) AND spans.kind IN (2, 5) AND spans.caller = ''
-         AND p.trace_id = spans.trace_id AND p.span_id IN (spans.parent_id, spans.span_id) AND p.kind IN (3, 4) AND p.service <> spans.service",
+         WHERE spans.trace IN (SELECT value FROM json_each(?)) AND spans.kind IN (2, 5) AND spans.caller = ''
+         AND p.trace = spans.trace AND p.span_id IN (spans.parent_id, spans.span_id) AND p.kind IN (3, 4) AND p.service <> spans.service",
     )
     .bind(&touched)
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "INSERT OR REPLACE INTO traces (trace_id, first_id, root_id, start_ns, end_ns, spans, errors, bytes, services)
-         SELECT trace_id, min(id),
-                (SELECT root.id FROM spans root WHERE root.trace_id = all_of.trace_id ORDER BY root.parent_id <> '', root.start_ns, root.kind <> 3 LIMIT 1),
-                min(start_ns), max(end_ns), count(*), sum(error), sum(size), group_concat(DISTINCT char(10) || service || char(10))
-         FROM spans all_of WHERE trace_id IN (SELECT value FROM json_each(?)) GROUP BY trace_id",
+        "UPDATE traces SET root_id = of.root_id, start_ns = of.start_ns, end_ns = of.end_ns, spans = of.spans, errors = of.errors, bytes = of.bytes, services = of.services
+         FROM (SELECT trace,
+                (SELECT root.id FROM spans root WHERE root.trace = s.trace ORDER BY root.parent_id <> '', root.start_ns, root.kind <> 3 LIMIT 1) AS root_id,
+                min(start_ns) AS start_ns, max(end_ns) AS end_ns, count(*) AS spans, sum(error) AS errors, sum(size) AS bytes,
+                group_concat(DISTINCT char(10) || service || char(10)) AS services
+                FROM spans s WHERE trace IN (SELECT value FROM json_each(?)) GROUP BY trace) of
+         WHERE traces.id = of.trace",
     )
     .bind(touched)
     .execute(connection)
@@ -212,30 +217,60 @@ pub async fn insert(
     })
 }
 
+/// The number of each trace; one that is new gets the next, in the order of arrival.
+async fn numbers<'a>(
+    connection: &mut SqliteConnection,
+    rows: &'a [SpanRow],
+) -> sqlx::Result<HashMap<&'a str, i64>> {
+    let mut numbers = HashMap::new();
+    let mut ids: Vec<&str> = Vec::new();
+    for row in rows {
+        if numbers.insert(row.trace_id.as_str(), 0).is_none() {
+            ids.push(&row.trace_id);
+        }
+    }
+    let ids = json_list(&ids);
+    sqlx::query("INSERT OR IGNORE INTO traces (trace_id) SELECT value FROM json_each(?)")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    let found: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT trace_id, id FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
+    )
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    for (trace_id, number) in found {
+        if let Some(known) = numbers.get_mut(trace_id.as_str()) {
+            *known = number;
+        }
+    }
+    Ok(numbers)
+}
+
 /// Lets the oldest traces go, together about `rows` spans.
 pub async fn evict(connection: &mut SqliteConnection, rows: u64) -> sqlx::Result<Amount> {
     // Ends with the first trace by which enough spans are gone; a trace has at least one.
-    let gone: Vec<String> = sqlx::query_scalar(
-        "SELECT trace_id FROM (SELECT trace_id, first_id, sum(spans) OVER (ORDER BY first_id) - spans AS before
-                               FROM (SELECT * FROM traces ORDER BY first_id LIMIT ?1)) WHERE before < ?1 ORDER BY first_id",
+    let last: i64 = sqlx::query_scalar(
+        "SELECT coalesce(max(id), 0) FROM (SELECT id, sum(spans) OVER (ORDER BY id) - spans AS before
+                               FROM (SELECT id, spans FROM traces ORDER BY id LIMIT ?1)) WHERE before < ?1",
     )
     .bind(rows as i64)
-    .fetch_all(&mut *connection)
+    .fetch_one(&mut *connection)
     .await?;
-    let gone = json_list(&gone);
     let (rows, bytes): (i64, i64) = sqlx::query_as(
-        "SELECT coalesce(sum(spans), 0), coalesce(sum(bytes), 0) FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
+        "SELECT coalesce(sum(spans), 0), coalesce(sum(bytes), 0) FROM traces WHERE id <= ?",
     )
-    .bind(&gone)
+    .bind(last)
     .fetch_one(&mut *connection)
     .await?;
     for sql in [
-        "DELETE FROM spans WHERE trace_id IN (SELECT value FROM json_each(?))",
-        "DELETE FROM links WHERE trace_id IN (SELECT value FROM json_each(?))",
-        "DELETE FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM spans WHERE trace <= ?",
+        "DELETE FROM links WHERE trace <= ?",
+        "DELETE FROM traces WHERE id <= ?",
     ] {
         sqlx::query(sql)
-            .bind(&gone)
+            .bind(last)
             .execute(&mut *connection)
             .await?;
     }
@@ -332,7 +367,7 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summar
             .push(") > 0");
     }
     if !(filter.route.is_empty() && filter.span_id.is_empty() && filter.search.is_empty()) {
-        query.push(" AND EXISTS (SELECT 1 FROM spans s WHERE s.trace_id = t.trace_id");
+        query.push(" AND EXISTS (SELECT 1 FROM spans s WHERE s.trace = t.id");
         if !filter.route.is_empty() {
             query
                 .push(" AND (s.route = ")
@@ -385,7 +420,7 @@ pub async fn spans<T: serde::Serialize>(
     most: u32,
 ) -> Result<Vec<(i64, Span)>, Problem> {
     let rows = sqlx::query_as(
-        "SELECT origin, body FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY start_ns, id LIMIT ?",
+        "SELECT origin, body FROM spans WHERE trace IN (SELECT id FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))) ORDER BY start_ns, id LIMIT ?",
     )
     .bind(json_list(trace_ids))
     .bind(most)
@@ -411,9 +446,9 @@ pub struct BackLink {
 /// Spans of other traces that link into this one.
 pub async fn links_into(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Vec<BackLink>> {
     sqlx::query_as(
-        "SELECT l.trace_id, l.span_id, s.service, s.name FROM links l
-         JOIN spans s ON s.trace_id = l.trace_id AND s.span_id = l.span_id
-         WHERE l.to_trace_id = ?1 AND l.trace_id <> ?1 ORDER BY s.start_ns LIMIT 100",
+        "SELECT t.trace_id, l.span_id, s.service, s.name FROM links l
+         JOIN traces t ON t.id = l.trace JOIN spans s ON s.trace = l.trace AND s.span_id = l.span_id
+         WHERE l.to_trace_id = ?1 AND t.trace_id <> ?1 ORDER BY s.start_ns LIMIT 100",
     )
     .bind(trace_id)
     .fetch_all(pool)
@@ -426,12 +461,8 @@ pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String
         sqlx::query_scalar("SELECT DISTINCT service FROM origins ORDER BY service LIMIT 200")
             .fetch_all(pool)
             .await?;
-    // From one route to the next in the index, instead of over all spans.
     let routes = sqlx::query_scalar(
-        "WITH RECURSIVE next (route) AS (
-             SELECT min(route) FROM spans WHERE route <> ''
-             UNION ALL SELECT (SELECT min(route) FROM spans WHERE route <> '' AND route > next.route) FROM next WHERE next.route IS NOT NULL
-         ) SELECT route FROM next WHERE route IS NOT NULL LIMIT 200",
+        "SELECT DISTINCT route FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND route <> '' ORDER BY route LIMIT 200",
     )
     .fetch_all(pool)
     .await?;
@@ -464,11 +495,11 @@ pub async fn edges(
     sqlx::query_as(
         "SELECT caller, callee, external, messages, sum(calls) AS calls, sum(errors) AS errors, sum(duration) / sum(calls) AS mean_ns FROM (
              SELECT caller, service AS callee, 0 AS external, kind = 5 AS messages, count(*) AS calls, sum(error) AS errors, total(end_ns - start_ns) AS duration
-             FROM spans WHERE caller <> '' AND start_ns BETWEEN ?1 AND ?2 GROUP BY caller, service, kind
+             FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND caller <> '' AND start_ns BETWEEN ?1 AND ?2 GROUP BY caller, service, kind
              UNION ALL
              SELECT p.service, c.service, 0, 1, count(*), sum(c.error), total(c.end_ns - c.start_ns)
-             FROM links l CROSS JOIN spans c ON c.trace_id = l.trace_id AND c.span_id = l.span_id
-             JOIN spans p ON p.trace_id = l.to_trace_id AND p.span_id = l.to_span_id
+             FROM links l CROSS JOIN spans c ON c.trace = l.trace AND c.span_id = l.span_id
+             JOIN traces t ON t.trace_id = l.to_trace_id JOIN spans p ON p.trace = t.id AND p.span_id = l.to_span_id
              WHERE c.start_ns BETWEEN ?1 AND ?2 AND c.kind IN (2, 5) AND p.service <> c.service GROUP BY 1, 2
              UNION ALL
              SELECT service, peer, 1, 0, count(*), sum(error), total(end_ns - start_ns) FROM spans WHERE peer <> '' AND start_ns BETWEEN ?1 AND ?2
@@ -485,7 +516,7 @@ pub async fn edges(
 pub async fn names(
     pool: &SqlitePool,
     trace_ids: &[String],
-) -> sqlx::Result<std::collections::HashMap<String, (String, String)>> {
+) -> sqlx::Result<HashMap<String, (String, String)>> {
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT t.trace_id, root.service, root.name FROM traces t JOIN spans root ON root.id = t.root_id
          WHERE t.trace_id IN (SELECT value FROM json_each(?))",
@@ -505,8 +536,8 @@ pub async fn of_span(
     span_id: &str,
 ) -> sqlx::Result<Option<(String, String, String)>> {
     for sql in [
-        "SELECT trace_id, service, name FROM spans WHERE span_id = ? AND profiled ORDER BY id DESC LIMIT 1",
-        "SELECT trace_id, service, name FROM spans INDEXED BY spans_by_trace WHERE span_id = ? ORDER BY id DESC LIMIT 1",
+        "SELECT t.trace_id, s.service, s.name FROM spans s JOIN traces t ON t.id = s.trace WHERE s.span_id = ? AND s.profiled ORDER BY s.id DESC LIMIT 1",
+        "SELECT t.trace_id, s.service, s.name FROM spans s INDEXED BY spans_by_trace JOIN traces t ON t.id = s.trace WHERE s.span_id = ? ORDER BY s.id DESC LIMIT 1",
     ] {
         let found = sqlx::query_as(sql)
             .bind(span_id.to_ascii_lowercase())
@@ -536,7 +567,7 @@ pub async fn health(
 ) -> sqlx::Result<Vec<Health>> {
     sqlx::query_as(
         "SELECT service, count(*) AS requests, sum(error) AS errors, avg(end_ns - start_ns) AS mean_ns, max(end_ns - start_ns) AS slowest_ns
-         FROM spans INDEXED BY spans_by_service WHERE kind IN (2, 5) AND start_ns BETWEEN ? AND ? GROUP BY service ORDER BY requests DESC LIMIT 50",
+         FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND start_ns BETWEEN ? AND ? GROUP BY service ORDER BY requests DESC LIMIT 50",
     )
     .bind(from_ns.unwrap_or(0))
     .bind(to_ns.unwrap_or(i64::MAX))

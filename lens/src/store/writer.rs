@@ -17,8 +17,8 @@ const JOBS_A_TRANSACTION: usize = 16;
 /// New origins after which those that no row uses any more are looked for.
 const ORIGINS_A_SWEEP: usize = 256;
 
-/// The least that is let go at once is this part of the bound.
-const SHARE_LET_GO: u64 = 200;
+/// The least that is let go at once is this part of the bound: indexes of random ids have few pages for many rows then.
+const SHARE_LET_GO: u64 = 50;
 
 /// What a probe writes: several pages, so that it fails where the rows of a usual request would.
 const PROBE_BYTES: i64 = 64 * 1024;
