@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from helpers import eventually, fetch
 from playwright.sync_api import expect
-from test_click_path import send, trace_id_of, when_complete
+from test_click_path import WORK, send, trace_id_of, when_complete
 
 PAGES = (
     "/",
@@ -25,16 +25,21 @@ PAGES = (
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_axe_finds_nothing_on_any_page(demo, page, scheme, width):
-    card = send(page, demo, "/demo/work-error")
-    trace_id = trace_id_of(card)
-    when_complete(demo, trace_id, {("signalbox-api", "GET /demo/work-error")})
+    failed = trace_id_of(send(page, demo, "/demo/work-error"))
+    when_complete(demo, failed, {("signalbox-api", "GET /demo/work-error")})
+    linked = trace_id_of(send(page, demo, "/demo/work"))
+    when_complete(demo, linked, WORK)
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
-    for path in (*PAGES, f"/traces/{trace_id}"):
+    for path in (*PAGES, f"/traces/{failed}", f"/traces/{linked}"):
         if path == "/there-is-no-such-page":
             page.route("**" + path, lambda route: route.fulfill(response=route.fetch(), status=200))  # Chromium logs a 404 as an error
         page.goto(demo.viewer + path)
         expect(page.locator("main h1").first).to_be_visible()
+        if path == f"/traces/{linked}":
+            expect(page.get_by_test_id("link-back")).to_be_visible()  # the job's trace links here once it has come
+        # What opens is looked at open: the first rows are as all others are.
+        page.evaluate("[...document.querySelectorAll('main details')].slice(0, 4).forEach((row) => (row.open = true))")
         found = Axe().run(page).response["violations"]
         assert found == [], [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found]
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

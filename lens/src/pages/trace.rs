@@ -358,6 +358,7 @@ impl View {
                 span.legend.faint.small { i.critical {} " critical path" }
             }
             section.waterfall aria-label="Waterfall" data-testid="waterfall" {
+                h2.unseen { "Spans" } // The headings inside a span that is open stand below it.
                 div.ruler aria-hidden="true" {
                     span { "Span" }
                     svg { @for quarter in 0..=4 {
