@@ -177,19 +177,23 @@ fn cards(store: &Store, last: &[i64; 4]) -> Markup {
 
 fn services(health: &[Health], shell: &Shell, minutes: f64) -> Markup {
     html! {
-        @if health.is_empty() { p.faint { "No server or consumer span in this time." } } @else {
+        @if health.is_empty() { (shell.nothing("No server or consumer span in this time.", html! {})) } @else {
             div.scroll tabindex="0" role="region" aria-label="Table" {
                 table.list data-testid="services" {
                     thead { tr { th { "Service" } th.right { "Requests" } th.right { "Rate" } th.right { "Failed" } th.right { "Mean" } th.right { "Slowest" } th.right { "Follow" } } }
                     tbody { @for service in health {
                         @let link = |page: &str| shell.at(&format!("/{page}"), &[("service", &service.service)]);
+                        @let list = |name: &'static str, value: &'static str| shell.at("/traces", &[("service", &service.service), (name, value)]);
                         tr data-testid="service-row" data-service=(service.service) {
                             td { (shell.services.tag(&service.service)) }
                             td.right.number { (format::count(service.requests)) }
                             td.right.number { (format::three(service.requests as f64 / minutes)) "/min" }
-                            td.right.number.bad[service.errors > 0] { (format!("{:.1} %", 100.0 * service.errors as f64 / service.requests.max(1) as f64)) }
+                            td.right.number.bad[service.errors > 0] {
+                                @let share = format!("{:.1} %", 100.0 * service.errors as f64 / service.requests.max(1) as f64);
+                                @if service.errors > 0 { a href=(list("status", "error")) title="The failed ones" { (share) } } @else { (share) }
+                            }
                             td.right.number { (format::duration(service.mean_ns)) }
-                            td.right.number { (format::duration(service.slowest_ns as f64)) }
+                            td.right.number { a href=(list("sort", "duration")) title="The slowest first" { (format::duration(service.slowest_ns as f64)) } }
                             td.right.ways { a href=(link("traces")) { "Traces" } a href=(link("logs")) { "Logs" } a href=(link("metrics")) { "Metrics" } a href=(link("profiles")) { "Profiles" } }
                         }
                     } }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     PageProblem, Services, Shell, Tab, TimeRange, filters, heading, level, marked, message,
-    nothing, query_string, same, select, shown, uri,
+    query_string, same, select, shown, uri,
 };
 use crate::attributes::{hex_id, text};
 use crate::format;
@@ -102,7 +102,7 @@ pub async fn page(
         }
         @if let Some(volume) = &volume { (volume.markup()) }
         @if entries.is_empty() {
-            (nothing("No record passes these filters.", html! { "A part of a word is enough; a field is compared whole." }))
+            (shell.nothing("No record passes these filters.", html! { "A part of a word is enough; a field is compared whole." }))
         } @else {
             div.records data-testid="log-list" {
                 @for entry in &entries {

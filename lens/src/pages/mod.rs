@@ -275,6 +275,18 @@ impl Shell {
             .body(body.into_string())
     }
 
+    /// What to show where the range has nothing, with the way to everything that is kept.
+    fn nothing(&self, text: &str, hint: Markup) -> Markup {
+        let everything = self.range.as_ref().and_then(TimeRange::everything);
+        nothing(
+            text,
+            html! {
+                (hint)
+                @if let Some(everything) = everything { " " a.button href=(everything) data-testid="everything" { "Everything that is kept" } }
+            },
+        )
+    }
+
     fn same(&self) -> Markup {
         html! {
             aside.same aria-label="In the full stack" {

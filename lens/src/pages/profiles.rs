@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Shell, Tab, TimeRange, filters, heading, nothing, query_string, same, select, uri,
+    PageProblem, Shell, Tab, TimeRange, filters, heading, query_string, same, select, uri,
 };
 use crate::flame::{self, Flame, Function, Known, Spent};
 use crate::format;
@@ -114,9 +114,9 @@ pub async fn page(
             }
         }
         @if pushed.is_empty() && !query.profile_id.is_empty() {
-            (nothing("No samples of this span have arrived.", html! { "CPU profiles are pushed every few seconds: this page waits for the next ones. A span has samples if it was at work when one was taken." }))
+            (shell.nothing("No samples of this span have arrived.", html! { "CPU profiles are pushed every few seconds: this page waits for the next ones. A span has samples if it was at work when one was taken." }))
         } @else if pushed.is_empty() {
-            (nothing("No profile passes these filters.", html! { "CPU profiles are pushed every few seconds; a span has samples if it was at work when one was taken." }))
+            (shell.nothing("No profile passes these filters.", html! { "CPU profiles are pushed every few seconds; a span has samples if it was at work when one was taken." }))
         } @else {
             (timeline(&pushed, &query, kind, &flame.unit, &shell.services))
             dl.facts {

@@ -45,12 +45,22 @@ impl TimeRange {
         Some(self.with(&[("from_ms", ms(from)), ("to_ms", ms(to))]))
     }
 
-    pub fn markup(&self) -> Markup {
-        let chosen = match self.time.range.as_str() {
+    /// Name of the range that counts, empty for a stretch from one time to another.
+    fn chosen(&self) -> &str {
+        match self.time.range.as_str() {
             _ if !(self.time.from_ms.is_empty() && self.time.to_ms.is_empty()) => "",
             "" => self.otherwise,
             range => range,
-        };
+        }
+    }
+
+    /// The page with everything that is kept; `None` where that is what it shows.
+    pub fn everything(&self) -> Option<String> {
+        (self.chosen() != "all").then(|| self.with(&[("range", "all".to_owned())]))
+    }
+
+    pub fn markup(&self) -> Markup {
+        let chosen = self.chosen();
         let (from, to) = self
             .time
             .bounds(self.otherwise, self.now_ns)

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, heading, nothing, query_string, same, uri,
-};
+use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, query_string, same, uri};
 use crate::format;
 use crate::query;
 use crate::store::traces::{self, Edge};
@@ -51,7 +49,7 @@ pub async fn page(
     );
     let changing = html! {
         @if edges.is_empty() {
-            (nothing("No call between services has been seen.", html! { "A call is a server or consumer span whose parent is another service's." }))
+            (shell.nothing("No call between services in this time.", html! { "A call is a server or consumer span whose parent is another service's." }))
         } @else {
             @if edges.len() == traces::MOST_EDGES { p.context { "Only the " (traces::MOST_EDGES) " calls that were made most are shown." } }
             (graph(&edges, &shell.services, minutes))

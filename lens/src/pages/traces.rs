@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, http_status, nothing,
-    query_string, same, select, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, http_status, query_string,
+    same, select, uri,
 };
 use crate::format;
 use crate::query;
@@ -63,6 +63,10 @@ pub async fn page(
         }))
     };
     let page = query.page()?;
+    let (before, behind) = match filter.sort {
+        traces::Sort::Time => ("Newer", "Older"),
+        _ => ("Previous", "Next"),
+    };
     // Later pages keep their place while new traces arrive.
     let until = match query.time.to_ms.as_str() {
         "" => (now_ns / 1_000_000).to_string(),
@@ -90,16 +94,16 @@ pub async fn page(
     };
     let changing = html! {
         @if listed.is_empty() {
-            (nothing("No trace passes these filters.", html! { "Send some: " code { "make generate-load" } }))
+            (shell.nothing("No trace passes these filters.", html! { "Send some: " code { "make generate-load" } }))
         } @else {
             (scatter(&listed))
             (table(&listed, &shell.services))
         }
         @if page > 1 || more {
             p.pager {
-                @if page > 1 { a.button href=(at(page - 1)) data-testid="traces-newer" { "Newer" } }
+                @if page > 1 { a.button href=(at(page - 1)) data-testid="traces-newer" { (before) } }
                 span.faint.number { "from " (format::count(i64::from(filter.offset) + 1)) " to " (format::count(i64::from(filter.offset) + listed.len() as i64)) }
-                @if more { a.button href=(at(page + 1)) data-testid="traces-older" { "Older" } }
+                @if more { a.button href=(at(page + 1)) data-testid="traces-older" { (behind) } }
             }
         }
     };
@@ -148,7 +152,7 @@ fn scatter(listed: &[Summary]) -> Markup {
                     }
                 }
             }
-            figcaption { span { (format::time_of_day(from)) } span { "duration, logarithmic" } span { (format::time_of_day(to)) } }
+            figcaption { span { (format::time_of_day(from)) } span { "duration, logarithmic; a dot opens its trace, drag to zoom" } span { (format::time_of_day(to)) } }
         }
     }
 }

@@ -120,6 +120,80 @@ async fn the_list_of_traces_shows_name_status_errors_and_leads_to_the_trace() {
 }
 
 #[tokio::test]
+async fn a_time_without_anything_leads_to_everything_that_is_kept() {
+    let lens = filled().await;
+    for (path, kept) in [
+        ("/services", "edge"),
+        ("/traces", "trace-row"),
+        ("/logs", "log-row"),
+        ("/", "service-row"),
+    ] {
+        let shown = format!("data-testid=\"{kept}\"");
+        let page = lens.text(&format!("{path}?from_ms=1&to_ms=2")).await;
+        assert!(!page.contains(&shown), "{path}");
+        let everything = format!("href=\"{path}?range=all\"");
+        let (_, link) = page.split_once("data-testid=\"empty\"").expect(path);
+        assert!(link.contains(&everything), "{path}: {link}");
+        let page = lens.text(&format!("{path}?range=all")).await;
+        assert!(page.contains(&shown), "{path}");
+        let page = lens
+            .text(&format!("{path}?range=all&q=no-such-thing"))
+            .await;
+        assert!(!page.contains("data-testid=\"everything\""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_overview_leads_to_the_failed_and_to_the_slowest_requests_of_a_service() {
+    let lens = filled().await;
+    let page = lens.text("/?range=1h").await;
+    let (_, row) = page.split_once("data-service=\"shop-api\"").expect("a row");
+    let row = row.split("</tr>").next().unwrap_or_default();
+    for (shown, path) in [
+        ("100.0 %", "/traces?service=shop-api&status=error&range=1h"),
+        ("40 ms", "/traces?service=shop-api&sort=duration&range=1h"),
+    ] {
+        let (link, _) = row.split_once(&format!(">{shown}</a>")).expect(shown);
+        let href = format!("href=\"{}\"", path.replace('&', "&amp;"));
+        assert!(
+            link.rsplit("<a ")
+                .next()
+                .is_some_and(|link| link.starts_with(&href)),
+            "{row}"
+        );
+        let list = lens.text(path).await;
+        assert_eq!(list.matches("data-testid=\"trace-row\"").count(), 1);
+        assert!(visible(&list).contains("GET /demo/work"), "{path}");
+    }
+    // Of services that failed in nothing there is nothing to list.
+    let (_, row) = page
+        .split_once("data-service=\"shop-worker\"")
+        .expect("a row");
+    let row = row.split("</tr>").next().unwrap_or_default();
+    assert!(
+        row.contains("0.0 %") && !row.contains("status=error"),
+        "{row}"
+    );
+}
+
+#[tokio::test]
+async fn only_a_list_by_time_has_newer_and_older_pages() {
+    let lens = filled().await;
+    for (sort, before, behind) in [("", "Newer", "Older"), ("duration", "Previous", "Next")] {
+        let first = lens.text(&format!("/traces?limit=1&sort={sort}")).await;
+        let second = lens
+            .text(&format!("/traces?limit=1&sort={sort}&page=2"))
+            .await;
+        let pager = |page: &str| {
+            let (_, pager) = page.split_once("class=\"pager\"").expect("a pager");
+            visible(pager.split("</p>").next().unwrap_or_default())
+        };
+        assert_eq!(pager(&first), format!("from 1 to 1 {behind}"));
+        assert_eq!(pager(&second), format!("{before} from 2 to 2"));
+    }
+}
+
+#[tokio::test]
 async fn a_trace_shows_its_spans_events_logs_and_links_both_ways() {
     let lens = filled().await;
     let page = lens.text(&format!("/traces/{}", trace())).await;
