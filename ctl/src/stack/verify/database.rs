@@ -25,6 +25,7 @@ const HELD_MS: u32 = 6_000;
 const WAIT_MS: u32 = 3_000;
 /// The statement that holds the row, and the one that waits for it.
 const STATEMENT: &str = "UPDATE products";
+const SAMPLES: &str = r#"{job="postgres", op="query_sample"}"#;
 const ALLOY: &str =
     "alloy/database.alloy, `make logs-alloy`; the role that it logs in with: postgres/observer.sh";
 
@@ -174,9 +175,14 @@ async fn said(reader: &Reader, start: &Start) -> Result<(String, Record), String
             .is_some_and(|op| op == "query_sample")
             && record.fields.get("span_id") == Some(&span.id)
     });
-    let sample = sample.ok_or_else(|| {
-        format!("{query} finds {count} records, none of them PostgreSQL's sample of the statement: {ALLOY}")
-    })?;
+    let Some(sample) = sample else {
+        let time = start.contended.time;
+        let samples = reader.logs(SAMPLES, time, time + 10 * MINUTE).await?;
+        let cause = why_missing(&samples);
+        return Err(format!(
+            "{query} finds {count} records, none of them PostgreSQL's sample of the statement: {cause}"
+        ));
+    };
     let back = by_label(&start.loki, &sample, "trace_id", "tempo")?;
     if back != *trace_id {
         return Err(format!(
@@ -188,6 +194,18 @@ async fn said(reader: &Reader, start: &Start) -> Result<(String, Record), String
         format!("the statement's own sample, {time} at work, and back to its trace"),
         sample,
     ))
+}
+
+/// Why no sample names the span, by all samples of the time in which a statement waited.
+fn why_missing(samples: &[Record]) -> String {
+    let marked = |sample: &Record| sample.fields.contains_key("trace_id");
+    if !samples.is_empty() && !samples.iter().any(marked) {
+        return format!(
+            "none of the {} samples since then names a span, SIGNALBOX_DATABASE_COMMENTS in .env",
+            samples.len()
+        );
+    }
+    ALLOY.to_owned()
 }
 
 /// From the sample to its session's waits, from the wait to the session that blocks, from that one's sample to its trace.
@@ -253,6 +271,24 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_without_a_span_name_the_setting_and_no_samples_name_alloy() {
+        let sample = |fields: &[(&str, &str)]| Record {
+            line: String::new(),
+            fields: fields
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+        };
+        let without = sample(&[("op", "query_sample")]);
+        let with = sample(&[("op", "query_sample"), ("trace_id", "4bf9")]);
+        assert!(why_missing(std::slice::from_ref(&without)).contains(
+            "none of the 1 samples since then names a span, SIGNALBOX_DATABASE_COMMENTS"
+        ));
+        assert_eq!(why_missing(&[without, with]), ALLOY);
+        assert_eq!(why_missing(&[]), ALLOY);
+    }
 
     #[test]
     fn a_field_is_found_by_its_whole_name() {

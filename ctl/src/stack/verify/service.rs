@@ -155,7 +155,8 @@ impl Service<'_> {
     }
 
     async fn series(&self) -> Seen {
-        let query = format!("count(count_over_time({}[10m]))", self.selector());
+        // Of the functions over time this one alone keeps the name, without which two metrics are the same series.
+        let query = format!("count(last_over_time({}[10m]))", self.selector());
         match self.reader.instant(&query, None).await?.first() {
             Some(count) => Ok(format!("{count} series")),
             None => lacks(format!(
