@@ -25,6 +25,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from page import put_between
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make chaos-stack -->", "<!-- end of what make chaos-stack makes -->"
@@ -340,13 +342,6 @@ def table(rows, rate):
     return "\n".join([made, "", *lines])
 
 
-def write(text):
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", help="run the cases with one of these words in their name; all without")
@@ -378,7 +373,7 @@ def main():
             failures.append(case.name)
     print(table(rows, arguments.rate))
     if arguments.write:
-        write(table(rows, arguments.rate))
+        put_between(PAGE, BEGIN, END, table(rows, arguments.rate))
     if failures:
         print(f"\nbeyond their bounds: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0

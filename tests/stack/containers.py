@@ -16,6 +16,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from page import put_between
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "SECURITY.md"
 BEGIN, END = "<!-- made by make audit-stack -->", "<!-- end of what make audit-stack makes -->"
@@ -180,13 +182,6 @@ def leaks(running):
         f". Not looked for, because they are words that stand elsewhere too: {', '.join(unclear)}" if unclear else "")
 
 
-def write(text):
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="put the table into SECURITY.md")
@@ -199,7 +194,7 @@ def main():
     found, looked = leaks(running)
     print(f"\n{looked}")
     if arguments.write:
-        write(table)
+        put_between(PAGE, BEGIN, END, table)
     for fault in [*faults, *found]:
         print(fault, file=sys.stderr)
     return 1 if faults or found else 0

@@ -49,7 +49,7 @@ def asked_for(run, number):
     own = f"{run}{number:05}"
     kinds = [
         ("GET", f"/{own}", {}),
-        ("GET", f"/demo/work/{own}/{own}", {}),
+        ("GET", f"/demo/{own}/{own}", {}),
         ("GET", f"/ping?{own}={own}", {"User-Agent": f"attack/{own}"}),
         ("GET", "/ping", {"Client-ID": own, "Referer": f"http://{own}.example/", "X-Forwarded-For": f"10.{number % 250}.{number // 250 % 250}.7"}),
         ("GET", "/ping", {"Host": f"{own}.example"}),
