@@ -57,6 +57,9 @@ pub async fn prove(
     }
 }
 
+/// Where the template of a link stands.
+const LINK_SETTING: &str = "SIGNALBOX_LINK_… in docker-compose.yml";
+
 /// The service's short link to a signal of the marked request: to what its route burnt, or with no route to its own samples.
 fn short(api: &str, signal: &str, route: &str, marked: &Marked) -> Result<String, String> {
     let at_ms = marked.time.as_millis();
@@ -84,7 +87,7 @@ async fn target(client: &Client, link: &str) -> Result<String, String> {
         _ => {
             let said = http::gist(&http::text(answer).await.unwrap_or_default());
             Err(format!(
-                "{link} answered {status} ({said}): SIGNALBOX_LINK_… in docker-compose.yml, `make logs-signalbox-api`"
+                "{link} answered {status} ({said}): {LINK_SETTING}, `make logs-signalbox-api`"
             ))
         }
     }
@@ -111,7 +114,10 @@ async fn follow(
             "to": pane["range"]["to"],
             "queries": pane["queries"],
         }))
-        .await?;
+        .await
+        .map_err(|error| {
+            format!("the page asks for {query}, and Grafana says: {error}; {LINK_SETTING}")
+        })?;
     let frames = &answer["results"]["A"]["frames"];
     let text = frames.to_string();
     match signal {
@@ -138,7 +144,7 @@ fn found(seen: bool, what: String, query: &Value) -> Result<String, String> {
         return Ok(what);
     }
     Err(format!(
-        "the page asks for {query}, which does not return the request: SIGNALBOX_LINK_… in docker-compose.yml"
+        "the page asks for {query}, which does not return the request: {LINK_SETTING}"
     ))
 }
 
