@@ -1,4 +1,4 @@
-# The image of everything that is ours: service and worker, viewer, and the program that operates them.
+# The image of everything that is ours: service and worker, viewer, the shop of the drills, and the program that operates them.
 # Dependencies are a layer of their own: an edit of our sources compiles our sources. Layers and no cache mounts, so that an engine without BuildKit
 # (Debian's docker.io has no buildx) builds it too.
 ARG RUST_IMAGE=rust:1.98-bookworm
@@ -14,6 +14,7 @@ COPY telemetry/Cargo.toml telemetry/
 COPY lens/Cargo.toml lens/
 COPY ctl/Cargo.toml ctl/
 COPY loopback/Cargo.toml loopback/
+COPY shop/Cargo.toml shop/
 # Not built here, but named by the manifests; the service's tests as empty files, which stay.
 COPY telemetry/benches telemetry/benches/
 COPY telemetry/examples telemetry/examples/

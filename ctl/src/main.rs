@@ -8,6 +8,7 @@ mod http;
 mod incidents;
 mod load;
 mod output;
+mod overhead;
 mod stack;
 mod stop;
 
@@ -38,6 +39,8 @@ enum Command {
     Incidents(incidents::Args),
     /// Send a mix of requests at a fixed rate; print latencies and the links of the slowest and of a failing one
     Load(load::Args),
+    /// Send the same load with each signal on and off; print what each costs on this machine
+    Overhead(overhead::Args),
     /// Ask each target once: a health check for containers that have none of their own
     Probe(stack::probe::Args),
     /// Send one sample of one signal to Alloy and find it again in its store
@@ -61,6 +64,7 @@ async fn main() -> ExitCode {
             .await
             .map_err(|error| error.to_string()),
         Command::Load(args) => load::run(args).await.map_err(|error| error.to_string()),
+        Command::Overhead(args) => overhead::run(args).await,
         Command::Probe(args) => stack::probe::run(args).await,
         Command::Send(args) => stack::send::run(args).await,
         Command::Verify(args) => stack::verify::run(args).await,

@@ -93,6 +93,11 @@ impl Child {
         })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid.map(Pid::as_raw)
+    }
+
     /// How long ago it was started.
     pub fn since_start(&self) -> Duration {
         self.started.elapsed()

@@ -20,12 +20,11 @@ use reqwest::Client;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+pub use self::child::{Child, sibling};
 pub use self::identity::is_lens;
-pub use self::plan::database_url;
+pub use self::log::Log;
+pub use self::plan::{Plan, database_url, sqlite_url};
 
-use self::child::Child;
-use self::log::Log;
-use self::plan::Plan;
 use self::ports::Wanted;
 use crate::duration::show;
 use crate::http;

@@ -86,17 +86,25 @@ impl Plan {
 
     /// Both roles send all four signals to the viewer.
     fn signalbox(&self, role: &str, viewer: &str) -> Command {
-        let mut command = Command::new(&self.signalbox);
+        let mut command = self.program(&self.signalbox, viewer, "");
         command.arg(role);
+        command
+    }
+
+    /// A program that sends all four signals to the viewer. `attributes` are added to its resource: `name=value,…`.
+    pub fn program(&self, program: &Path, viewer: &str, attributes: &str) -> Command {
+        let mut command = Command::new(program);
+        let own = attributes;
         let names = self.environment.keys();
         for name in names.filter(|name| is_of_another(&name.to_string_lossy())) {
             command.env_remove(name);
         }
-        let attributes = self.text("OTEL_RESOURCE_ATTRIBUTES");
+        let attributes = shared(self.text("OTEL_RESOURCE_ATTRIBUTES"));
+        let attributes = [attributes.as_str(), own].join(",");
         command
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", viewer)
             .env("PYROSCOPE_SERVER_ADDRESS", viewer)
-            .env("OTEL_RESOURCE_ATTRIBUTES", shared(attributes));
+            .env("OTEL_RESOURCE_ATTRIBUTES", attributes.trim_matches(','));
         for (variable, value) in DEFAULTS {
             self.default(&mut command, variable, value);
         }
@@ -121,7 +129,12 @@ impl Plan {
 
 /// The demo's database in a URL. Its path is made of components, because a URL that begins with `sqlite://` would lose two slashes.
 pub fn database_url(data_dir: &Path) -> String {
-    let file: PathBuf = data_dir.join("signalbox.db").components().collect();
+    sqlite_url(data_dir, "signalbox.db")
+}
+
+/// The URL of a file of SQLite.
+pub fn sqlite_url(folder: &Path, file: &str) -> String {
+    let file: PathBuf = folder.join(file).components().collect();
     let path = percent_encode(file.as_os_str().as_encoded_bytes(), PATH);
     format!("sqlite:{path}")
 }

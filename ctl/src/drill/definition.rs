@@ -18,6 +18,9 @@ pub struct Drill {
     /// Its number, from the file's name: `drills/02-the-held-row.toml`.
     #[serde(skip)]
     pub number: u32,
+    /// The file's text, for a recording.
+    #[serde(skip)]
+    pub text: String,
     /// As in the list: it gives nothing away.
     pub title: String,
     /// How long somebody who knows the tools needs.
@@ -29,6 +32,12 @@ pub struct Drill {
     /// What is chosen anew in each run: one of each list.
     #[serde(default)]
     pub choose: BTreeMap<String, Vec<String>>,
+    /// What is chosen together: each run takes one of these tables, and each of its names stands for its value.
+    #[serde(default)]
+    pub one_of: Vec<BTreeMap<String, String>>,
+    /// Played on the shop, which is started with it, and not on the service.
+    #[serde(default)]
+    pub shop: Option<ShopPart>,
     /// What everybody sends all the time.
     pub load: Load,
     /// What goes wrong, and how it is begun and ended.
@@ -55,7 +64,26 @@ impl Mode {
     }
 }
 
-/// Requests at a fixed rate, in the words of `signalboxctl load`.
+/// How the shop is deployed, where that differs from one shop and two replicas of its payment service, all of one version.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShopPart {
+    /// Connections that the shop may have to its database.
+    #[serde(default)]
+    pub connections: Option<String>,
+    /// The replica that has another version: `payment-1` or `payment-2`.
+    #[serde(default)]
+    pub newer: Option<String>,
+    /// That version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The replica that is reached through a proxy which hands on few headers.
+    #[serde(default)]
+    pub proxied: Option<String>,
+}
+
+/// Requests at a fixed rate, in the words of `signalboxctl load`; those to the shop as `METHOD /path=weight,…`, where `~500` in a path
+/// is a number from 1 to 500, chosen for each request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
@@ -85,6 +113,23 @@ pub enum Fault {
         /// Its `Client-ID`.
         client: String,
     },
+    /// A client that sends one request (a target as in the load of the shop) at a fixed rate.
+    Flood {
+        target: String,
+        rate: f64,
+        /// Its `Client-ID`.
+        client: String,
+    },
+    /// A statement that somebody runs on the database, once.
+    Statement { statement: String },
+    /// One program of the shop (`shop`, `payment-1`, `payment-2`) uses another implementation of the same thing: shop/src/variants.rs.
+    Variant {
+        program: String,
+        name: String,
+        value: String,
+    },
+    /// How the shop is deployed is the fault.
+    Deployment,
 }
 
 /// One field of the answer.
@@ -163,6 +208,7 @@ impl Drill {
     pub fn parse(number: u32, text: &str) -> Result<Self, String> {
         let mut drill: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         drill.number = number;
+        drill.text = text.to_owned();
         if drill.hints.len() != HINTS {
             return Err(format!("{} hints, not {HINTS}", drill.hints.len()));
         }
@@ -179,6 +225,25 @@ impl Drill {
         if let Some((name, _)) = drill.choose.iter().find(|(_, values)| values.len() < 2) {
             return Err(format!("`choose.{name}` leaves no choice"));
         }
+        if let [first, rest @ ..] = drill.one_of.as_slice() {
+            let names =
+                |table: &BTreeMap<String, String>| table.keys().cloned().collect::<Vec<_>>();
+            if rest.is_empty() || rest.iter().any(|table| names(table) != names(first)) {
+                return Err("`one_of` needs two tables at least, all with the same names".into());
+            }
+        }
+        let needs_shop = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::Flood { .. }
+                    | Fault::Variant { .. }
+                    | Fault::Statement { .. }
+                    | Fault::Deployment
+            )
+        };
+        if drill.shop.is_none() && drill.fault.iter().any(needs_shop) {
+            return Err("a fault is the shop's, and there is no `[shop]`".into());
+        }
         let on_stack = drill.modes.contains(&Mode::Stack);
         if on_stack && drill.walk.iter().any(|step| step.stack.is_empty()) {
             return Err("a step of the walk has no query for the stack".into());
@@ -189,10 +254,13 @@ impl Drill {
     /// What this run's seed chooses: the same for the same seed, so that only the seed need be kept.
     pub fn chosen(&self, seed: u64) -> BTreeMap<String, String> {
         let mut random = fastrand::Rng::with_seed(seed);
-        self.choose
+        let mut chosen: BTreeMap<String, String> = self
+            .choose
             .iter()
             .map(|(name, values)| (name.clone(), values[random.usize(..values.len())].clone()))
-            .collect()
+            .collect();
+        chosen.extend(random.choice(&self.one_of).cloned().unwrap_or_default());
+        chosen
     }
 }
 
@@ -237,9 +305,19 @@ demo = "/metrics"
             ("\"one\", ", "", "2 hints, not 3"),
             ("\"2\", \"3\"", "", "`choose.client` leaves no choice"),
             ("[\"demo\"]", "[\"stack\"]", "has no query for the stack"),
+            (
+                "[[fault]]",
+                "[[one_of]]\nx = \"1\"\n[[fault]]",
+                "`one_of` needs two tables",
+            ),
             ("[\"demo\"]", "[]", "`modes` is empty"),
             ("minutes = 5", "minuets = 5", "unknown field `minuets`"),
             ("\"retries\"", "\"sleep\"", "unknown variant `sleep`"),
+            (
+                "kind = \"retries\"\ntarget = \"/api?sc=503\"\nrate = 1.0\nattempts = \"3\"\nclient = \"{client}\"",
+                "kind = \"deployment\"",
+                "there is no `[shop]`",
+            ),
         ] {
             let changed = DRILL.replace(from, to);
             assert_ne!(changed, DRILL);
@@ -270,7 +348,8 @@ demo = "/metrics"
         let drills = Drill::all(&folder).unwrap();
         assert!(!drills.is_empty());
         for drill in drills {
-            let names: Vec<&String> = drill.choose.keys().collect();
+            let together = drill.one_of.iter().flat_map(BTreeMap::keys);
+            let names: Vec<&String> = drill.choose.keys().chain(together).collect();
             assert!(
                 drill
                     .question

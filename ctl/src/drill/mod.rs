@@ -5,6 +5,7 @@
 mod definition;
 mod grade;
 mod play;
+mod record;
 mod state;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,9 @@ use self::state::{Desk, Run, Solved, now_ms};
 use crate::output::say;
 use crate::{demo, http};
 
-/// How long the player may take to begin, and to end.
+/// How long the player may take to begin: the shop fills its database first.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long the player may take to end.
 const PLAYER_TIMEOUT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -98,6 +101,10 @@ enum Order {
     },
     /// End what is on, whatever state it is in
     Stop,
+    /// Write what happened since the drill began to one file, with its question
+    Record { file: PathBuf },
+    /// Show a recorded incident in a viewer of its own, until Ctrl-C
+    Open { file: PathBuf },
     /// What runs in the background while a drill is on
     #[command(hide = true)]
     Play,
@@ -111,6 +118,13 @@ pub async fn run(args: Args) -> Result<(), String> {
         Order::Hint => hint(&args, &desk),
         Order::Answer { fields } => answer(&args, &desk, &fields.join(" ")).await,
         Order::Stop => stop(&desk).await,
+        Order::Record { file } => {
+            let (drill, run) = on(&args, &desk)?;
+            let size = record::record(&run, &drill.text, &drill.title, &file).await?;
+            say!("{}: {} KB", file.display(), size.div_ceil(1024));
+            Ok(())
+        }
+        Order::Open { file } => record::open(&desk, &file, told_story).await,
         Order::Play => {
             let (drill, run) = on(&args, &desk)?;
             let database = args.database.filter(|url| !url.trim().is_empty());
@@ -125,7 +139,10 @@ fn on(args: &Args, desk: &Desk) -> Result<(Drill, Run), String> {
     let run = desk
         .run()?
         .ok_or("no drill is on: `make drill` lists them")?;
-    let drill = find(args, run.drill)?;
+    let drill = match run.recorded {
+        Some(_) => Drill::parse(run.drill, &desk.definition()?)?,
+        None => find(args, run.drill)?,
+    };
     Ok((drill, run))
 }
 
@@ -176,6 +193,12 @@ fn list(args: &Args, desk: &Desk) -> Result<(), String> {
 /// Which drill is on, and since when.
 fn since(desk: &Desk, run: &Run) -> String {
     let since = minutes(now_ms().saturating_sub(run.started_ms));
+    if run.recorded.is_some() {
+        return format!(
+            "a recorded incident is open since {since}, {} hints used",
+            run.hints
+        );
+    }
     match desk.player() {
         Some(_) => format!(
             "drill {} is on since {since}, {} hints used",
@@ -217,13 +240,22 @@ async fn start(args: &Args, desk: &Desk, number: u32) -> Result<(), String> {
         hints: 0,
         service: args.url.clone(),
         viewer: args.viewer.clone(),
+        recorded: None,
     })?;
     if let Err(reason) = begin(args, desk).await {
         desk.forget()?;
         return Err(reason);
     }
+    let (drill, run) = on(args, desk)?;
+    told_story(&drill, &run);
+    Ok(())
+}
+
+/// Tells what somebody noticed, and what is asked.
+fn told_story(drill: &Drill, run: &Run) {
     say!(
-        "Drill {number}: {}\n\n{}\n",
+        "Drill {}: {}\n\n{}\n",
+        drill.number,
         drill.title,
         drill.story.trim()
     );
@@ -236,11 +268,14 @@ async fn start(args: &Args, desk: &Desk, number: u32) -> Result<(), String> {
         .map(|question| format!("{}=…", question.field))
         .collect();
     say!(
-        "\nIt is on now, in the background. The viewer: {}\nmake hint · make answer ANSWER='{}' · make drill-stop",
-        args.viewer,
+        "\n{} The viewer: {}\nmake hint · make answer ANSWER='{}' · make drill-stop",
+        match run.recorded {
+            None => "It is on now, in the background.",
+            Some(_) => "It was recorded.",
+        },
+        seen_at(run, "/"),
         fields.join(" ")
     );
-    Ok(())
 }
 
 /// Starts the player and returns when it is at work.
@@ -262,13 +297,17 @@ async fn begin(args: &Args, desk: &Desk) -> Result<(), String> {
         command.env("DATABASE_URL", database);
     }
     let mut player = command.spawn().map_err(told)?;
-    let end = Instant::now() + PLAYER_TIMEOUT;
+    let end = Instant::now() + BEGIN_TIMEOUT;
     loop {
         if player.try_wait().map_err(told)?.is_some() || Instant::now() > end {
             let said = std::fs::read_to_string(desk.log()).unwrap_or_default();
+            if let Some(pid) = player.id().and_then(|pid| i32::try_from(pid).ok()) {
+                // It has not begun in time; what it has started ends with it.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
             return Err(format!("the player did not begin: {}", http::gist(&said)));
         }
-        if desk.player().is_some() {
+        if desk.is_ready() {
             return Ok(());
         }
         sleep(PAUSE).await;
@@ -328,11 +367,20 @@ fn walk(drill: &Drill, run: &Run, mut values: BTreeMap<String, String>) {
     values.insert("to_ms".into(), now_ms().to_string());
     for (number, step) in drill.walk.iter().enumerate() {
         say!("  {} {}", number + 1, fill(step.see.trim(), &values));
-        say!("    {}{}", run.viewer, fill(&step.demo, &values));
+        say!("    {}", seen_at(run, &fill(&step.demo, &values)));
         if !step.stack.is_empty() {
             say!("    on the stack: {}", fill(step.stack.trim(), &values));
         }
     }
+}
+
+/// A page of the run's viewer. One of a recorded incident is told which time to show: the usual range ends now.
+fn seen_at(run: &Run, page: &str) -> String {
+    let Some((from_ms, to_ms)) = run.recorded else {
+        return format!("{}{page}", run.viewer);
+    };
+    let joint = if page.contains('?') { '&' } else { '?' };
+    format!("{}{page}{joint}from_ms={from_ms}&to_ms={to_ms}", run.viewer)
 }
 
 async fn stop(desk: &Desk) -> Result<(), String> {

@@ -20,6 +20,9 @@ pub struct Run {
     /// The service that it is played on.
     pub service: String,
     pub viewer: String,
+    /// For an incident that was recorded: when that was, in milliseconds since 1970. Nothing plays meanwhile.
+    #[serde(default)]
+    pub recorded: Option<(u64, u64)>,
 }
 
 /// One that was solved.
@@ -76,6 +79,17 @@ impl Desk {
         self.write("solved.json", &all)
     }
 
+    /// The definition of a recorded incident, which may be no drill of this checkout.
+    pub fn definition(&self) -> Result<String, String> {
+        let path = self.0.join("incident.toml");
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    pub fn keep_definition(&self, text: &str) -> Result<(), String> {
+        let path = self.0.join("incident.toml");
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     /// Where the player writes what it does.
     pub fn log(&self) -> PathBuf {
         self.0.join("player.log")
@@ -99,8 +113,28 @@ impl Desk {
             std::thread::sleep(Duration::from_millis(20));
         }
         let pid = std::process::id().to_string();
+        let _ = fs::remove_file(self.0.join("player.ready"));
         fs::write(self.0.join("player.pid"), pid).map_err(|error| told(&error))?;
         Ok(Playing { _lock: file })
+    }
+
+    /// Notes that everything has begun.
+    pub fn ready(&self) -> Result<(), String> {
+        let path = self.0.join("player.ready");
+        fs::write(&path, std::process::id().to_string())
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Whether a player is at work and everything has begun.
+    pub fn is_ready(&self) -> bool {
+        let noted = fs::read_to_string(self.0.join("player.ready")).unwrap_or_default();
+        self.player()
+            .is_some_and(|pid| noted.trim() == pid.to_string())
+    }
+
+    /// Where the player keeps what is its own.
+    pub fn folder(&self) -> &Path {
+        &self.0
     }
 
     /// Process id of the player that is at work. A number that was left behind by a crash is no answer: the lock went with the process.
@@ -160,11 +194,14 @@ mod tests {
         assert_eq!(desk.player(), None);
         let playing = desk.play().unwrap();
         assert_eq!(desk.player(), i32::try_from(std::process::id()).ok());
+        assert!(!desk.is_ready());
+        desk.ready().unwrap();
+        assert!(desk.is_ready());
         assert!(
             desk.play()
                 .is_err_and(|told| told.contains("another player"))
         );
         drop(playing);
-        assert_eq!(desk.player(), None);
+        assert_eq!((desk.player(), desk.is_ready()), (None, false));
     }
 }

@@ -192,6 +192,11 @@ pub fn endless(url: &Url, mix: &str, rate: f64) -> Result<Engine, Error> {
     Ok(engine::start(plan, client))
 }
 
+/// Whether a request was answered, with whatever status.
+pub fn is_answered(report: &engine::Report) -> bool {
+    matches!(report, News::Sent { sample, .. } if matches!(sample.outcome, record::Outcome::Answer { .. }))
+}
+
 fn total(args: &Args) -> Result<u64, Error> {
     let asked = (args.rate * args.duration.as_secs_f64()).round();
     match args.count {

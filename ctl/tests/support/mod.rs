@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn signalboxctl() -> Command {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_signalboxctl"));
-    for sibling in ["signalbox", "lens"] {
+    for sibling in ["signalbox", "lens", "shop"] {
         let path = program.with_file_name(sibling);
         assert!(
             path.is_file(),

@@ -1,100 +1,16 @@
 //! The drills on the real demo: begun, seen in the signals, answered wrongly and rightly, and gone when they are over.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Output;
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
-
+mod shop;
+mod signals;
 #[expect(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/mod.rs"]
 mod support;
 
-use support::{Demo, PATIENCE, folder, get, signalboxctl};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-fn drill(demo: &Demo, data: &Path, arguments: &[&str]) -> Output {
-    let drills = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../drills");
-    signalboxctl()
-        .args([
-            "drill",
-            "--url",
-            &demo.service,
-            "--viewer",
-            &demo.viewer,
-            "--drills",
-        ])
-        .arg(drills)
-        .arg("--data-dir")
-        .arg(data)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// Asks again and again until there is an answer.
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn attribute(item: &Value, name: &str) -> String {
-    let found = list(&item["attributes"])
-        .iter()
-        .find(|attribute| attribute["key"] == name);
-    let value = found.map(|attribute| &attribute["value"]);
-    let text = value.and_then(|value| value.as_object()?.values().next());
-    text.map_or_else(String::new, |text| {
-        text.as_str().map_or(text.to_string(), str::to_owned)
-    })
-}
-
-/// Every record that the viewer's page of the walk-through shows.
-fn records(demo: &Demo, query: &str) -> Vec<Value> {
-    let answer = get(&format!("{}/api/logs?limit=1000&{query}", demo.viewer)).unwrap_or_default();
-    let scopes = list(&answer["resourceLogs"])
-        .iter()
-        .flat_map(|resource| list(&resource["scopeLogs"]));
-    scopes
-        .flat_map(|scope| list(&scope["logRecords"]).to_vec())
-        .collect()
-}
-
-/// Name and length in milliseconds of every span of the newest traces that pass the filter.
-fn spans(demo: &Demo, query: &str) -> Vec<(String, u128)> {
-    let answer = get(&format!("{}/api/traces?{query}", demo.viewer)).unwrap_or_default();
-    let nanos = |value: &Value| {
-        value
-            .as_str()
-            .and_then(|text| text.parse::<u128>().ok())
-            .unwrap_or(0)
-    };
-    list(&answer["resourceSpans"])
-        .iter()
-        .flat_map(|resource| list(&resource["scopeSpans"]))
-        .flat_map(|scope| list(&scope["spans"]))
-        .map(|span| {
-            let took = nanos(&span["endTimeUnixNano"]) - nanos(&span["startTimeUnixNano"]);
-            (
-                span["name"].as_str().unwrap_or_default().to_owned(),
-                took / 1_000_000,
-            )
-        })
-        .collect()
-}
+use signals::{attribute, drill, eventually, records, said, spans};
+use support::{Demo, folder, get};
 
 #[test]
 fn the_impatient_client_is_found_by_its_request_ids() {
@@ -112,7 +28,7 @@ fn the_impatient_client_is_found_by_its_request_ids() {
     // Client and tries of a call that is over: another one has begun since.
     let (client, attempts) = eventually("two whole calls are seen", || {
         let mut calls: BTreeMap<String, (usize, String)> = BTreeMap::new();
-        for record in records(&demo, "q=503&service=signalbox-api") {
+        for record in records(&demo.viewer, "q=503&service=signalbox-api") {
             let client = attribute(&record, "signalbox.client.id");
             // The access log has one record of each try.
             let line = record["body"]["stringValue"].as_str().unwrap_or_default();
@@ -159,7 +75,7 @@ fn the_impatient_client_is_found_by_its_request_ids() {
     );
 
     // After it nobody fails any more.
-    let newest = || records(&demo, "q=503&service=signalbox-api&limit=1").len();
+    let newest = || records(&demo.viewer, "q=503&service=signalbox-api&limit=1").len();
     let before = eventually("what was on its way has arrived", || {
         let count = newest();
         std::thread::sleep(Duration::from_secs(2));
@@ -179,17 +95,17 @@ fn the_order_that_waits_is_found_by_the_span_that_waits_and_a_crash_heals() {
     assert!(begun.status.success(), "{}", said(&begun));
     let longest = eventually("an order waited for the lock", || {
         let slow = spans(
-            &demo,
+            &demo.viewer,
             "service=signalbox-api&route=%2Fdemo%2Fwork&min_ms=1000&limit=1000",
         );
         let waits = slow
             .iter()
-            .filter(|(name, took)| name == "UPDATE products" && *took > 1000);
-        waits.map(|(_, took)| *took).max()
+            .filter(|span| span.name == "UPDATE products" && span.ms > 1000);
+        waits.map(|span| span.ms).max()
     });
     assert!(longest < 4500, "{longest} ms is more than the longest hold");
     // No signal says what was done to it.
-    let telling = records(&demo, "")
+    let telling = records(&demo.viewer, "")
         .into_iter()
         .map(|record| record.to_string().to_lowercase());
     let telling: Vec<String> = telling

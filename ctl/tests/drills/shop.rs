@@ -1,0 +1,495 @@
+//! The drills on the shop. Each is begun as a learner would, its cause found by the queries of its walk-through, a wrong answer refused,
+//! the right one accepted, and healed. All of them are walked by `make verify-drills`; without it one, and the others are begun.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::signals::{
+    attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
+};
+use crate::support::{Demo, client, folder, signalboxctl};
+
+/// The drill whose recording is opened again.
+const RECORDED: u32 = 11;
+
+type Answer = BTreeMap<&'static str, String>;
+
+/// Plays one drill from its beginning to its end. `find` looks at the signals, and knows the cause when it can be seen.
+fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
+    let data = folder(&format!("drill-{number}"));
+    let demo = Demo::start_in(&data, &[]);
+    let begun = drill(&demo, &data, &["start", &number.to_string()]);
+    assert!(begun.status.success(), "{}", said(&begun));
+    let answer = eventually("the cause is seen", || find(&demo.viewer));
+    pages_are_there(&demo, number, &answer);
+    nothing_tells(&demo);
+
+    let text = |answer: &Answer| {
+        let fields = answer
+            .iter()
+            .map(|(field, value)| format!("{field}={value}"));
+        fields.collect::<Vec<_>>().join(" ")
+    };
+    for field in answer.keys() {
+        let mut wrong = answer.clone();
+        wrong.insert(field, "something-else".into());
+        let refused = drill(&demo, &data, &["answer", &text(&wrong)]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let told = said(&refused);
+        assert_eq!(told.matches(" wrong\n").count(), 1, "{answer:?}: {told}");
+        assert!(told.contains(&format!("  {field:<12} wrong\n")), "{told}");
+    }
+    let file = data.join("recorded.incident");
+    let recorded = drill(&demo, &data, &["record", &file.to_string_lossy()]);
+    assert!(recorded.status.success(), "{}", said(&recorded));
+    let solved = drill(&demo, &data, &["answer", &text(&answer)]);
+    assert!(solved.status.success(), "{answer:?}: {}", said(&solved));
+    assert!(
+        said(&solved).contains("The shortest way:"),
+        "{}",
+        said(&solved)
+    );
+    assert!(
+        said(&solved).contains(&format!("drill {number} is over")),
+        "{}",
+        said(&solved)
+    );
+    ended(&demo, &data);
+    if number == RECORDED {
+        reopened(&demo, &data, &file, &find, &answer, &text(&answer));
+    }
+}
+
+/// The recorded incident shows the same without the demo's load, and is graded.
+fn reopened(
+    demo: &Demo,
+    data: &Path,
+    file: &Path,
+    find: &impl Fn(&str) -> Option<Answer>,
+    answer: &Answer,
+    right: &str,
+) {
+    assert!(std::fs::metadata(file).unwrap().len() < 2_000_000);
+    let mut opened = signalboxctl()
+        .args(["drill", "open"])
+        .arg(file)
+        .arg("--data-dir")
+        .arg(data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(opened.stdout.take().unwrap()).lines();
+    let line = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.starts_with("It was recorded."));
+    let line = line.expect("the viewer is named");
+    let viewer = line
+        .split("viewer: ")
+        .nth(1)
+        .unwrap()
+        .split("/?")
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_ne!(viewer, demo.viewer);
+    let found = find(&viewer);
+    let wrong = drill(demo, data, &["answer", &right.replacen('=', "=not-", 1)]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
+    let solved = drill(demo, data, &["answer", right]);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(opened.id() as i32),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    assert!(opened.wait().unwrap().success());
+    assert_eq!(found.as_ref(), Some(answer));
+    assert!(solved.status.success(), "{}", said(&solved));
+}
+
+/// The shop has ended, and so has what was wrong with it: no process of the drill is left.
+fn ended(demo: &Demo, data: &Path) {
+    let left = std::process::Command::new("ps")
+        .args(["-A", "-o", "args="])
+        .output()
+        .unwrap();
+    let left = String::from_utf8_lossy(&left.stdout).into_owned();
+    let database = data.join("drill/shop.db");
+    assert!(database.is_file(), "{}", database.display());
+    let own = left
+        .lines()
+        .filter(|line| line.contains("drill play") && line.contains(&*data.to_string_lossy()));
+    assert_eq!(own.count(), 0, "{left}");
+    assert!(said(&drill(demo, data, &["stop"])).starts_with("no drill is on"));
+}
+
+/// Each page of the walk-through is there, filled in with what was found.
+fn pages_are_there(demo: &Demo, number: u32, answer: &Answer) {
+    for page in walk(number) {
+        let page = answer.iter().fold(page, |page, (field, value)| {
+            page.replace(&format!("{{{field}}}"), value)
+        });
+        let shown = client()
+            .get(format!("{}{page}", demo.viewer))
+            .send()
+            .unwrap();
+        assert_eq!(shown.status(), 200, "{page}");
+    }
+}
+
+/// No signal says that somebody did this on purpose.
+fn nothing_tells(demo: &Demo) {
+    let signals = records(&demo.viewer, "service=shop")
+        .into_iter()
+        .map(|record| record.to_string());
+    let signals = signals.chain(
+        spans(&demo.viewer, "service=shop&limit=200")
+            .into_iter()
+            .map(|span| span.attributes.to_string()),
+    );
+    for signal in signals.map(|signal| signal.to_lowercase().replace("default", "")) {
+        for word in ["drill", "inject", "fault", "variant"] {
+            assert!(!signal.contains(word), "{word}: {signal}");
+        }
+    }
+}
+
+/// The service's requests or statements by what they cost, the dearest on average first; only what was done five times.
+fn dearest(viewer: &str, metric: &str, attribute: &str) -> Vec<(String, f64)> {
+    let sums = by(&series(viewer, "shop", metric), attribute);
+    let mut means: Vec<_> = sums
+        .into_iter()
+        .filter(|(_, (count, _))| *count >= 5.0)
+        .map(|(name, (count, sum))| (name, sum / count))
+        .collect();
+    means.sort_by(|one, other| other.1.total_cmp(&one.1));
+    means
+}
+
+fn lost_index(viewer: &str) -> Option<Answer> {
+    let means = dearest(viewer, "db.client.operation.duration", "db.query.summary");
+    let (slowest, mean) = means.first()?;
+    let others = means.iter().find(|(_, other)| *other * 4.0 < *mean);
+    if means.len() < 4 || others.is_none() {
+        return None;
+    }
+    let of_it = spans(viewer, "service=shop&limit=500&sort=duration")
+        .into_iter()
+        .find(|span| span.name == *slowest)?;
+    let table = of_it.get("db.collection.name");
+    let text = of_it.get("db.query.text");
+    // The column that is compared with what was given.
+    let column = text.split(" = ?").next()?.rsplit(' ').next()?.to_owned();
+    Some(BTreeMap::from([("table", table), ("column", column)]))
+}
+
+fn kept_connections(viewer: &str) -> Option<Answer> {
+    let points = series(viewer, "shop", "db.client.connection.timeouts");
+    if points.iter().all(|point| number(&point["asInt"]) < 1.0) {
+        return None;
+    }
+    let most = number(&series(viewer, "shop", "db.client.connection.max").first()?["asInt"]);
+    // So many connections were kept: so many answers of that kind there were before the first wait in vain.
+    let vain = spans(
+        viewer,
+        "service=shop&limit=1000&q=http.response.status_code%3D503",
+    );
+    let first = vain.iter().map(|span| span.start).min()?;
+    let checkouts = spans(
+        viewer,
+        "service=shop&limit=1000&route=%2Fbaskets%2F%7Bid%7D%2Fcheckout%2F%7Bbrand%7D",
+    );
+    let before = |status: &str| {
+        let of = checkouts.iter().filter(|span| {
+            span.get("http.response.status_code") == status
+                && span.get("http.route").contains("checkout")
+        });
+        of.filter(|span| span.start < first).count() as f64
+    };
+    let status = ["402", "409"]
+        .into_iter()
+        .find(|status| before(status) == most)?;
+    Some(BTreeMap::from([
+        ("route", "/baskets/{id}/checkout/{brand}".into()),
+        ("status", status.into()),
+        ("connections", most.to_string()),
+    ]))
+}
+
+fn stampede(viewer: &str) -> Option<Answer> {
+    let route = "/bestsellers/{category}";
+    let made = spans(
+        viewer,
+        "service=shop&limit=1000&route=%2Fbestsellers%2F%7Bcategory%7D&q=order_lines",
+    );
+    let mut moments: Vec<u128> = made
+        .iter()
+        .filter(|span| span.name == "SELECT order_lines products")
+        .map(|span| span.start / 1_000_000)
+        .collect();
+    moments.sort_unstable();
+    // A burst begins where nothing was made for four seconds before.
+    let begins: Vec<u128> = moments
+        .windows(2)
+        .filter(|pair| pair[1] - pair[0] > 4_000)
+        .map(|pair| pair[1])
+        .collect();
+    let gaps: Vec<u128> = begins.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    if gaps.len() < 2 {
+        return None;
+    }
+    let every = gaps.iter().sum::<u128>() as f64 / gaps.len() as f64 / 1000.0;
+    Some(BTreeMap::from([
+        ("route", route.into()),
+        ("statement", "SELECT order_lines products".into()),
+        ("every_s", format!("{every:.1}")),
+    ]))
+}
+
+/// The function of that profile with the largest share whose name passes.
+fn widest(viewer: &str, query: &str, passes: impl Fn(&str) -> bool) -> Option<(String, f64)> {
+    let own = functions(viewer, query)
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("shop::") && passes(name));
+    own.max_by(|one, other| one.1.total_cmp(&other.1))
+}
+
+fn last_part(name: &str) -> String {
+    name.split("::")
+        .filter(|part| !part.starts_with('{'))
+        .last()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn quadratic(viewer: &str) -> Option<Answer> {
+    let slow = spans(viewer, "service=shop&limit=1000&sort=duration");
+    let inner = slow
+        .iter()
+        .filter(|span| ["merge lines", "add up days"].contains(&&*span.name))
+        .max_by_key(|span| span.ms)?;
+    let root = slow
+        .iter()
+        .find(|span| span.trace == inner.trace && !span.get("http.route").is_empty())?;
+    let (function, _) = widest(viewer, "type=cpu&service=shop&range=all", |name| {
+        name.contains("pairwise")
+    })?;
+    Some(BTreeMap::from([
+        ("route", root.get("http.route")),
+        ("function", last_part(&function)),
+    ]))
+}
+
+fn growing(viewer: &str) -> Option<Answer> {
+    let (function, share) = widest(viewer, "type=heap&service=shop&range=all", |name| {
+        name.contains("::remember_")
+    })?;
+    let route = match &*last_part(&function) {
+        "remember_view" => "/products/{id}",
+        _ => "/search/{term}",
+    };
+    (share > 20.0)
+        .then(|| BTreeMap::from([("function", last_part(&function)), ("route", route.into())]))
+}
+
+fn flood(viewer: &str) -> Option<Answer> {
+    let requests = series(viewer, "shop", "http.server.request.duration");
+    let clients = by(&requests, "shop.client.id");
+    let (client, (most, _)) = clients
+        .iter()
+        .max_by(|one, other| one.1.0.total_cmp(&other.1.0))?;
+    let others = clients
+        .iter()
+        .filter(|(name, _)| *name != client)
+        .map(|(_, (count, _))| *count)
+        .fold(0.0, f64::max);
+    if others < 5.0 || *most < 2.0 * others {
+        return None;
+    }
+    let of_it: Vec<_> = requests
+        .into_iter()
+        .filter(|point| attribute(point, "shop.client.id") == *client)
+        .collect();
+    let routes = by(&of_it, "http.route");
+    let (route, _) = routes
+        .iter()
+        .max_by(|one, other| one.1.0.total_cmp(&other.1.0))?;
+    Some(BTreeMap::from([
+        ("client", client.clone()),
+        ("route", route.clone()),
+    ]))
+}
+
+fn blocking(viewer: &str) -> Option<Answer> {
+    // While the thread prints, no other request begins: those of the one document have no span beside theirs.
+    let all = spans(viewer, "service=shop&limit=1000");
+    let mut alone = BTreeMap::new();
+    for printing in all.iter().filter(|span| span.name.starts_with("print ")) {
+        let end = printing.start + printing.ms * 1_000_000;
+        let began = all
+            .iter()
+            .filter(|span| span.trace != printing.trace && span.parent.is_empty());
+        let began = began
+            .filter(|span| {
+                (printing.start + 2_000_000..end.saturating_sub(2_000_000)).contains(&span.start)
+            })
+            .count();
+        let counted: &mut (usize, usize) = alone.entry(printing.name.clone()).or_default();
+        counted.0 += 1;
+        counted.1 += began;
+    }
+    if alone.len() < 2 || alone.values().any(|(count, _)| *count < 8) {
+        return None;
+    }
+    let blocks = alone
+        .iter()
+        .filter(|(_, (_, began))| *began == 0)
+        .map(|(name, _)| name.trim_start_matches("print ").to_owned());
+    let blocks: Vec<String> = blocks.collect();
+    let [document] = blocks.as_slice() else {
+        return None;
+    };
+    // The profile has both functions, and the one that blocks below the handler.
+    widest(
+        viewer,
+        "type=cpu&service=shop&range=all&frames=all",
+        |name| name.ends_with(&format!("print_{document}")),
+    )?;
+    Some(BTreeMap::from([
+        ("route", format!("/orders/{{id}}/{document}")),
+        ("function", format!("print_{document}")),
+    ]))
+}
+
+fn half_traces(viewer: &str) -> Option<Answer> {
+    let of_payment = spans(viewer, "service=payment&limit=500");
+    let charges: Vec<_> = of_payment
+        .iter()
+        .filter(|span| span.service == "payment" && span.name.starts_with("POST /charges"))
+        .collect();
+    let roots: Vec<_> = charges
+        .iter()
+        .filter(|span| span.parent.is_empty())
+        .collect();
+    let kept: Vec<_> = charges
+        .iter()
+        .filter(|span| !span.parent.is_empty())
+        .collect();
+    let replica = &roots.first()?.instance;
+    if roots.len() < 3 || kept.len() < 3 {
+        return None;
+    }
+    assert!(
+        roots.iter().all(|span| span.instance == *replica)
+            && kept.iter().all(|span| span.instance != *replica)
+    );
+    Some(BTreeMap::from([
+        ("service", "payment".into()),
+        ("replica", replica.clone()),
+        ("span", "POST /charges/{brand}/{cents}".into()),
+    ]))
+}
+
+fn many_queries(viewer: &str) -> Option<Answer> {
+    let all = spans(viewer, "service=shop&limit=500&sort=spans");
+    let mut repeated: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for span in all.iter().filter(|span| span.name.starts_with("SELECT")) {
+        *repeated
+            .entry((span.trace.clone(), span.name.clone()))
+            .or_default() += 1;
+    }
+    let ((trace, statement), times) = repeated
+        .into_iter()
+        .filter(|(_, times)| *times > 5)
+        .max_by_key(|(_, times)| *times)?;
+    let root = all
+        .iter()
+        .find(|span| span.trace == trace && !span.get("http.route").is_empty())?;
+    Some(BTreeMap::from([
+        ("route", root.get("http.route")),
+        ("statement", statement),
+        ("times", times.to_string()),
+    ]))
+}
+
+fn new_version(viewer: &str) -> Option<Answer> {
+    let failed = spans(viewer, "service=payment&status=error&limit=500");
+    let failed: Vec<_> = failed
+        .iter()
+        .filter(|span| span.service == "payment" && span.get("http.response.status_code") == "500")
+        .collect();
+    let first = failed.first()?;
+    let brand = |path: String| path.split('/').nth(2).unwrap_or_default().to_owned();
+    let (version, brand_of) = (first.version.clone(), brand(first.get("url.path")));
+    assert!(
+        failed
+            .iter()
+            .all(|span| span.version == version && brand(span.get("url.path")) == brand_of)
+    );
+    (failed.len() >= 3).then(|| {
+        BTreeMap::from([
+            ("version", version),
+            ("brand", brand_of),
+            ("status", "500".into()),
+        ])
+    })
+}
+
+#[test]
+fn the_repeated_statement_is_found_in_the_widest_trace() {
+    play(11, many_queries);
+}
+
+/// The others, one after the other.
+#[test]
+#[ignore = "takes a quarter of an hour; make verify-drills"]
+fn every_drill_on_the_shop_is_found_by_its_signals() {
+    type Find = fn(&str) -> Option<Answer>;
+    let drills: [(u32, Find); 9] = [
+        (3, lost_index),
+        (4, kept_connections),
+        (5, stampede),
+        (6, quadratic),
+        (7, growing),
+        (8, flood),
+        (9, blocking),
+        (10, half_traces),
+        (12, new_version),
+    ];
+    let only = std::env::var("DRILL")
+        .ok()
+        .and_then(|only| only.parse::<u32>().ok());
+    for (number, find) in drills {
+        if only.is_none_or(|only| only == number) {
+            println!("drill {number}");
+            play(number, find);
+        }
+    }
+}
+
+/// Each begins, and its load arrives.
+#[test]
+fn every_drill_on_the_shop_begins() {
+    let data: PathBuf = folder("drills-begin");
+    let demo = Demo::start_in(&data, &[]);
+    for number in [3, 4, 5, 6, 7, 8, 9, 10, 12] {
+        let before = crate::signals::now_ms();
+        let begun = drill(&demo, &data, &["start", &number.to_string()]);
+        assert!(begun.status.success(), "drill {number}: {}", said(&begun));
+        eventually("a request of this drill is seen", || {
+            spans(
+                &demo.viewer,
+                &format!("service=shop&limit=1&from_ms={before}"),
+            )
+            .pop()
+        });
+        let stopped = drill(&demo, &data, &["stop"]);
+        assert!(
+            said(&stopped).starts_with(&format!("drill {number} is over")),
+            "{}",
+            said(&stopped)
+        );
+    }
+}
