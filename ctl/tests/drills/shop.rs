@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::signals::{
-    attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
+    Span, attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
 };
 use crate::support::{Demo, client, folder, signalboxctl};
 
@@ -171,8 +171,8 @@ fn dearest(viewer: &str, metric: &str, attribute: &str) -> Vec<(String, f64)> {
 fn lost_index(viewer: &str) -> Option<Answer> {
     let means = dearest(viewer, "db.client.operation.duration", "db.query.summary");
     let (slowest, mean) = means.first()?;
-    let others = means.iter().find(|(_, other)| *other * 4.0 < *mean);
-    if means.len() < 4 || others.is_none() {
+    let second = means.get(1)?.1;
+    if means.len() < 4 || second * 2.0 > *mean {
         return None;
     }
     let of_it = spans(viewer, "service=shop&limit=500&sort=duration")
@@ -265,14 +265,28 @@ fn last_part(name: &str) -> String {
 }
 
 fn quadratic(viewer: &str) -> Option<Answer> {
+    // Of both kinds of work, those with much to do; that which takes far longer is the slow one.
     let slow = spans(viewer, "service=shop&limit=1000&sort=duration");
-    let inner = slow
-        .iter()
-        .filter(|span| ["merge lines", "add up days"].contains(&&*span.name))
-        .max_by_key(|span| span.ms)?;
+    let large = |name: &str, size: &str| {
+        let of = slow.iter().filter(|span| span.name == name);
+        of.filter(|span| span.get(size).parse().is_ok_and(|size: u32| size > 1000))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let baskets = large("merge lines", "shop.basket.lines");
+    let customers = large("add up days", "shop.customer.orders");
+    if baskets.len() < 3 || customers.len() < 3 {
+        return None;
+    }
+    let mean =
+        |spans: &[Span]| spans.iter().map(|span| span.ms).sum::<u128>() / spans.len() as u128;
+    let slower = match mean(&baskets) > mean(&customers) {
+        true => baskets,
+        false => customers,
+    };
     let root = slow
         .iter()
-        .find(|span| span.trace == inner.trace && !span.get("http.route").is_empty())?;
+        .find(|span| span.trace == slower[0].trace && !span.get("http.route").is_empty())?;
     let (function, _) = widest(viewer, "type=cpu&service=shop&range=all", |name| {
         name.contains("pairwise")
     })?;
