@@ -9,13 +9,14 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use signals::{attribute, drill, eventually, records, said, spans};
+use signals::{Healed, attribute, drill, eventually, records, said, spans};
 use support::{Demo, folder, get};
 
 #[test]
 fn the_impatient_client_is_found_by_its_request_ids() {
     let data = folder("impatient");
     let demo = Demo::start_in(&data, &[]);
+    let _healed = Healed(&demo, &data);
     let begun = drill(&demo, &data, &["start", "2"]);
     assert!(begun.status.success(), "{}", said(&begun));
     assert!(
@@ -91,6 +92,7 @@ fn the_impatient_client_is_found_by_its_request_ids() {
 fn the_order_that_waits_is_found_by_the_span_that_waits_and_a_crash_heals() {
     let data = folder("waits");
     let demo = Demo::start_in(&data, &[]);
+    let _healed = Healed(&demo, &data);
     let begun = drill(&demo, &data, &["start", "1"]);
     assert!(begun.status.success(), "{}", said(&begun));
     let longest = eventually("an order waited for the lock", || {

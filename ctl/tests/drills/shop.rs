@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use crate::signals::{
-    Span, attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
+    Healed, Span, attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
 };
 use crate::support::{Demo, client, folder, signalboxctl};
 
@@ -20,6 +20,7 @@ type Answer = BTreeMap<&'static str, String>;
 fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
     let data = folder(&format!("drill-{number}"));
     let demo = Demo::start_in(&data, &[]);
+    let _healed = Healed(&demo, &data);
     let begun = drill(&demo, &data, &["start", &number.to_string()]);
     assert!(begun.status.success(), "{}", said(&begun));
     let answer = eventually("the cause is seen", || find(&demo.viewer));
@@ -62,6 +63,38 @@ fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
     }
 }
 
+/// `signalboxctl drill open`, which ends with its viewer when this is dropped.
+struct Opened(Child);
+
+impl Opened {
+    /// Opens a file and returns the URL of its viewer.
+    fn start(data: &Path, file: &Path) -> (Self, String) {
+        let opened = signalboxctl()
+            .args(["drill", "open"])
+            .arg(file)
+            .arg("--data-dir")
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut opened = Self(opened.unwrap());
+        let lines = BufReader::new(opened.0.stdout.take().unwrap()).lines();
+        let line = lines
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("It was recorded."));
+        let line = line.expect("the viewer is named");
+        let url = line.split("viewer: ").nth(1).unwrap();
+        (opened, url.split("/?").next().unwrap().to_owned())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
 /// The recorded incident shows the same without the demo's load, and is graded.
 fn reopened(
     demo: &Demo,
@@ -72,39 +105,13 @@ fn reopened(
     right: &str,
 ) {
     assert!(std::fs::metadata(file).unwrap().len() < 2_000_000);
-    let mut opened = signalboxctl()
-        .args(["drill", "open"])
-        .arg(file)
-        .arg("--data-dir")
-        .arg(data)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(opened.stdout.take().unwrap()).lines();
-    let line = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("It was recorded."));
-    let line = line.expect("the viewer is named");
-    let viewer = line
-        .split("viewer: ")
-        .nth(1)
-        .unwrap()
-        .split("/?")
-        .next()
-        .unwrap()
-        .to_owned();
+    let (opened, viewer) = Opened::start(data, file);
     assert_ne!(viewer, demo.viewer);
     let found = find(&viewer);
     let wrong = drill(demo, data, &["answer", &right.replacen('=', "=not-", 1)]);
     assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
     let solved = drill(demo, data, &["answer", right]);
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(opened.id() as i32),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    assert!(opened.wait().unwrap().success());
+    drop(opened);
     assert_eq!(found.as_ref(), Some(answer));
     assert!(solved.status.success(), "{}", said(&solved));
 }
@@ -496,6 +503,7 @@ fn every_drill_on_the_shop_is_found_by_its_signals() {
 fn every_drill_on_the_shop_begins() {
     let data: PathBuf = folder("drills-begin");
     let demo = Demo::start_in(&data, &[]);
+    let _healed = Healed(&demo, &data);
     for number in [3, 4, 5, 6, 7, 8, 9, 10, 12] {
         let before = crate::signals::now_ms();
         let begun = drill(&demo, &data, &["start", &number.to_string()]);

@@ -32,6 +32,15 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// Ends the drill that is on when it is dropped, so that a test that fails leaves nothing running. Declared after the demo, it is dropped before it.
+pub struct Healed<'a>(pub &'a Demo, pub &'a Path);
+
+impl Drop for Healed<'_> {
+    fn drop(&mut self) {
+        drill(self.0, self.1, &["stop"]);
+    }
+}
+
 /// For what a busy machine may take minutes for: the slowest of the drills.
 const PATIENCE: Duration = Duration::from_secs(240);
 
