@@ -37,15 +37,17 @@ generate-load: ## A minute of mixed load into the stack if it is up, else into t
 generate-logs: ## The same with log records of every level only
 	@$(MAKE) --no-print-directory generate-load ARGS='--mix "/demo/logs?count=100=1" --rate 5 $(ARGS)'
 
-drill: ## List the drills: something goes wrong in the demo, and you find out what, from the signals alone
-	@$(drill) list $(ARGS)
+drill: ## List the drills: something goes wrong, in the stack if it is up, else in the demo, and you find out what from the signals alone
+	@$(on-stack) list $(ARGS); $(else-local) $(CTL) drill list $(ARGS); fi
 
 drill-stop: ## End the drill that is on, and what is wrong with it
-	@$(drill) stop $(ARGS)
+	@$(on-stack) stop $(ARGS); $(else-local) $(CTL) drill stop $(ARGS); fi
 
 drill-%: ## Begin one: make drill-1
-	@if grep -qs '^\[shop\]' drills/$*-*.toml drills/0$*-*.toml; then cargo build --workspace; else $(call programs,--quiet); fi
-	@$(CTL) drill start $* $(ARGS)
+	@$(on-stack) start $* $(ARGS); $(else-local) $(with-shop) $(CTL) drill start $* $(ARGS); fi
+
+# The shop, for the drills that are played on it.
+with-shop = { ! grep -qs '^\[shop' drills/$*-*.toml drills/0$*-*.toml || cargo build --workspace; } &&
 
 drill-record: ## Write what happened since the drill began to one file, with its question: FILE=my.incident
 	@$(drill) record $(or $(filter-out signalbox-images.tar,$(FILE)),my.incident) $(ARGS)
@@ -54,12 +56,13 @@ incident: ## Open a recorded incident, without load, Docker or internet: FILE=dr
 	@$(drill) open $(FILE) $(ARGS)
 
 hint: ## The next of three hints
-	@$(drill) hint $(ARGS)
+	@$(on-stack) hint $(ARGS); $(else-local) $(CTL) drill hint $(ARGS); fi
 
 answer: ## Grade an answer: make answer ANSWER='field=value field=value'
-	@$(drill) answer '$(ANSWER)' $(ARGS)
+	@$(on-stack) answer '$(ANSWER)' $(ARGS); $(else-local) $(CTL) drill answer '$(ANSWER)' $(ARGS); fi
 
 drill = $(call programs,--quiet) && $(CTL) drill
+on-stack = $(if-stack) $(with-systems) COMPOSE='$(COMPOSE)' sh scripts/drill.sh
 
 # The image when the stack runs, so that Docker users need no Rust; else the local program.
 if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then
@@ -184,7 +187,7 @@ alloy-convert: ## Turn a Prometheus configuration (FROM=file) into Alloy's, chec
 FROM ?= systems/prometheus/prometheus.yml
 
 # Containers run as other users than the one who cloned: what Compose mounts must be readable by them, also after a clone under umask 077.
-MOUNTED = alloy grafana/grafana.ini grafana/provisioning grafana/dashboards loki mimir minio nginx postgres pyroscope systems tempo
+MOUNTED = alloy drills grafana/grafana.ini grafana/provisioning grafana/dashboards loki mimir minio nginx postgres pyroscope systems tempo
 readable:
 	@find $(MOUNTED) ! -perm -004 -exec chmod o+rX {} +
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import promql_parser
 
-from . import counting, known, live, pages, queries
+from . import counting, drills, known, live, pages, queries
 from .queries import Query
 
 SOURCES = {"mimir", "loki", "tempo", "pyroscope"}
@@ -103,6 +103,18 @@ def parse_elsewhere(asked: list[Query]) -> Iterator[str]:
             yield f"{query.where}: does not parse near {wrong['near']!r}"
 
 
+def check_syntax(query: Query) -> Iterator[str]:
+    """For queries whose names nobody declares. LogQL and TraceQL are parsed with the others."""
+    match query.language:
+        case "promql":
+            try:
+                promql_parser.parse(query.text)
+            except ValueError as error:
+                yield f"{query.where}: does not parse: {error}"
+        case "profile" if query.text.partition("{")[0] not in PROFILES:
+            yield f"{query.where}: nobody sends profiles of type {query.text}"
+
+
 def check_logql(query: Query, attributes: set[str]) -> Iterator[str]:
     exist = known.LOKI_OWN | known.FOREIGN | known.DATABASE | set(re.findall(r"label_format (\w+)=", query.text)) | {known.underscored(name) for name in attributes}
     bare = re.sub(r'"(?:[^"\\]|\\.)*"|`[^`]*`', '""', query.text)
@@ -183,7 +195,9 @@ def check() -> int:
     problems += check_any_service(boards)
     problems += [*pages.broken_links(), *pages.unknown_targets(), *pages.unknown_variables()]
     problems += counting.problems()
-    problems += parse_elsewhere([query for query in asked if query.language in ("logql", "traceql")])
+    in_drills = list(drills.walks())
+    problems += [problem for query in in_drills for problem in check_syntax(query)]
+    problems += parse_elsewhere([query for query in asked + in_drills if query.language in ("logql", "traceql")])
     for query in asked:
         match query.language:
             case "promql":
@@ -196,7 +210,7 @@ def check() -> int:
                 problems.append(f"{query.where}: nobody sends profiles of type {query.text}")
     for problem in sorted(set(problems)):
         print(problem)
-    print(f"{len(asked)} queries of {len(boards)} dashboards, {len(rules)} rules and {len(on_pages)} places of the pages: {len(set(problems))} problems")
+    print(f"{len(asked)} queries of {len(boards)} dashboards, {len(rules)} rules, {len(on_pages)} places of the pages and {len(in_drills)} steps of drills: {len(set(problems))} problems")
     return 1 if problems else 0
 
 

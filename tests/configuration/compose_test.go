@@ -125,6 +125,9 @@ func TestCompose(t *testing.T) {
 	for _, system := range systems {
 		stacks[filepath.Base(filepath.Dir(system))] = []string{system}
 	}
+	for _, overlay := range find(t, "drills/stack/*.yml") {
+		stacks[filepath.Base(overlay)] = []string{overlay}
+	}
 	needed := map[string]bool{}
 	for _, shape := range [][]string{{".env"}, {".env", ".env.light"}} {
 		for with, overlays := range stacks {
@@ -160,7 +163,7 @@ func TestLightShape(t *testing.T) {
 	without := func(names []string, left ...string) []string {
 		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(left, name) })
 	}
-	if !slices.Equal(without(all, "ctl"), full) {
+	if !slices.Equal(without(all, "ctl", "drill"), full) {
 		t.Errorf("full: %v of %v", full, all)
 	}
 	if !slices.Equal(without(full, "mimir-2", "mimir-3", "minio", "minio-init"), light) {

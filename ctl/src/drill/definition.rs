@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -46,12 +46,29 @@ pub struct Drill {
     pub hints: Vec<String>,
     /// The shortest way through the signals, told when the answer is right.
     pub walk: Vec<Step>,
+    /// Of a drill in which the telemetry is broken and not the service: what of the stack tells it.
+    #[serde(default)]
+    pub told_by: Option<ToldBy>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Where the stack itself says that its telemetry is broken; each says `nothing` and why where it does not.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToldBy {
+    pub dashboard: String,
+    pub alert: String,
+    /// A line of `make doctor`.
+    pub doctor: String,
+}
+
+/// Where a drill is played.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// `make demo`, looked at in its viewer
+    #[default]
     Demo,
+    /// `make up`, looked at in Grafana
     Stack,
 }
 
@@ -130,6 +147,36 @@ pub enum Fault {
     },
     /// How the shop is deployed is the fault.
     Deployment,
+    /// A program of the shop, or both replicas of `payment`, is started with this variable in its environment.
+    Setting {
+        program: String,
+        name: String,
+        value: String,
+    },
+    /// The clock of the machine of one program is so many seconds slow.
+    Clock { program: String, behind_s: String },
+    /// A log agent of another service makes a label of what each line has a value of its own in. On the stack alone.
+    Streams {
+        service: String,
+        label: String,
+        /// Lines a second.
+        rate: f64,
+    },
+    /// Another service exports each of its records by itself.
+    Singly {
+        service: String,
+        /// Records a second.
+        rate: f64,
+    },
+    /// Somebody changes a part of the stack with `docker compose`, which `make` runs: the drill is played on the stack alone.
+    Compose {
+        /// A file of `drills/stack/` or `systems/` that is laid over the stack's own, or empty.
+        #[serde(default)]
+        overlay: String,
+        /// What Compose is told, such as `stop mimir-2`.
+        begin: String,
+        heal: String,
+    },
 }
 
 /// One field of the answer.
@@ -152,11 +199,26 @@ pub struct Question {
 pub struct Step {
     /// What one sees there, and what follows from it.
     pub see: String,
-    /// The viewer's page, from its first `/`.
-    pub demo: String,
-    /// A query in the language of the store that has it; empty in a drill that is not played on the stack.
+    /// The viewer's page, from its first `/`; empty in a drill that is not played in the demo.
     #[serde(default)]
-    pub stack: String,
+    pub demo: String,
+    /// What Grafana asks for; absent in a drill that is not played on the stack.
+    #[serde(default)]
+    pub stack: Option<Query>,
+}
+
+/// A query, in the language of the store that answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Query {
+    /// Mimir's
+    Promql(String),
+    /// Loki's
+    Logql(String),
+    /// Tempo's
+    Traceql(String),
+    /// Pyroscope's: `type{selector}`
+    Profile(String),
 }
 
 impl Drill {
@@ -239,14 +301,25 @@ impl Drill {
                     | Fault::Variant { .. }
                     | Fault::Statement { .. }
                     | Fault::Deployment
+                    | Fault::Setting { .. }
+                    | Fault::Clock { .. }
             )
         };
         if drill.shop.is_none() && drill.fault.iter().any(needs_shop) {
             return Err("a fault is the shop's, and there is no `[shop]`".into());
         }
         let on_stack = drill.modes.contains(&Mode::Stack);
-        if on_stack && drill.walk.iter().any(|step| step.stack.is_empty()) {
+        if on_stack && drill.walk.iter().any(|step| step.stack.is_none()) {
             return Err("a step of the walk has no query for the stack".into());
+        }
+        let in_demo = drill.modes.contains(&Mode::Demo);
+        if in_demo && drill.walk.iter().any(|step| step.demo.is_empty()) {
+            return Err("a step of the walk has no page of the viewer".into());
+        }
+        let of_stack =
+            |fault: &Fault| matches!(fault, Fault::Compose { .. } | Fault::Streams { .. });
+        if in_demo && drill.fault.iter().any(of_stack) {
+            return Err("a fault is the stack's, and `modes` names the demo".into());
         }
         Ok(drill)
     }
@@ -305,6 +378,16 @@ demo = "/metrics"
             ("\"one\", ", "", "2 hints, not 3"),
             ("\"2\", \"3\"", "", "`choose.client` leaves no choice"),
             ("[\"demo\"]", "[\"stack\"]", "has no query for the stack"),
+            (
+                "demo = \"/metrics\"",
+                "stack = { logql = \"{}\" }",
+                "has no page of the viewer",
+            ),
+            (
+                "[[question]]",
+                "[[fault]]\nkind = \"compose\"\nbegin = \"stop loki\"\nheal = \"start loki\"\n[[question]]",
+                "a fault is the stack's",
+            ),
             (
                 "[[fault]]",
                 "[[one_of]]\nx = \"1\"\n[[fault]]",

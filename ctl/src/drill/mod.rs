@@ -2,7 +2,9 @@
 //!
 //! A drill is a file of `drills/`; what goes wrong is done by a player in the background, so that the terminal is free for the search.
 
+mod compose;
 mod definition;
+mod explore;
 mod grade;
 mod play;
 mod record;
@@ -23,6 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use self::definition::{Drill, Mode, fill};
 use self::grade::Verdict;
+use self::play::Signals;
 use self::state::{Desk, Run, Solved, now_ms};
 use crate::output::say;
 use crate::{demo, http};
@@ -75,6 +78,55 @@ pub struct Args {
         value_name = "URL"
     )]
     viewer: String,
+    /// Where it is played: what runs in the stack is told by its container
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_DRILL_MODE",
+        value_enum,
+        default_value_t = Mode::Demo
+    )]
+    mode: Mode,
+    /// Grafana, on the stack
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_GRAFANA_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:13000",
+        value_name = "URL"
+    )]
+    grafana: String,
+    /// Where the shop sends logs, metrics and traces on the stack
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_OTLP_URL",
+        hide_env_values = true,
+        default_value = "http://alloy:4318",
+        value_name = "URL"
+    )]
+    otlp: String,
+    /// Where it sends profiles there
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_PROFILES_URL",
+        hide_env_values = true,
+        default_value = "http://alloy:4040",
+        value_name = "URL"
+    )]
+    profiles: String,
+    /// Loki's push API there
+    #[arg(
+        long,
+        global = true,
+        env = "SIGNALBOX_LOKI_PUSH_URL",
+        hide_env_values = true,
+        default_value = "http://nginx-push:13100",
+        value_name = "URL"
+    )]
+    loki: String,
     /// The service's database; without it the demo's own
     #[arg(
         long,
@@ -105,6 +157,9 @@ enum Order {
     Record { file: PathBuf },
     /// Show a recorded incident in a viewer of its own, until Ctrl-C
     Open { file: PathBuf },
+    /// What `make` tells Docker Compose: a line for each part of the stack that the drill changes, or that is healed
+    #[command(hide = true)]
+    Compose { what: compose::What },
     /// What runs in the background while a drill is on
     #[command(hide = true)]
     Play,
@@ -125,11 +180,32 @@ pub async fn run(args: Args) -> Result<(), String> {
             Ok(())
         }
         Order::Open { file } => record::open(&desk, &file, told_story).await,
+        Order::Compose { what } => {
+            if desk.run()?.is_some() {
+                let (drill, run) = on(&args, &desk)?;
+                compose::lines(&drill, &run, what)
+                    .iter()
+                    .for_each(|line| say!("{line}"));
+            }
+            Ok(())
+        }
         Order::Play => {
             let (drill, run) = on(&args, &desk)?;
             let database = args.database.filter(|url| !url.trim().is_empty());
             let database = database.unwrap_or_else(|| demo::database_url(&args.data_dir));
-            play::play(&desk, &drill, &run, &database).await
+            let signals = match run.mode {
+                Mode::Demo => Signals {
+                    otlp: run.viewer.clone(),
+                    profiles: run.viewer.clone(),
+                    loki: String::new(),
+                },
+                Mode::Stack => Signals {
+                    otlp: args.otlp,
+                    profiles: args.profiles,
+                    loki: args.loki,
+                },
+            };
+            play::play(&desk, &drill, &run, &database, &signals).await
         }
     }
 }
@@ -217,29 +293,42 @@ async fn start(args: &Args, desk: &Desk, number: u32) -> Result<(), String> {
         return Err(format!("{}; make drill-stop ends it", since(desk, &run)));
     }
     let drill = find(args, number)?;
-    if !drill.modes.contains(&Mode::Demo) {
-        return Err(format!("drill {number} is played on the stack: make up"));
+    if !drill.modes.contains(&args.mode) {
+        return Err(match args.mode {
+            Mode::Demo => format!("drill {number} is played on the stack: make up"),
+            Mode::Stack => format!("drill {number} is played in the demo: make down, make demo"),
+        });
     }
     let client = http::client(Duration::from_secs(5), 1).map_err(|error| error.to_string())?;
+    let begun_by = match args.mode {
+        Mode::Demo => "make demo",
+        Mode::Stack => "make up",
+    };
     let ready = http::ask(client.get(format!("{}/readyz", args.url))).await;
     ready.map_err(|reason| {
         let url = SecretUrl::from(args.url.as_str());
-        format!("{url}: {reason}; start it with `make demo`")
+        format!("{url}: {reason}; start it with `{begun_by}`")
     })?;
-    demo::is_lens(&client, &args.viewer)
-        .await
-        .map_err(|reason| {
-            let url = SecretUrl::from(args.viewer.as_str());
-            format!("{url}: {reason}; start it with `make demo`")
-        })?;
+    if args.mode == Mode::Demo {
+        demo::is_lens(&client, &args.viewer)
+            .await
+            .map_err(|reason| {
+                let url = SecretUrl::from(args.viewer.as_str());
+                format!("{url}: {reason}; start it with `{begun_by}`")
+            })?;
+    }
 
     desk.keep(&Run {
         drill: number,
         seed: fastrand::u64(..),
         started_ms: now_ms(),
         hints: 0,
+        mode: args.mode,
         service: args.url.clone(),
-        viewer: args.viewer.clone(),
+        viewer: match args.mode {
+            Mode::Demo => args.viewer.clone(),
+            Mode::Stack => args.grafana.clone(),
+        },
         recorded: None,
     })?;
     if let Err(reason) = begin(args, desk).await {
@@ -268,10 +357,14 @@ fn told_story(drill: &Drill, run: &Run) {
         .map(|question| format!("{}=…", question.field))
         .collect();
     say!(
-        "\n{} The viewer: {}\nmake hint · make answer ANSWER='{}' · make drill-stop",
+        "\n{} {}: {}\nmake hint · make answer ANSWER='{}' · make drill-stop",
         match run.recorded {
             None => "It is on now, in the background.",
             Some(_) => "It was recorded.",
+        },
+        match run.mode {
+            Mode::Demo => "The viewer",
+            Mode::Stack => "Grafana",
         },
         seen_at(run, "/"),
         fields.join(" ")
@@ -296,6 +389,10 @@ async fn begin(args: &Args, desk: &Desk) -> Result<(), String> {
     if let Some(database) = &args.database {
         command.env("DATABASE_URL", database);
     }
+    command
+        .env("SIGNALBOX_OTLP_URL", &args.otlp)
+        .env("SIGNALBOX_PROFILES_URL", &args.profiles)
+        .env("SIGNALBOX_LOKI_PUSH_URL", &args.loki);
     let mut player = command.spawn().map_err(told)?;
     let end = Instant::now() + BEGIN_TIMEOUT;
     loop {
@@ -367,10 +464,23 @@ fn walk(drill: &Drill, run: &Run, mut values: BTreeMap<String, String>) {
     values.insert("to_ms".into(), now_ms().to_string());
     for (number, step) in drill.walk.iter().enumerate() {
         say!("  {} {}", number + 1, fill(step.see.trim(), &values));
-        say!("    {}", seen_at(run, &fill(&step.demo, &values)));
-        if !step.stack.is_empty() {
-            say!("    on the stack: {}", fill(step.stack.trim(), &values));
+        match (run.mode, &step.stack) {
+            (Mode::Demo, _) => say!("    {}", seen_at(run, &fill(&step.demo, &values))),
+            (Mode::Stack, None) => {}
+            (Mode::Stack, Some(query)) => {
+                let query = query.filled(&values);
+                say!("    {}", query.text());
+                say!(
+                    "    {}",
+                    explore::link(&run.viewer, &query, run.started_ms, now_ms())
+                );
+            }
         }
+    }
+    if let Some(told) = &drill.told_by {
+        say!("\n  told by the dashboard   {}", told.dashboard.trim());
+        say!("          an alert        {}", told.alert.trim());
+        say!("          make doctor     {}", told.doctor.trim());
     }
 }
 

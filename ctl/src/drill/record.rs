@@ -18,7 +18,7 @@ use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
-use super::definition::Drill;
+use super::definition::{Drill, Mode};
 use super::state::{Desk, Run, now_ms};
 use crate::demo::{self, Child, Log, Plan};
 use crate::http;
@@ -73,7 +73,13 @@ struct Listed {
 }
 
 /// Writes what happened since the drill began to `path`; returns its size in bytes.
+///
+/// # Errors
+/// On the stack, where each signal is in a store of its own; and when the viewer does not answer, or the file cannot be written.
 pub async fn record(run: &Run, definition: &str, title: &str, path: &Path) -> Result<u64, String> {
+    if run.mode == Mode::Stack {
+        return Err("what the viewer has is recorded: play the drill in the demo".into());
+    }
     let client = http::client(Duration::from_secs(60), 2).map_err(|error| error.to_string())?;
     let (from_ms, to_ms) = (run.started_ms, now_ms());
     let sealed = Sealed {
@@ -175,6 +181,7 @@ pub async fn open(
             seed: sealed.seed,
             started_ms: now_ms(),
             hints: 0,
+            mode: Mode::Demo,
             service: String::new(),
             viewer: url.clone(),
             recorded: Some((sealed.from_ms, sealed.to_ms)),

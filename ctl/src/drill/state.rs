@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::definition::Mode;
+
 /// The run that is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -17,8 +19,11 @@ pub struct Run {
     /// Milliseconds since 1970.
     pub started_ms: u64,
     pub hints: usize,
+    #[serde(default)]
+    pub mode: Mode,
     /// The service that it is played on.
     pub service: String,
+    /// URL of the demo's viewer, or of the stack's Grafana.
     pub viewer: String,
     /// For an incident that was recorded: when that was, in milliseconds since 1970. Nothing plays meanwhile.
     #[serde(default)]

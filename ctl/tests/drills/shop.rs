@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use crate::signals::{
-    Healed, Span, attribute, by, drill, eventually, functions, number, records, said, series, spans, walk,
+    Healed, Span, attribute, by, drill, eventually, functions, is_delta, list, number, records,
+    said, series, spans, walk,
 };
 use crate::support::{Demo, client, folder, signalboxctl};
 
@@ -466,6 +467,96 @@ fn new_version(viewer: &str) -> Option<Answer> {
     })
 }
 
+/// The one of the shop's two services for which it holds; the other must have been seen as well.
+fn only_one(holds: impl Fn(&str) -> Option<bool>) -> Option<String> {
+    match (holds("shop")?, holds("payment")?) {
+        (true, false) => Some("shop".into()),
+        (false, true) => Some("payment".into()),
+        _ => None,
+    }
+}
+
+fn deltas(viewer: &str) -> Option<Answer> {
+    let service = only_one(|service| is_delta(viewer, service, "http.server.request.duration"))?;
+    Some(BTreeMap::from([
+        ("service", service),
+        ("temporality", "delta".into()),
+    ]))
+}
+
+fn no_exemplars(viewer: &str) -> Option<Answer> {
+    let service = only_one(|service| {
+        let points = series(viewer, service, "http.server.request.duration");
+        let requests: f64 = points.iter().map(|point| number(&point["count"])).sum();
+        let without = points
+            .iter()
+            .all(|point| list(&point["exemplars"]).is_empty());
+        (requests >= 20.0).then_some(without)
+    })?;
+    Some(BTreeMap::from([
+        ("service", service),
+        ("variable", "OTEL_METRICS_EXEMPLAR_FILTER".into()),
+    ]))
+}
+
+/// The requests that the payment service's replicas have a span of, by replica.
+fn charges(spans: &[Span]) -> BTreeMap<String, Vec<&Span>> {
+    let mut charges: BTreeMap<String, Vec<&Span>> = BTreeMap::new();
+    let of_payment = spans
+        .iter()
+        .filter(|span| span.service == "payment" && span.name.starts_with("POST /charges"));
+    for span in of_payment {
+        charges.entry(span.instance.clone()).or_default().push(span);
+    }
+    charges
+}
+
+fn sampled(viewer: &str) -> Option<Answer> {
+    let spans = spans(viewer, "service=payment&limit=1000");
+    let mut counts: Vec<(String, usize)> = charges(&spans)
+        .into_iter()
+        .map(|(replica, of_it)| (replica, of_it.len()))
+        .collect();
+    counts.sort_by_key(|(_, count)| *count);
+    let [(replica, few), (_, all)] = counts.as_slice() else {
+        return None;
+    };
+    // Both get equally many requests; a share of fewer would be left to chance.
+    (*all >= 200 && few * 2 < *all).then(|| {
+        BTreeMap::from([
+            ("replica", replica.clone()),
+            ("share", format!("{}", few * 100 / all)),
+        ])
+    })
+}
+
+fn slow_clock(viewer: &str) -> Option<Answer> {
+    let spans = spans(viewer, "service=payment&limit=500");
+    let early: BTreeMap<String, Vec<u128>> = charges(&spans)
+        .into_iter()
+        .map(|(replica, of_it)| {
+            let before = of_it.into_iter().filter_map(|span| {
+                let caller = spans.iter().find(|caller| caller.id == span.parent)?;
+                Some(caller.start.saturating_sub(span.start) / 1_000_000_000)
+            });
+            (replica, before.collect())
+        })
+        .collect();
+    if early.len() < 2 || early.values().any(|seconds| seconds.len() < 5) {
+        return None;
+    }
+    let mut off = early
+        .into_iter()
+        .filter(|(_, seconds)| seconds.iter().all(|seconds| *seconds > 5));
+    let (replica, seconds) = off.next()?;
+    assert_eq!(off.next(), None);
+    let mean = seconds.iter().sum::<u128>() / seconds.len() as u128;
+    Some(BTreeMap::from([
+        ("replica", replica),
+        ("seconds", mean.to_string()),
+    ]))
+}
+
 #[test]
 fn the_repeated_statement_is_found_in_the_widest_trace() {
     play(11, many_queries);
@@ -476,7 +567,7 @@ fn the_repeated_statement_is_found_in_the_widest_trace() {
 #[ignore = "takes a quarter of an hour; make verify-drills"]
 fn every_drill_on_the_shop_is_found_by_its_signals() {
     type Find = fn(&str) -> Option<Answer>;
-    let drills: [(u32, Find); 9] = [
+    let drills: [(u32, Find); 13] = [
         (3, lost_index),
         (4, kept_connections),
         (5, stampede),
@@ -486,6 +577,10 @@ fn every_drill_on_the_shop_is_found_by_its_signals() {
         (9, blocking),
         (10, half_traces),
         (12, new_version),
+        (13, deltas),
+        (14, no_exemplars),
+        (15, sampled),
+        (16, slow_clock),
     ];
     let only = std::env::var("DRILL")
         .ok()
@@ -504,7 +599,7 @@ fn every_drill_on_the_shop_begins() {
     let data: PathBuf = folder("drills-begin");
     let demo = Demo::start_in(&data, &[]);
     let _healed = Healed(&demo, &data);
-    for number in [3, 4, 5, 6, 7, 8, 9, 10, 12] {
+    for number in [3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16] {
         let before = crate::signals::now_ms();
         let begun = drill(&demo, &data, &["start", &number.to_string()]);
         assert!(begun.status.success(), "drill {number}: {}", said(&begun));

@@ -86,6 +86,7 @@ pub fn records(viewer: &str, query: &str) -> Vec<Value> {
 #[derive(Debug, Clone)]
 pub struct Span {
     pub trace: String,
+    pub id: String,
     pub parent: String,
     pub service: String,
     /// `service.instance.id` and `service.version`
@@ -125,6 +126,7 @@ pub fn spans(viewer: &str, query: &str) -> Vec<Span> {
             let start = nanos(&span["startTimeUnixNano"]);
             spans.push(Span {
                 trace: text(&span["traceId"]),
+                id: text(&span["spanId"]),
                 parent: text(&span["parentSpanId"]),
                 service: of("service.name"),
                 instance: of("service.instance.id"),
@@ -154,6 +156,24 @@ pub fn series(viewer: &str, service: &str, name: &str) -> Vec<Value> {
         })
         .flat_map(|points| list(points).to_vec())
         .collect()
+}
+
+/// Whether the sums of a histogram are deltas. None while there is none of that name.
+pub fn is_delta(viewer: &str, service: &str, name: &str) -> Option<bool> {
+    let answer = get(&format!(
+        "{viewer}/api/metrics?name={name}&service={service}"
+    ))?;
+    let mut metrics = list(&answer["resourceMetrics"])
+        .iter()
+        .flat_map(|resource| list(&resource["scopeMetrics"]))
+        .flat_map(|scope| list(&scope["metrics"]));
+    // OTLP/JSON writes an enumeration as its number: 1 is delta, 2 is cumulative.
+    let temporality = &metrics.next()?["histogram"]["aggregationTemporality"];
+    match temporality.as_u64() {
+        Some(1) => Some(true),
+        Some(2) => Some(false),
+        _ => panic!("{name} of {service} has the temporality {temporality}"),
+    }
 }
 
 /// A number that OTLP/JSON writes as a number or as a text.

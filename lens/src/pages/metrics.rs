@@ -238,6 +238,7 @@ fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize
                         tr data-testid="series-row" {
                             td {
                                 (services.tag(&series.service))
+                                @if metrics::is_delta(&series.metric) { span.label title="Each point says what was added since the one before; Prometheus and Mimir take sums since the start (cumulative)." { "delta" } }
                                 @for attribute in &series.attributes { span.label { span.faint { (attribute.key) "=" } (shown(attribute.value.as_ref())) } }
                             }
                             td.right.number data-testid="series-value" { (value(point, &series.metric.unit)) }

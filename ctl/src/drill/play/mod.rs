@@ -2,7 +2,9 @@
 //!
 //! Every mechanism ends with its process: a transaction with its connection, a client with its sockets. So a crash heals too.
 
+mod clock;
 mod proxy;
+mod senders;
 mod shop;
 mod traffic;
 
@@ -32,15 +34,32 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Clients of the shop: it tells these apart by name.
 const CLIENTS: [&str; 4] = ["11111", "22222", "33333", "44444"];
 
+/// Where the programs of the shop send their signals.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// URL for logs, metrics and traces.
+    pub otlp: String,
+    /// URL for profiles.
+    pub profiles: String,
+    /// URL of Loki's push API, on the stack.
+    pub loki: String,
+}
+
 /// Plays until it is told to stop.
-pub async fn play(desk: &Desk, drill: &Drill, run: &Run, database: &str) -> Result<(), String> {
+pub async fn play(
+    desk: &Desk,
+    drill: &Drill,
+    run: &Run,
+    database: &str,
+    signals: &Signals,
+) -> Result<(), String> {
     let _playing = desk.play()?;
     let mut stop = Stop::listen().map_err(|error| error.to_string())?;
     let chosen = drill.chosen(run.seed);
     let shop = match &drill.shop {
         None => None,
         Some(part) => {
-            let starting = Shop::start(desk.folder(), &run.viewer, part, &chosen);
+            let starting = Shop::start(desk.folder(), signals, drill, part, &chosen);
             tokio::select! {
                 shop = starting => Some(shop?),
                 () = stop.requested() => return Ok(()),
@@ -48,7 +67,16 @@ pub async fn play(desk: &Desk, drill: &Drill, run: &Run, database: &str) -> Resu
         }
     };
     let mut parts = JoinSet::new();
-    let outcome = match begin(&mut parts, drill, run, &chosen, shop.as_ref(), database).await {
+    let outcome = match begin(
+        &mut parts,
+        drill,
+        run,
+        &chosen,
+        shop.as_ref(),
+        (database, signals),
+    )
+    .await
+    {
         Ok(()) => {
             desk.ready()?;
             let ended = async {
@@ -78,7 +106,7 @@ async fn begin(
     run: &Run,
     chosen: &BTreeMap<String, String>,
     shop: Option<&Shop>,
-    database: &str,
+    (database, signals): (&str, &Signals),
 ) -> Result<(), String> {
     let service: Url = match shop {
         Some(shop) => shop.url.clone(),
@@ -102,6 +130,8 @@ async fn begin(
         text.parse::<u32>()
             .map_err(|_| format!("`{text}` is no whole number"))
     };
+    let every =
+        |rate: f64| Duration::try_from_secs_f64(1.0 / rate).map_err(|error| error.to_string());
     let millis = |text: &str| number(text).map(|ms| Duration::from_millis(ms.into()));
     for fault in &drill.fault {
         match fault {
@@ -124,8 +154,7 @@ async fn begin(
                 let url = service
                     .join(&target)
                     .map_err(|error| format!("{target}: {error}"))?;
-                let every =
-                    Duration::try_from_secs_f64(1.0 / rate).map_err(|error| error.to_string())?;
+                let every = every(*rate)?;
                 let (attempts, client, sender) =
                     (number(attempts)?, fill(client, chosen), sender()?);
                 parts.spawn(
@@ -158,8 +187,32 @@ async fn begin(
                 )
                 .await?;
             }
-            // Said when the programs were started.
-            Fault::Deployment => {}
+            Fault::Streams {
+                service,
+                label,
+                rate,
+            } => {
+                parts.spawn(senders::label_streams(
+                    sender()?,
+                    signals.loki.clone(),
+                    fill(service, chosen),
+                    fill(label, chosen),
+                    every(*rate)?,
+                ));
+            }
+            Fault::Singly { service, rate } => {
+                parts.spawn(senders::export_singly(
+                    sender()?,
+                    signals.otlp.clone(),
+                    fill(service, chosen),
+                    every(*rate)?,
+                ));
+            }
+            // Done when the programs were started, or by `make`.
+            Fault::Deployment
+            | Fault::Setting { .. }
+            | Fault::Clock { .. }
+            | Fault::Compose { .. } => {}
         }
     }
     Ok(())

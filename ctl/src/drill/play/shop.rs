@@ -10,9 +10,9 @@ use reqwest::{Client, Url};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::proxy;
+use super::{Signals, clock, proxy};
 use crate::demo::{self, Child, Log, Plan};
-use crate::drill::definition::{ShopPart, fill};
+use crate::drill::definition::{Drill, Fault, ShopPart, fill};
 use crate::http;
 
 /// The shop's own stop flushes for 2 s at most.
@@ -32,17 +32,65 @@ pub struct Shop {
     pub url: Url,
     /// URL of its database.
     pub database: String,
-    proxy: Option<JoinHandle<()>>,
+    /// Servers of this process that stand between the programs, or between one and where its signals go.
+    between: Vec<JoinHandle<()>>,
+    signals: Signals,
+    faults: Faults,
+}
+
+/// What a drill says of how single programs are started.
+#[derive(Default)]
+struct Faults {
+    /// Program, variable, value.
+    settings: Vec<(String, String, String)>,
+    /// Program, and how slow its clock is.
+    clocks: Vec<(String, Duration)>,
+}
+
+impl Faults {
+    fn read(drill: &Drill, chosen: &BTreeMap<String, String>) -> Result<Self, String> {
+        let mut faults = Self::default();
+        for fault in &drill.fault {
+            match fault {
+                Fault::Setting {
+                    program,
+                    name,
+                    value,
+                } => faults.settings.push((
+                    fill(program, chosen),
+                    fill(name, chosen),
+                    fill(value, chosen),
+                )),
+                Fault::Clock { program, behind_s } => {
+                    let behind = fill(behind_s, chosen);
+                    let seconds = behind
+                        .parse()
+                        .map_err(|_| format!("`{behind}` is no whole number of seconds"))?;
+                    let program = fill(program, chosen);
+                    faults.clocks.push((program, Duration::from_secs(seconds)));
+                }
+                _ => {}
+            }
+        }
+        Ok(faults)
+    }
+}
+
+/// Whether `program` of a drill's file means the one called `name`: `payment` means both replicas.
+fn is_meant(program: &str, name: &str) -> bool {
+    program == name || program == "payment" && REPLICAS.contains(&name)
 }
 
 impl Shop {
     /// Starts all, and returns when they are ready.
     pub async fn start(
         folder: &Path,
-        viewer: &str,
+        signals: &Signals,
+        drill: &Drill,
         part: &ShopPart,
         chosen: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
+        let faults = Faults::read(drill, chosen)?;
         let program = demo::sibling("shop")?;
         let plan = Plan {
             signalbox: PathBuf::new(),
@@ -63,7 +111,9 @@ impl Shop {
             client,
             url: Url::parse("http://127.0.0.1").map_err(|error| error.to_string())?,
             database,
-            proxy: None,
+            between: Vec::new(),
+            signals: signals.clone(),
+            faults,
         };
         let of = |text: &Option<String>| text.as_ref().map(|text| fill(text, chosen));
         let (newer, version, proxied) = (of(&part.newer), of(&part.version), of(&part.proxied));
@@ -73,7 +123,7 @@ impl Shop {
             if let (true, Some(version)) = (newer.as_deref() == Some(name), &version) {
                 attributes += &format!(",service.version={version}");
             }
-            let mut command = plan.program(&program, viewer, &attributes);
+            let mut command = plan.program(&program, &signals.otlp, &attributes);
             command.arg("payment");
             let url = shop.run(name, command, folder).await?;
             payments.push(match proxied.as_deref() == Some(name) {
@@ -81,7 +131,7 @@ impl Shop {
                 false => url,
             });
         }
-        let mut command = plan.program(&program, viewer, "service.instance.id=shop-1");
+        let mut command = plan.program(&program, &signals.otlp, "service.instance.id=shop-1");
         command
             .arg("serve")
             .env("DATABASE_URL", &shop.database)
@@ -107,9 +157,16 @@ impl Shop {
         let control = TcpListener::bind("127.0.0.1:0")
             .and_then(|free| free.local_addr())
             .map_err(told)?;
+        let signals = self.signals_of(name)?;
         command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", signals.otlp)
+            .env("PYROSCOPE_SERVER_ADDRESS", signals.profiles)
             .env("SHOP_LISTEN", "stdin")
             .env("SHOP_CONTROL_LISTEN", control.to_string());
+        let settings = self.faults.settings.iter();
+        for (_, variable, value) in settings.filter(|(program, ..)| is_meant(program, name)) {
+            command.env(variable, value);
+        }
         let log = Log::create(folder.join(format!("{name}.log"))).map_err(told)?;
         let child = Child::start(name, command, listener, log, false).map_err(told)?;
         let ready = async {
@@ -131,15 +188,39 @@ impl Shop {
         Ok(url)
     }
 
+    /// Where that program sends its signals: to a server of this process, if its clock is slow.
+    fn signals_of(&mut self, name: &str) -> Result<Signals, String> {
+        let clocks = &self.faults.clocks;
+        let Some((_, behind)) = clocks.iter().find(|(program, _)| is_meant(program, name)) else {
+            return Ok(self.signals.clone());
+        };
+        let told = |error: std::io::Error| format!("the slow clock: {error}");
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(told)?;
+        let url = format!("http://{}", listener.local_addr().map_err(told)?);
+        let (client, signals) = (self.client.clone(), self.signals.clone());
+        let server = clock::start(listener, client, signals, *behind).map_err(told)?;
+        self.keep(server);
+        Ok(Signals {
+            otlp: url.clone(),
+            profiles: url,
+            ..self.signals.clone()
+        })
+    }
+
+    /// Lets a server run until all stops.
+    fn keep(&mut self, server: actix_web::dev::Server) {
+        self.between.push(tokio::spawn(async move {
+            let _ = server.await;
+        }));
+    }
+
     /// Puts a proxy before `url`, and returns the proxy's own.
     fn proxied(&mut self, url: String) -> Result<String, String> {
         let told = |error: std::io::Error| format!("the proxy: {error}");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(told)?;
         let own = format!("http://{}", listener.local_addr().map_err(told)?);
         let server = proxy::start(listener, self.client.clone(), url).map_err(told)?;
-        self.proxy = Some(tokio::spawn(async move {
-            let _ = server.await;
-        }));
+        self.keep(server);
         Ok(own)
     }
 
@@ -170,8 +251,9 @@ impl Shop {
     /// Stops all, and lets each hand over its last signals.
     pub async fn stop(self) {
         join_all(self.children.iter().map(|child| child.stop(STOP_DEADLINE))).await;
-        if let Some(proxy) = self.proxy {
-            proxy.abort();
+        // The last signals have gone through them.
+        for server in self.between {
+            server.abort();
         }
     }
 }

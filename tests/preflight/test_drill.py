@@ -1,0 +1,100 @@
+"""What the drills tell Docker Compose while the stack is up (scripts/drill.sh), with a Compose that writes down what it is told."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = """#!/bin/sh
+echo "$COMPOSE_FILE: $*" >>"$TOLD"
+case "$*" in
+  *"ps --quiet --all mimir-2"*) echo "$MIMIR_2" ;;
+  *"ps --quiet"*) echo id ;;
+  *"drill compose begin"*) printf '%b' "$BEGIN" ;;
+  *"drill compose heal"*) printf '%b' "$HEAL" ;;
+  *"signalboxctl drill"*) exit "$GRADED" ;;
+  *"$FAILS"*) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def drill(tmp_path):
+    compose = tmp_path / "compose"
+    compose.write_text(COMPOSE, encoding="utf-8")
+    compose.chmod(0o755)
+
+    def run(*arguments, begin="", heal="", graded=0, mimir_2="id", fails="nothing of this name"):
+        told = tmp_path / "told"
+        told.write_text("", encoding="utf-8")
+        environment = {
+            **os.environ,
+            "COMPOSE": str(compose),
+            "COMPOSE_FILE": "docker-compose.yml",
+            "TOLD": str(told),
+            "BEGIN": begin,
+            "HEAL": heal,
+            "GRADED": str(graded),
+            "MIMIR_2": mimir_2,
+            "FAILS": fails,
+        }
+        ran = subprocess.run(["sh", "scripts/drill.sh", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
+        quiet = [line.replace("--progress quiet ", "") for line in told.read_text(encoding="utf-8").splitlines() if " ps --quiet" not in line]
+        return ran, quiet
+
+    return run
+
+
+def test_a_drill_on_the_shop_is_begun_in_its_container(drill):
+    ran, told = drill("start", "3")
+    assert ran.returncode == 0, ran.stderr
+    assert told == [
+        "docker-compose.yml: up --detach --no-deps drill",
+        "docker-compose.yml: exec -T drill signalboxctl drill start 3",
+        "docker-compose.yml: exec -T drill signalboxctl drill compose begin",
+    ]
+
+
+def test_what_a_drill_changes_is_done_with_its_overlay_and_healed_without(drill):
+    begin = "drills/stack/exemplars-of-mimir.yml up --detach --no-deps mimir-1 mimir-2\n- stop loki\n"
+    heal = "- up --detach --no-deps mimir-1 mimir-2\n- start loki\n"
+    _, told = drill("start", "18", begin=begin, heal=heal)
+    assert told[-2:] == [
+        "docker-compose.yml:drills/stack/exemplars-of-mimir.yml: up --detach --no-deps mimir-1 mimir-2",
+        "docker-compose.yml: stop loki",
+    ]
+    for ends in (("stop",), ("answer", "part=mimir")):
+        ran, told = drill(*ends, heal=heal)
+        assert ran.returncode == 0, ran.stderr
+        assert told[-3:] == [
+            f"docker-compose.yml: exec -T drill signalboxctl drill {' '.join(ends)}",
+            "docker-compose.yml: up --detach --no-deps mimir-1 mimir-2",
+            "docker-compose.yml: start loki",
+        ]
+
+
+def test_a_wrong_answer_heals_nothing(drill):
+    ran, told = drill("answer", "part=loki", heal="- start loki\n", graded=1)
+    assert ran.returncode == 1
+    assert told[-1] == "docker-compose.yml: exec -T drill signalboxctl drill answer part=loki"
+
+
+def test_a_change_that_fails_is_taken_back(drill):
+    ran, told = drill("start", "19", begin="- stop loki\n", heal="- start loki\n", fails="stop loki")
+    assert ran.returncode == 1
+    assert told[-3:] == [
+        "docker-compose.yml: exec -T drill signalboxctl drill compose heal",
+        "docker-compose.yml: start loki",
+        "docker-compose.yml: exec -T drill signalboxctl drill stop",
+    ]
+
+
+def test_the_light_stack_keeps_its_settings_and_is_told_what_it_lacks(drill):
+    ran, told = drill("start", "17", begin="- kill mimir-2\n", mimir_2="")
+    assert (ran.returncode, "make up" in ran.stderr) == (1, True)
+    light = "docker-compose.yml: --env-file .env --env-file .env.light "
+    assert told[-1] == f"{light}exec -T drill signalboxctl drill stop"
+    _, told = drill("start", "19", begin="- stop loki\n", mimir_2="")
+    assert told[-1] == f"{light}stop loki"
