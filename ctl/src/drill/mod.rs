@@ -2,6 +2,7 @@
 //!
 //! A drill is a file of `drills/`; what goes wrong is done by a player in the background, so that the terminal is free for the search.
 
+mod clean;
 mod compose;
 mod definition;
 mod explore;

@@ -1,5 +1,7 @@
 //! Incidents that were recorded: one file with the signals of a drill and its question, which the viewer shows without load, Docker or internet.
 //!
+//! Nothing in it tells of the machine that it was recorded on: clean.rs.
+//!
 //! Gzipped lines of JSON. The first says what it is; the others are the viewer's export (OTLP/JSON, a request a line) and profiles (pprof in base64).
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
+use super::clean;
 use super::definition::{Drill, Mode};
 use super::state::{Desk, Run, now_ms};
 use crate::demo::{self, Child, Log, Plan};
@@ -107,9 +110,14 @@ pub async fn record(run: &Run, definition: &str, title: &str, path: &Path) -> Re
             .send()
             .await
             .map_err(|error| http::cause(&error))?;
+        let mut unread = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|error| http::cause(&error))? {
-            file.write_all(&part).map_err(told)?;
+            unread.extend_from_slice(&part);
+            let whole = unread.iter().rposition(|byte| *byte == b'\n');
+            let lines: Vec<u8> = unread.drain(..whole.map_or(0, |end| end + 1)).collect();
+            write_lines(&mut file, &lines).map_err(|reason| format!("{signal}: {reason}"))?;
         }
+        write_lines(&mut file, &unread).map_err(|reason| format!("{signal}: {reason}"))?;
     }
     let listed: Profiles =
         http::ask_json(client.get(format!("{}/api/profiles", run.viewer))).await?;
@@ -133,6 +141,7 @@ pub async fn record(run: &Run, definition: &str, title: &str, path: &Path) -> Re
             continue;
         }
         let pprof = answer.bytes().await.map_err(|error| http::cause(&error))?;
+        let pprof = clean::pprof(&unpacked(&pprof)?)?;
         let profile = RecordedProfile {
             profile: kind,
             service,
@@ -221,6 +230,28 @@ fn unsealed(head: &str) -> Result<(Drill, Sealed), String> {
         .map_err(|error| error.to_string())?;
     let sealed: Sealed = serde_json::from_str(&sealed).map_err(|error| error.to_string())?;
     Ok((Drill::parse(sealed.drill, &sealed.definition)?, sealed))
+}
+
+/// Lines of the export, cleaned.
+fn write_lines(file: &mut impl Write, lines: &[u8]) -> Result<(), String> {
+    let lines = std::str::from_utf8(lines).map_err(|error| error.to_string())?;
+    for line in lines.lines().filter(|line| !line.is_empty()) {
+        writeln!(file, "{}", clean::line(line)?).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// A profile as it is, or out of its gzip.
+fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes.to_owned());
+    }
+    let mut profile = Vec::new();
+    GzDecoder::new(bytes)
+        .take(MAX_INCIDENT)
+        .read_to_end(&mut profile)
+        .map_err(|error| error.to_string())?;
+    Ok(profile)
 }
 
 fn packed(bytes: &[u8]) -> Result<Vec<u8>, String> {
