@@ -77,9 +77,9 @@ fn path(text: &str) -> String {
 }
 
 /// Field of `Profile` in pprof's format that holds its texts.
-const STRING_TABLE: u64 = 6;
+const STRING_TABLE: usize = 6;
 /// Of a length that is followed by so many bytes.
-const LENGTH_DELIMITED: u64 = 2;
+const LENGTH_DELIMITED: usize = 2;
 
 /// A profile in pprof's format, unpacked, with the paths in its texts changed.
 ///
@@ -103,13 +103,15 @@ pub fn pprof(bytes: &[u8]) -> Result<Vec<u8>, String> {
             cleaned.extend_from_slice(&whole[..whole.len() - rest.len()]);
             continue;
         }
-        let length = usize::try_from(varint(&mut rest)?).map_err(|error| error.to_string())?;
+        let length = varint(&mut rest)?;
         let content = take(&mut rest, length)?;
         match std::str::from_utf8(content) {
             Ok(text) if key >> 3 == STRING_TABLE && is_file(text) => {
                 let text = path(text);
-                prost::encoding::encode_varint(key, &mut cleaned);
-                prost::encoding::encode_varint(text.len() as u64, &mut cleaned);
+                for number in [key, text.len()] {
+                    prost::encode_length_delimiter(number, &mut cleaned)
+                        .map_err(|error| error.to_string())?;
+                }
                 cleaned.extend_from_slice(text.as_bytes());
             }
             _ => cleaned.extend_from_slice(&whole[..whole.len() - rest.len()]),
@@ -120,8 +122,8 @@ pub fn pprof(bytes: &[u8]) -> Result<Vec<u8>, String> {
 
 const BROKEN: &str = "the profile is broken";
 
-fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
-    prost::encoding::decode_varint(bytes).map_err(|error| error.to_string())
+fn varint(bytes: &mut &[u8]) -> Result<usize, String> {
+    prost::decode_length_delimiter(bytes).map_err(|error| error.to_string())
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
