@@ -2,13 +2,16 @@
 //! the right one accepted, and healed. All of them are walked by `make verify-drills`; without it one, and the others are begun.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use base64::Engine;
+use flate2::read::GzDecoder;
+
 use crate::signals::{
     Healed, Span, attribute, by, drill, eventually, functions, is_delta, list, number, records,
-    said, series, spans, walk,
+    said, series, spans, walk, without_demo,
 };
 use crate::support::{Demo, client, folder, signalboxctl};
 
@@ -16,6 +19,14 @@ use crate::support::{Demo, client, folder, signalboxctl};
 const RECORDED: u32 = 11;
 
 type Answer = BTreeMap<&'static str, String>;
+
+/// As in `make answer ANSWER='…'`.
+fn text(answer: &Answer) -> String {
+    let fields = answer
+        .iter()
+        .map(|(field, value)| format!("{field}={value}"));
+    fields.collect::<Vec<_>>().join(" ")
+}
 
 /// Plays one drill from its beginning to its end. `find` looks at the signals, and knows the cause when it can be seen.
 fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
@@ -28,12 +39,6 @@ fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
     pages_are_there(&demo, number, &answer);
     nothing_tells(&demo);
 
-    let text = |answer: &Answer| {
-        let fields = answer
-            .iter()
-            .map(|(field, value)| format!("{field}={value}"));
-        fields.collect::<Vec<_>>().join(" ")
-    };
     for field in answer.keys() {
         let mut wrong = answer.clone();
         wrong.insert(field, "something-else".into());
@@ -60,7 +65,8 @@ fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
     );
     ended(&demo, &data);
     if number == RECORDED {
-        reopened(&demo, &data, &file, &find, &answer, &text(&answer));
+        // It shows the same without the demo.
+        assert_eq!(graded(&data, &file, &find), answer);
     }
 }
 
@@ -96,25 +102,18 @@ impl Drop for Opened {
     }
 }
 
-/// The recorded incident shows the same without the demo's load, and is graded.
-fn reopened(
-    demo: &Demo,
-    data: &Path,
-    file: &Path,
-    find: &impl Fn(&str) -> Option<Answer>,
-    answer: &Answer,
-    right: &str,
-) {
+/// Opens a recorded incident, finds its cause by what its viewer shows, and answers wrongly and rightly.
+fn graded(data: &Path, file: &Path, find: impl Fn(&str) -> Option<Answer>) -> Answer {
     assert!(std::fs::metadata(file).unwrap().len() < 2_000_000);
     let (opened, viewer) = Opened::start(data, file);
-    assert_ne!(viewer, demo.viewer);
-    let found = find(&viewer);
-    let wrong = drill(demo, data, &["answer", &right.replacen('=', "=not-", 1)]);
+    let found = find(&viewer).expect("what was recorded shows the cause");
+    let right = text(&found);
+    let wrong = without_demo(data, &["answer", &right.replacen('=', "=not-", 1)]);
     assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
-    let solved = drill(demo, data, &["answer", right]);
-    drop(opened);
-    assert_eq!(found.as_ref(), Some(answer));
+    let solved = without_demo(data, &["answer", &right]);
     assert!(solved.status.success(), "{}", said(&solved));
+    drop(opened);
+    found
 }
 
 /// The shop has ended, and so has what was wrong with it: no process of the drill is left.
@@ -560,6 +559,36 @@ fn slow_clock(viewer: &str) -> Option<Answer> {
 #[test]
 fn the_repeated_statement_is_found_in_the_widest_trace() {
     play(11, many_queries);
+}
+
+/// Those that come with the project, and what they must not tell.
+#[test]
+fn the_incidents_that_come_with_the_project_are_found_and_graded() {
+    type Find = fn(&str) -> Option<Answer>;
+    let incidents: [(&str, Find); 2] = [("first", new_version), ("second", quadratic)];
+    let data = folder("incidents");
+    for (name, find) in incidents {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("../drills/recorded/{name}.incident"));
+        graded(&data, &file, find);
+
+        let mut unpacked = String::new();
+        GzDecoder::new(std::fs::File::open(&file).unwrap())
+            .read_to_string(&mut unpacked)
+            .unwrap();
+        let mut told = unpacked;
+        // Profiles are in base64.
+        for line in told.clone().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let profile = line["pprof"].as_str().unwrap_or_default();
+            let profile = base64::engine::general_purpose::STANDARD.decode(profile);
+            told += &String::from_utf8_lossy(&profile.unwrap());
+        }
+        assert!(told.contains("shop/src/"), "{name} has no source");
+        for of_the_machine in ["host.name", "process.command", "/root/", "/home/"] {
+            assert!(!told.contains(of_the_machine), "{name}: {of_the_machine}");
+        }
+    }
 }
 
 /// The others, one after the other.

@@ -10,16 +10,15 @@ use serde_json::Value;
 use crate::support::{Demo, client, get, signalboxctl};
 
 pub fn drill(demo: &Demo, data: &Path, arguments: &[&str]) -> Output {
+    let addresses = ["--url", &demo.service, "--viewer", &demo.viewer];
+    without_demo(data, &[&addresses, arguments].concat())
+}
+
+/// The same for what needs no demo: a recorded incident.
+pub fn without_demo(data: &Path, arguments: &[&str]) -> Output {
     let drills = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../drills");
     signalboxctl()
-        .args([
-            "drill",
-            "--url",
-            &demo.service,
-            "--viewer",
-            &demo.viewer,
-            "--drills",
-        ])
+        .args(["drill", "--drills"])
         .arg(drills)
         .arg("--data-dir")
         .arg(data)
