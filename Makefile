@@ -62,7 +62,8 @@ answer: ## Grade an answer: make answer ANSWER='field=value field=value'
 	@$(on-stack) answer '$(ANSWER)' $(ARGS); $(else-local) $(CTL) drill answer '$(ANSWER)' $(ARGS); fi
 
 drill = $(call programs,--quiet) && $(CTL) drill
-on-stack = $(if-stack) $(with-systems) COMPOSE='$(COMPOSE)' sh scripts/drill.sh
+# In the stack while it is up, unless one is on here: a recorded incident is.
+on-stack = if test ! -e data/drill/run.json && $(filter-out if,$(if-stack)) $(with-systems) COMPOSE='$(COMPOSE)' sh scripts/drill.sh
 
 # The image when the stack runs, so that Docker users need no Rust; else the local program.
 if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then
