@@ -17,9 +17,10 @@ const KEPT: &str = "process.runtime.";
 pub fn line(text: &str) -> Result<String, String> {
     let mut request: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     for signal in ["resourceSpans", "resourceLogs", "resourceMetrics"] {
-        let resources = request[signal].as_array_mut();
+        let resources = request.get_mut(signal).and_then(Value::as_array_mut);
         for resource in resources.into_iter().flatten() {
-            if let Some(attributes) = resource["resource"]["attributes"].as_array_mut() {
+            let attributes = resource.pointer_mut("/resource/attributes");
+            if let Some(attributes) = attributes.and_then(Value::as_array_mut) {
                 attributes.retain(|attribute| !is_of_a_machine(&attribute["key"]));
             }
         }
