@@ -210,8 +210,8 @@ pub fn functions(viewer: &str, query: &str) -> Vec<(String, f64)> {
     .collect()
 }
 
-/// The addresses of a drill's walk-through, as its file has them.
-pub fn walk(number: u32) -> Vec<String> {
+/// The addresses of a drill's walk-through for the run that has this answer.
+pub fn walk(number: u32, answer: &BTreeMap<&'static str, String>) -> Vec<String> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../drills");
     let files = std::fs::read_dir(folder)
         .unwrap()
@@ -224,9 +224,32 @@ pub fn walk(number: u32) -> Vec<String> {
     });
     let text = std::fs::read_to_string(files.next().unwrap()).unwrap();
     let drill: toml::Table = text.parse().unwrap();
+    let mut values: BTreeMap<&str, &str> = answer
+        .iter()
+        .map(|(field, value)| (*field, value.as_str()))
+        .collect();
+    // Of what is chosen together, the table that has most of the answer.
+    let tables = drill
+        .get("one_of")
+        .and_then(toml::Value::as_array)
+        .map_or(&[] as &[_], Vec::as_slice)
+        .iter()
+        .filter_map(toml::Value::as_table);
+    let in_answer = |table: &&toml::Table| {
+        let given = |value: &toml::Value| answer.values().any(|own| value.as_str() == Some(own));
+        table.values().filter(|value| given(value)).count()
+    };
+    for (name, value) in tables.max_by_key(in_answer).into_iter().flatten() {
+        values.entry(name).or_insert(value.as_str().unwrap());
+    }
     let steps = drill["walk"].as_array().unwrap().iter();
     steps
-        .map(|step| step["demo"].as_str().unwrap().to_owned())
+        .map(|step| {
+            let page = step["demo"].as_str().unwrap().to_owned();
+            values.iter().fold(page, |page, (name, value)| {
+                page.replace(&format!("{{{name}}}"), value)
+            })
+        })
         .collect()
 }
 
