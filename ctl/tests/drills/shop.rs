@@ -590,7 +590,7 @@ fn the_repeated_statement_is_found_in_the_widest_trace() {
 #[test]
 fn the_incidents_that_come_with_the_project_are_found_and_graded() {
     type Find = fn(&str) -> Option<Answer>;
-    let incidents: [(&str, Find); 2] = [("first", new_version), ("second", quadratic)];
+    let incidents: [(&str, Find); 2] = [("first", new_version), ("second", blocking)];
     let data = folder("incidents");
     for (name, find) in incidents {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
