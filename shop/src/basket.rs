@@ -10,7 +10,7 @@ use signalbox_telemetry::profiles;
 
 use crate::database::{Connection, Statement};
 use crate::problem::{Problem, json};
-use crate::server::Shop;
+use crate::state::Shop;
 
 static LINES: Statement = Statement {
     operation: "SELECT",

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::database::Statement;
 use crate::problem::{Problem, json};
-use crate::server::Shop;
+use crate::recent::Product;
+use crate::state::Shop;
 
 static LIST: Statement = Statement {
     operation: "SELECT",
@@ -47,15 +48,6 @@ struct Listed {
     name: String,
     price_cents: i64,
     pieces: i64,
-}
-
-/// A product with its description.
-#[derive(Clone, Serialize, sqlx::FromRow)]
-pub struct Product {
-    pub id: i64,
-    pub name: String,
-    pub price_cents: i64,
-    pub description: String,
 }
 
 /// `GET /products`: the front page.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::orders::{self, Line};
 use crate::problem::Problem;
-use crate::server::Shop;
+use crate::state::Shop;
 
 /// How often the stamp is hashed: about 100 ms. An unoptimised build is about fifty times as slow.
 const ROUNDS: u32 = if cfg!(debug_assertions) {

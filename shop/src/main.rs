@@ -3,9 +3,11 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`settings`] | every setting: variable, default, what absence means |
+//! | [`state`] | what the handlers share |
 //! | [`server`] | listener, layers, graceful stop |
 //! | [`database`] | SQLite: the pool, and a span and a metric of each statement |
-//! | [`catalogue`], [`bestsellers`] | products, search, and rankings, which are cached |
+//! | [`catalogue`], [`bestsellers`] | products, search, and what sells best |
+//! | [`rankings`] | the cache of what sells best |
 //! | [`basket`] | baskets and checkout |
 //! | [`orders`], [`documents`] | what customers bought, and its papers |
 //! | [`recent`] | what visitors looked at last |
@@ -21,9 +23,11 @@ mod documents;
 mod orders;
 mod payment;
 mod problem;
+mod rankings;
 mod recent;
 mod server;
 mod settings;
+mod state;
 mod variants;
 
 use std::error::Error;
@@ -35,8 +39,8 @@ use tokio::runtime::Builder;
 
 use crate::database::Database;
 use crate::payment::Payments;
-use crate::server::Shop;
 use crate::settings::Settings;
+use crate::state::Shop;
 use crate::variants::Variants;
 
 #[cfg(target_os = "linux")] // elsewhere the system's allocator, and no heap profiles
@@ -92,7 +96,7 @@ async fn serve(role: Role, settings: &Settings) -> Result<(), Box<dyn Error>> {
     let router = match role {
         Role::Serve => server::shop(Arc::new(Shop {
             database: Database::open(settings).await?,
-            bestsellers: bestsellers::Rankings::default(),
+            rankings: rankings::Rankings::default(),
             recent: recent::Recent::default(),
             payments: Payments::new(settings)?,
             variants: Arc::clone(&variants),

@@ -3,10 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use crate::catalogue::Product;
+use serde::Serialize;
 
 /// So many of each are kept.
 const KEPT: usize = 50;
+
+/// A product with its description.
+#[derive(Clone, Serialize, sqlx::FromRow)]
+pub struct Product {
+    pub id: i64,
+    pub name: String,
+    pub price_cents: i64,
+    pub description: String,
+}
 
 #[derive(Default)]
 pub struct Recent {

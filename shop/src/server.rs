@@ -17,25 +17,13 @@ use signalbox_telemetry::tower::Instrument;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::bestsellers::Rankings;
-use crate::database::Database;
-use crate::payment::Payments;
-use crate::recent::Recent;
 use crate::settings::Settings;
+use crate::state::Shop;
 use crate::variants::{self, Variants};
 use crate::{basket, bestsellers, catalogue, documents, orders};
 
 /// Clients that are told apart in metrics; every other one is `other`, so that the number of series stays small.
 const CLIENTS: [&str; 4] = ["11111", "22222", "33333", "44444"];
-
-/// What the handlers share.
-pub struct Shop {
-    pub database: Database,
-    pub bestsellers: Rankings,
-    pub recent: Recent,
-    pub payments: Payments,
-    pub variants: Arc<Variants>,
-}
 
 /// The shop's routes.
 pub fn shop(shop: Arc<Shop>) -> Router {

@@ -19,7 +19,7 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("terms", "bounded"),   // recent.rs: bounded, all
     ("stamp", "pool"),      // documents.rs: pool, receipt, invoice
     ("settlement", "none"), // basket.rs: none, refused, empty
-    ("expiry", "spread"),   // bestsellers.rs: spread, or the seconds of a period
+    ("expiry", "spread"),   // rankings.rs: spread, or the seconds of a period
     ("cards", "all"),       // payment/mod.rs: all, or the brand that has no rule
 ];
 

@@ -114,6 +114,11 @@ fn last_lines(log: &Path, tail: &[String]) -> String {
     }
 }
 
+/// The variables of this program, for the programs that it starts.
+pub fn environment() -> std::env::VarsOs {
+    std::env::vars_os()
+}
+
 pub async fn run(args: Args) -> Result<(), Error> {
     let started = Instant::now();
     let mut stop = Stop::listen().map_err(|error| Error::Setup(error.to_string()))?;
@@ -156,7 +161,7 @@ impl House {
             signalbox: child::sibling("signalbox").map_err(Error::Program)?,
             lens: child::sibling("lens").map_err(Error::Program)?,
             data_dir: args.data_dir.clone(),
-            environment: std::env::vars_os().collect(),
+            environment: environment().collect(),
         };
         std::fs::create_dir_all(plan.logs()).map_err(|cause| Error::Folder {
             folder: plan.logs(),

@@ -268,7 +268,7 @@ async fn start_viewer(folder: &Path) -> Result<(Child, String), String> {
         signalbox: PathBuf::new(),
         lens: demo::sibling("lens")?,
         data_dir: folder.to_owned(),
-        environment: std::env::vars_os()
+        environment: demo::environment()
             .filter(|(name, _)| name != "LENS_DATA_DIR")
             .collect(),
     };

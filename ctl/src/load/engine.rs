@@ -45,6 +45,13 @@ pub struct Engine {
     _senders: JoinSet<()>,
 }
 
+impl Engine {
+    /// Sends to the plan's end, or until this future is dropped, for whoever needs no reports.
+    pub async fn run(mut self) {
+        while self.reports.recv().await.is_some() {}
+    }
+}
+
 pub fn start(plan: Plan, client: Client) -> Engine {
     let (report, reports) = mpsc::channel(REPORTS_UNDER_WAY);
     let senders = plan.total.min(plan.concurrency as u64);

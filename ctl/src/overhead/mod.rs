@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> Result<(), String> {
         signalbox: demo::sibling("signalbox")?,
         lens: demo::sibling("lens")?,
         data_dir: folder.clone(),
-        environment: std::env::vars_os()
+        environment: demo::environment()
             .filter(|(name, _)| !is_measured(&name.to_string_lossy()))
             .collect(),
     };

@@ -121,9 +121,9 @@ async fn begin(
         let traffic = Traffic::parse(&fill(&drill.load.mix, chosen), drill.load.rate, &CLIENTS)?;
         parts.spawn(traffic.send(sender()?, service.clone()));
     } else {
-        let mut engine = load::endless(&service, &drill.load.mix, drill.load.rate)
+        let engine = load::endless(&service, &drill.load.mix, drill.load.rate)
             .map_err(|error| error.to_string())?;
-        parts.spawn(async move { while engine.reports.recv().await.is_some() {} });
+        parts.spawn(engine.run());
     }
     let number = |text: &str| {
         let text = fill(text, chosen);

@@ -96,7 +96,7 @@ impl Shop {
             signalbox: PathBuf::new(),
             lens: PathBuf::new(),
             data_dir: folder.to_owned(),
-            environment: std::env::vars_os().collect(),
+            environment: demo::environment().collect(),
         };
         // Each run has a database of its own, so that nothing of the run before is left in it.
         for file in ["shop.db", "shop.db-wal", "shop.db-shm"] {
