@@ -263,7 +263,7 @@ TIME ?= 60s
 # The browser first: it counts requests, and the other sends thousands to the same demo.
 test-python: ## The API against its own description, the click path in a real browser, and a service of another language
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
-	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service $(ARGS)
+	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service tests/supply_chain $(ARGS)
 
 # These run make themselves, which shall not take the ARGS meant for them.
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
