@@ -339,6 +339,12 @@ advisories: ## Known vulnerabilities of dependencies
 overhead: ## The same load with each signal on and off: what each costs on this machine (CPU, memory, bytes sent). Release build; two minutes
 	@cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
 
+# cargo-cyclonedx writes beside each manifest, from where they are moved.
+sbom: ## The bill of materials of each crate, in CycloneDX's format: target/sbom
+	@$(call need,cargo-cyclonedx,bill of materials (cargo install --locked cargo-cyclonedx)); mkdir -p target/sbom && \
+	  cargo cyclonedx --quiet --format json --all --target all && \
+	  find . -maxdepth 2 -name '*.cdx.json' -exec mv {} target/sbom/ \; && ls target/sbom
+
 bench: bench-telemetry bench-viewer ## Both of the following
 
 bench-telemetry: ## What the instrumentation costs; writes the table of docs/overhead.md
@@ -361,4 +367,4 @@ help: ## List the targets
 .PHONY: answer drill drill-record drill-stop incident hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack overhead \
-  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills
