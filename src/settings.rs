@@ -520,11 +520,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 }
 
 fn wrong(name: &str, value: &str, allowed: &str) -> SettingError {
-    SettingError {
-        name: name.to_owned(),
-        value: value.to_owned(),
-        allowed: allowed.to_owned(),
-    }
+    SettingError::new(name, value, allowed)
 }
 
 #[cfg(test)]
@@ -562,7 +558,7 @@ mod tests {
             ("DATABASE_URL", "sqlite::memory:", "a file"),
             ("SIGNALBOX_CLIENT_IDS", "a b", "letters, digits"),
             ("SIGNALBOX_LINK_TRACE_URL", "http://x/{trace}", "{trace_id}"),
-            ("SIGNALBOX_LINK_TRACE_URL", "javascript:alert(1)", "http(s)"),
+            ("SIGNALBOX_LINK_TRACE_URL", "grafana:3000", "http(s)"),
         ];
         for (name, value, allowed) in cases {
             let error = read(&[(name, value)]).expect_err(name);
@@ -591,11 +587,15 @@ mod tests {
                 "oracle://u:tiger@db/x?key=tiger",
                 "u:tiger@db",
                 "gopher://tiger@h",
+                "tiger",
+                "javascript:tiger()",
             ] {
                 let error = read(&[(name, wrong)]).expect_err(name).to_string();
                 assert!(error.contains(name) && !error.contains("tiger"), "{error}");
             }
         }
+        let error = read(&[("SIGNALBOX_LISTEN", "http://u:tiger@h")]).expect_err("refused");
+        assert_eq!(error.value, "http://***@h");
         let error = read(&[("DATABASE_URL", "oracle://scott:tiger@db/x")]).expect_err("refused");
         assert_eq!(error.value, "oracle://***@db/x");
         let link = "http://u:tiger@x/?token=tiger&id={trace}";

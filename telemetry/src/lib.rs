@@ -27,7 +27,7 @@ mod signals;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use opentelemetry::global;
@@ -39,6 +39,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
+use base::locked;
 use base::names::Names;
 pub use base::proxy::goes_direct;
 use base::resource;
@@ -55,6 +56,7 @@ pub use http::client;
 #[cfg(feature = "tower")]
 pub use http::tower;
 use pipeline::exemplars::Store;
+use pipeline::exporter::Unsent;
 use pipeline::health::{self, Health};
 use signals::layer::TelemetryLayer;
 use signals::logs::Bridge;
@@ -82,11 +84,13 @@ pub struct Guard {
     traces: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
     stdout: Option<logs::Stdout>,
+    /// Spans and records that have not been sent yet.
+    unsent: Vec<Unsent>,
     log_settings: Logs,
     pull: metrics::Pull,
     profiles: profiles::Agents,
-    /// What the settings ask for and cannot be had here.
-    missing: Option<String>,
+    /// What the settings ask for and cannot be had here, and what was read otherwise than it may have been meant.
+    warnings: Vec<String>,
     health: Health,
 }
 
@@ -153,6 +157,7 @@ fn start_with(
         ..Telemetry::default()
     };
     let (mut traces, mut pull) = (None, metrics::Pull::none());
+    let mut unsent = Vec::new();
 
     if !settings.disabled {
         // Metrics first: the other signals' own counts are metrics.
@@ -168,7 +173,12 @@ fn start_with(
                 &mut extensions,
                 exporter,
             ),
-            None => traces::provider(&settings.traces, &resource, &health, &mut extensions)?,
+            None => {
+                let (provider, spans) =
+                    traces::provider(&settings.traces, &resource, &health, &mut extensions)?;
+                unsent.extend(spans);
+                provider
+            }
         };
         telemetry.tracer = Some(provider.tracer("telemetry"));
         telemetry.propagator = propagation::propagator(settings.propagators);
@@ -177,6 +187,7 @@ fn start_with(
     let logs::Destinations {
         provider: logs,
         stdout,
+        unsent: records,
     } = logs::destinations(
         &settings.logs,
         names,
@@ -185,6 +196,7 @@ fn start_with(
         &mut extensions,
         log_exporter,
     )?;
+    unsent.extend(records);
     if telemetry.meters.is_some() {
         let meter = telemetry.meter("telemetry");
         let prefix = settings.identity.metric_prefix;
@@ -205,10 +217,11 @@ fn start_with(
         traces,
         logs,
         stdout,
+        unsent,
         log_settings: settings.logs.clone(),
         pull,
         profiles: agents,
-        missing,
+        warnings: settings.warnings.iter().cloned().chain(missing).collect(),
         health,
     })
 }
@@ -237,8 +250,8 @@ impl Guard {
         let subscriber = Registry::default().with(self.telemetry_layer(true));
         tracing::subscriber::set_global_default(subscriber)
             .map_err(|error| Error(error.to_string()))?;
-        if let Some(missing) = &self.missing {
-            tracing::warn!(target: "telemetry", "{missing}");
+        for warning in &self.warnings {
+            tracing::warn!(target: "telemetry", "{warning}");
         }
         if let Some(traces) = &self.traces {
             global::set_tracer_provider(traces.clone());
@@ -268,7 +281,7 @@ impl Guard {
     }
 
     /// Flushes all signals and gives up at `deadline`: each thread that has not ended by then is left to the end of the
-    /// process. Metrics go last, because they count what became of the others, which may use two thirds of the time.
+    /// process. Metrics go last, because they count what became of the others, which may use two thirds of the time: what they have not sent by then is lost.
     ///
     /// # Errors
     /// One for each signal that was not flushed, with its reason.
@@ -286,6 +299,7 @@ impl Guard {
             jobs.push(("logs", Box::new(flush)));
         }
         let mut errors = finish(jobs, first, deadline);
+        self.unsent.iter().for_each(Unsent::give_up);
         if let Some(metrics) = self.telemetry.meters.clone() {
             let flush = move || text(metrics.shutdown_with_timeout(left(until)));
             errors.extend(finish(vec![("metrics", Box::new(flush))], until, deadline));
@@ -316,15 +330,24 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// Runs `jobs` side by side until all have ended or the time has come. Returns what went wrong; `deadline` is for the text.
+/// Runs `jobs` side by side, or one after the other where the system gives no thread, until all have ended or the time has come. Returns what went wrong; `deadline` is for the text.
 fn finish(jobs: Vec<Job>, until: Instant, deadline: Duration) -> Vec<String> {
     let mut waiting: Vec<&str> = jobs.iter().map(|(signal, _)| *signal).collect();
     let (sender, results) = mpsc::channel();
     for (signal, job) in jobs {
         let sender = sender.clone();
-        std::thread::spawn(move || {
-            let _ = sender.send((signal, job())); // nobody listens after the deadline
-        });
+        let job = Arc::new(Mutex::new(Some(job)));
+        let run = {
+            let job = Arc::clone(&job);
+            move || {
+                if let Some(job) = locked(&job).take() {
+                    let _ = sender.send((signal, job())); // nobody listens after the deadline
+                }
+            }
+        };
+        if std::thread::Builder::new().spawn(run.clone()).is_err() {
+            run();
+        }
     }
     let mut errors = Vec::new();
     while !waiting.is_empty() {

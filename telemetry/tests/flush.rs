@@ -153,4 +153,10 @@ fn a_collector_that_hangs_leaves_time_for_the_metrics() {
     assert_eq!(paths, ["/v1/logs", "/v1/metrics"]);
     let exported = sums(&requests[1].1, "otel.sdk.exporter.log.exported");
     assert_eq!(exported, BTreeMap::from([(String::new(), 2)]));
+    // What could not be sent is counted as lost, to the last one.
+    assert!(errors.contains("traces: 3 items lost"), "{errors}");
+    let lost = sums(&requests[1].1, "otel.sdk.exporter.span.exported");
+    assert_eq!(lost, BTreeMap::from([("timeout".to_owned(), 3)]));
+    let waiting = sums(&requests[1].1, "otel.sdk.processor.span.queue.size");
+    assert_eq!(waiting, BTreeMap::new());
 }

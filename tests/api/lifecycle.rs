@@ -167,18 +167,18 @@ fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
     for _ in 0..15 {
         assert_eq!(api.get("/demo/logs?count=1000").status, 200);
     }
-    // Assert: what was dropped is counted, and the process ends
-    let metrics = api.get("/metrics").text;
-    let dropped: f64 = metrics
-        .lines()
-        .filter(|line| line.starts_with("otel_sdk_processor_log_processed_total{"))
-        .filter(|line| line.contains("stdout_log_processor/0") && line.contains("queue_full"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum();
-    assert!(
-        (3_000.0..6_000.0).contains(&dropped),
-        "15,000 records, of which 10,000 wait and some are in the pipe: {dropped} dropped"
-    );
+    // Assert: what was dropped is counted, and the process ends. Of 15,000 records 10,000 wait; one batch of up to 2,048 is being
+    // written, some of it is in the pipe, and what the request threads have begun joins the queue soon.
+    eventually("records dropped and counted", || {
+        let metrics = api.get("/metrics").text;
+        let dropped: f64 = metrics
+            .lines()
+            .filter(|line| line.starts_with("otel_sdk_processor_log_processed_total{"))
+            .filter(|line| line.contains("stdout_log_processor/0") && line.contains("queue_full"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum();
+        (2_500.0..6_500.0).contains(&dropped).then_some(())
+    });
     api.signal("-TERM");
     assert_eq!(api.ended().code(), Some(0));
     drop(stalled);

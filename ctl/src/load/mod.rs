@@ -265,7 +265,8 @@ mod tests {
                 "ftp://u:secret@host",
                 "ftp://***@host is no URL of a service: it begins",
             ),
-            ("u:secret@host", "***@host is no URL of a service: "),
+            ("u:secret@host", "*** is no URL of a service: "),
+            ("secret", "*** is no URL of a service: "),
         ] {
             let error = parsed(&url.into()).unwrap_err().to_string();
             assert!(error.starts_with(told), "{error}");

@@ -2,7 +2,9 @@
 use std::fmt;
 
 /// A URL, or what was given as one. It prints without what may be a secret: user name and password, the query, and the
-/// fragment are each replaced by `***`, as is what follows the first `=` of what is no URL. [`SecretUrl::expose`] gives it whole, to those who connect with it.
+/// fragment are each replaced by `***`. What is no URL is replaced whole, as it may be a password that stands in the wrong
+/// variable; only a path, a file's URL and `host:port` are shown, which are common mistakes. [`SecretUrl::expose`] gives it
+/// whole, to those who connect with it.
 ///
 /// ```
 /// # use signalbox_telemetry::SecretUrl;
@@ -55,12 +57,12 @@ impl std::str::FromStr for SecretUrl {
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = match self.0.split_once("://") {
-            Some((scheme, rest)) if scheme.bytes().all(in_scheme) => (Some(scheme), rest),
-            _ => (None, self.0.as_str()),
+            Some((scheme, rest)) if !scheme.is_empty() && scheme.bytes().all(in_scheme) => {
+                (scheme, rest)
+            }
+            _ => return f.write_str(&without_scheme(&self.0)),
         };
-        if let Some(scheme) = scheme {
-            write!(f, "{scheme}://")?;
-        }
+        write!(f, "{scheme}://")?;
         // Up to the last @, wherever it stands: an unescaped password may hold any character, `/`, `?` and `#` too, and
         // what is no valid URL is refused with a message that shows it.
         let rest = match rest.rsplit_once('@') {
@@ -70,13 +72,35 @@ impl fmt::Display for SecretUrl {
             }
             None => rest,
         };
-        // What is no URL may be a list of settings, as in `host=db password=…`.
-        let secret = |c: char| matches!(c, '?' | '#') || (c == '=' && scheme.is_none());
-        match rest.find(secret) {
-            Some(at) => write!(f, "{}***", &rest[..=at]),
-            None => f.write_str(rest),
-        }
+        f.write_str(&without_query(rest, &['?', '#']))
     }
+}
+
+/// What is shown of a text that has no `scheme://`.
+fn without_scheme(text: &str) -> String {
+    let is_path = ["/", "sqlite:", "file:", "unix:"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    match text.rsplit_once('@') {
+        Some((_, rest)) if is_host_and_port(rest) => format!("***@{rest}"),
+        None if text.is_empty() || is_host_and_port(text) => text.to_owned(),
+        None if is_path => without_query(text, &['?', '#', '=']),
+        _ => "***".to_owned(),
+    }
+}
+
+fn without_query(text: &str, begins: &[char]) -> String {
+    match text.find(begins) {
+        Some(at) => format!("{}***", &text[..=at]),
+        None => text.to_owned(),
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && host.bytes().all(in_host) && port.parse::<u16>().is_ok()
+    })
 }
 
 fn in_scheme(byte: u8) -> bool {
@@ -116,17 +140,26 @@ mod tests {
             ("secret://@://secret@c", "secret://***@c"),
             ("postgres://u:p@db?sslpassword=secret@x", "postgres://***@x"),
             ("collector:4317", "collector:4317"),
-            ("host=db user=u password=secret dbname=shop", "host=***"),
-            ("Server=db;Password=secret", "Server=***"),
-            (
-                "jdbc:mysql://db/shop?password=secret",
-                "jdbc:mysql://db/shop?***",
-            ),
+            ("[::1]:4317", "[::1]:4317"),
+            ("/explore?left=secret", "/explore?***"),
+            ("sqlite:data/shop.db?key=secret", "sqlite:data/shop.db?***"),
             ("", ""),
+            // A password may stand where a URL should.
+            ("secret", "***"),
+            ("sec@ret", "***"),
+            ("u:secret", "***"),
+            ("u:secret@db", "***"),
+            ("://secret", "***"),
+            ("c2VjcmV0==", "***"),
+            ("host=db user=u password=secret dbname=shop", "***"),
+            ("Server=db;Password=secret", "***"),
+            ("jdbc:mysql://db/shop?password=secret", "***"),
         ] {
             let url = SecretUrl::new(given);
             assert_eq!(url.to_string(), shown, "{given}");
             assert_eq!(format!("{url:?}"), format!("\"{shown}\""));
+            // What is printed can be printed again.
+            assert_eq!(SecretUrl::new(shown).to_string(), shown, "{given}");
             assert_eq!(url.expose(), given);
         }
     }

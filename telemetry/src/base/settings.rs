@@ -46,13 +46,32 @@ pub struct SettingError {
     pub allowed: String,
 }
 
+impl SettingError {
+    /// `value` is kept without the credentials that it may have: those of a URL, or a key that was given in place of its
+    /// file.
+    pub fn new(name: &str, value: &str, allowed: impl Into<String>) -> Self {
+        let shown = match value {
+            pem if pem.contains("-----BEGIN") => "***".to_owned(),
+            url if url.contains("://") || url.contains('@') => SecretUrl::new(url).to_string(),
+            _ => value.to_owned(),
+        };
+        Self {
+            name: name.to_owned(),
+            value: shown,
+            allowed: allowed.into(),
+        }
+    }
+}
+
 /// All settings of the telemetry.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub identity: Identity,
-    /// `OTEL_SDK_DISABLED` (`true` or `false`, default `false`): no trace, metric, OTLP log or profile at all; records
-    /// still reach stdout.
+    /// `OTEL_SDK_DISABLED` (`true` or `false`, default `false`; any other value is `false` with a warning): no trace,
+    /// metric, OTLP log or profile at all; records still reach stdout.
     pub disabled: bool,
+    /// What was read otherwise than it may have been meant: warnings to log once there is somewhere to log them.
+    pub warnings: Vec<String>,
     /// `OTEL_RESOURCE_ATTRIBUTES` (`key=value,…`, percent-encoded), over which `OTEL_SERVICE_NAME` is laid. They win over
     /// what is detected.
     pub resource: BTreeMap<String, String>,
@@ -298,7 +317,8 @@ impl Settings {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingError> {
         let vars = Vars { lookup: &lookup };
-        let disabled = vars.choice("OTEL_SDK_DISABLED", &[("false", false), ("true", true)])?;
+        let mut warnings = Vec::new();
+        let disabled = vars.boolean("OTEL_SDK_DISABLED", &mut warnings);
         // What is not used is not read: nobody is stopped by a protocol, a sampler or a file of no consequence.
         let used = |name: &str| match disabled && is_of_the_sdk(name) {
             true => None,
@@ -335,6 +355,7 @@ impl Settings {
         Ok(Self {
             identity,
             disabled,
+            warnings,
             resource: vars.resource()?,
             propagators: Propagators {
                 trace_context: has(&propagators, "tracecontext"),
@@ -479,11 +500,7 @@ struct Vars<'a> {
 }
 
 fn wrong(name: &str, value: &str, allowed: impl Into<String>) -> SettingError {
-    SettingError {
-        name: name.to_owned(),
-        value: value.to_owned(),
-        allowed: allowed.into(),
-    }
+    SettingError::new(name, value, allowed)
 }
 
 impl Vars<'_> {
@@ -501,6 +518,19 @@ impl Vars<'_> {
         ]
         .into_iter()
         .find_map(|name| self.get(&name).map(|value| (name, value)))
+    }
+
+    /// `true` in any case; everything else is `false`, with a warning unless it says so:
+    /// <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#boolean>
+    fn boolean(&self, name: &str, warnings: &mut Vec<String>) -> bool {
+        let value = self.get(name).unwrap_or_default();
+        if !["", "true", "false"].contains(&value.to_lowercase().as_str()) {
+            warnings.push(format!(
+                "{}; taken as false",
+                wrong(name, &value, "true, false")
+            ));
+        }
+        value.eq_ignore_ascii_case("true")
     }
 
     /// One of `choices`; the first is the default. The specification asks for case-insensitive values.
@@ -900,7 +930,6 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         for (name, value, allowed) in [
-            ("OTEL_SDK_DISABLED", "yes", "one of false, true"),
             (
                 "OTEL_TRACES_SAMPLER",
                 "jaeger_remote",
@@ -916,7 +945,7 @@ mod tests {
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "from 1"),
             ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", "trace_based"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a", "key=value"),
-            ("PYROSCOPE_SERVER_ADDRESS", "here", "http://"),
+            ("PYROSCOPE_SERVER_ADDRESS", "here:4040", "http://"),
             ("LOG_FORMAT", "xml", "json, human, off"),
             ("RUST_LOG", "bananas", "a level"),
         ] {
@@ -968,13 +997,49 @@ mod tests {
             "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
             "PYROSCOPE_SERVER_ADDRESS",
         ] {
-            for wrong in ["ftp://u:secret@c", "http://u:sec/ret@c", "u:secret@c:4318"] {
+            for (wrong, shown) in [
+                ("ftp://u:secret@c", "ftp://***@c"),
+                ("http://u:sec/ret@c", "http://***@c"),
+                ("u:secret@c:4318", "***@c:4318"),
+                ("secret", "***"),
+            ] {
                 let error = read(&[(name, wrong)]).unwrap_err();
-                assert!(error.value.contains("***@c"), "{error}");
+                assert_eq!(error.value, shown);
                 assert!(!error.to_string().contains("sec"), "{error}");
             }
             let settings = read(&[(name, "http://u:secret@c?key=secret")]).unwrap();
             assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_in_another_s_variable_is_never_printed() {
+        for (name, wrong) in [
+            ("OTEL_BSP_SCHEDULE_DELAY", "redis://u:secret@c"),
+            (
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+                "-----BEGIN PRIVATE KEY-----\nsecret",
+            ),
+        ] {
+            let error = read(&[(name, wrong)]).unwrap_err();
+            assert_eq!(error.name, name);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_boolean_that_is_neither_is_false_with_a_warning() {
+        for value in ["1", "yes", "on", "truee"] {
+            let settings = read(&[("OTEL_SDK_DISABLED", value)]).unwrap();
+            assert!(!settings.disabled);
+            let said = format!(
+                "OTEL_SDK_DISABLED={value} is not allowed; allowed: true, false; taken as false"
+            );
+            assert_eq!(settings.warnings, [said]);
+        }
+        for (value, disabled) in [("TRUE", true), ("False", false), (" ", false)] {
+            let settings = read(&[("OTEL_SDK_DISABLED", value)]).unwrap();
+            assert_eq!((settings.disabled, settings.warnings), (disabled, vec![]));
         }
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
     // A TLS client needs one, also where nothing else has chosen it yet; a second installation keeps the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let otlp = otlp.clone();
-    std::thread::spawn(move || {
+    let build = move || {
         let mut builder = reqwest::blocking::Client::builder()
             .timeout(otlp.timeout)
             .redirect(reqwest::redirect::Policy::none());
@@ -180,9 +180,11 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
                 error.without_url()
             ))
         })
-    })
-    .join()
-    .map_err(|_| Error("the thread that builds the HTTP client panicked".to_owned()))?
+    };
+    let thread = std::thread::Builder::new().spawn(build);
+    let thread = thread.map_err(|error| Error(format!("no thread for an HTTP client: {error}")))?;
+    let client = thread.join();
+    client.map_err(|_| Error("the thread that builds the HTTP client panicked".to_owned()))?
 }
 
 fn read(file: &std::path::Path) -> Result<Vec<u8>, Error> {

@@ -24,6 +24,21 @@ struct Exporter {
     resource: Vec<u8>,
 }
 
+/// What a signal has not sent yet.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    buffers: Arc<Buffers>,
+    queue: Arc<Queue>,
+}
+
+impl Unsent {
+    /// Counts all of it as lost, once the time to send it is over: the last metrics tell of it.
+    pub(crate) fn give_up(&self) {
+        self.buffers.drain();
+        self.queue.give_up();
+    }
+}
+
 /// Starts the thread. It ends after [`Queue::shut_down`].
 pub(crate) fn start(
     signal: &'static str,
@@ -31,7 +46,7 @@ pub(crate) fn start(
     queue: &Arc<Queue>,
     transport: Transport,
     resource: &Resource,
-) -> Result<(), Error> {
+) -> Result<Unsent, Error> {
     let exporter = Exporter {
         buffers: Arc::clone(buffers),
         queue: Arc::clone(queue),
@@ -42,7 +57,10 @@ pub(crate) fn start(
         .name(format!("otlp-{signal}"))
         .spawn(move || exporter.run())
         .map_err(|error| Error(format!("no thread for {signal}: {error}")))?;
-    Ok(())
+    Ok(Unsent {
+        buffers: Arc::clone(buffers),
+        queue: Arc::clone(queue),
+    })
 }
 
 impl Exporter {
@@ -97,29 +115,31 @@ impl Exporter {
         let body = self
             .transport
             .compress(encoding::frame(&self.resource, runs));
-        let result = self.attempt(&body, batch.items);
-        self.queue.release(&batch);
-        self.queue.counts.leave(batch.items);
+        let (lost, failure) = self.attempt(&body, batch.items);
+        let refused = failure
+            .as_ref()
+            .filter(|(cause, _)| *cause != Cause::Rejected);
+        let result = refused.map_or(Ok(()), |(_, message)| Err(message.clone()));
+        self.queue.settle(&batch, lost, failure);
         result
     }
 
-    /// Sends `body` until it is accepted or refused, or the process has no time left.
-    fn attempt(&self, body: &Bytes, items: usize) -> Flushed {
+    /// Sends `body` until it is accepted or refused, or the process has no time left. How many of its items are lost,
+    /// and why.
+    fn attempt(&self, body: &Bytes, items: usize) -> (u64, Option<(Cause, String)>) {
         let counts = &self.queue.counts;
         let items = items as u64;
         let mut backoff = Backoff::default();
         loop {
             let end = self.queue.end();
             let (cause, message) = match self.transport.post(body, end) {
-                Attempt::Accepted(None) => {
-                    counts.count(items, 0, None);
-                    return Ok(());
-                }
+                Attempt::Accepted(None) => return (0, None),
                 Attempt::Accepted(Some(partial)) => {
                     let lost = partial.rejected.min(items);
-                    let failure = (lost > 0).then_some((Cause::Rejected, partial.message));
-                    counts.count(items, lost, failure);
-                    return Ok(());
+                    return (
+                        lost,
+                        (lost > 0).then_some((Cause::Rejected, partial.message)),
+                    );
                 }
                 Attempt::Refused(cause, message) => (cause, message),
                 Attempt::Later(cause, message, asked) => {
@@ -132,8 +152,7 @@ impl Exporter {
                     (cause, message)
                 }
             };
-            counts.count(items, items, Some((cause, message.clone())));
-            return Err(message);
+            return (items, Some((cause, message)));
         }
     }
 }

@@ -179,9 +179,21 @@ impl Signal {
 
     /// Counts a finished export of `count` items, `lost` of which did not arrive, and logs why.
     pub(crate) fn count(&self, count: u64, lost: u64, failure: Option<(Cause, String)>) {
+        self.tally(count, lost, failure.as_ref().map(|(cause, _)| *cause));
+        self.tell(lost, failure);
+    }
+
+    /// The counting half of [`Signal::count`].
+    pub(crate) fn tally(&self, count: u64, lost: u64, cause: Option<Cause>) {
         self.exported.fetch_add(count - lost, Relaxed);
-        if let Some((cause, message)) = failure {
+        if let Some(cause) = cause {
             self.failed[cause as usize].fetch_add(lost, Relaxed);
+        }
+    }
+
+    /// The telling half of [`Signal::count`]. It makes a record: not for those who hold the lock of a queue.
+    pub(crate) fn tell(&self, lost: u64, failure: Option<(Cause, String)>) {
+        if let Some((cause, message)) = failure {
             self.log(lost, cause, Fate::Lost, &message);
         }
     }

@@ -8,7 +8,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 
 use super::chunk::Chunk;
 use super::encoding::Run;
-use super::health::Signal;
+use super::health::{Cause, Signal};
 use crate::base::locked;
 use crate::base::settings::Batch;
 
@@ -34,6 +34,8 @@ struct State {
     items: usize,
     /// Bytes of `waiting`, and of the batch that is being sent.
     bytes: usize,
+    /// Items of the batch that is being sent.
+    sending: usize,
     /// Who waits until everything has been sent.
     flushes: Vec<Sender<Flushed>>,
     /// When to give up, once the process is ending.
@@ -177,6 +179,9 @@ impl Queue {
     /// Takes a batch: as many whole chunks as fit into its size, one at least.
     pub(crate) fn take(&self) -> Option<Taken> {
         let mut state = locked(&self.state);
+        if state.closed {
+            return None;
+        }
         let mut taken = Taken {
             chunks: Vec::new(),
             items: 0,
@@ -192,12 +197,50 @@ impl Queue {
             taken.chunks.extend(state.waiting.pop_front());
         }
         state.items -= taken.items;
+        state.sending = taken.items;
         (!taken.chunks.is_empty()).then_some(taken)
     }
 
     /// Gives back the room that a batch took.
     pub(crate) fn release(&self, taken: &Taken) {
-        locked(&self.state).bytes -= taken.bytes;
+        let mut state = locked(&self.state);
+        state.bytes -= taken.bytes;
+        state.sending = 0;
+    }
+
+    /// Gives back the room that a batch took, and counts how it ended: `lost` of its items, for that reason. One that
+    /// was given up meanwhile has been counted.
+    pub(crate) fn settle(&self, taken: &Taken, lost: u64, failure: Option<(Cause, String)>) {
+        let mut state = locked(&self.state);
+        state.bytes -= taken.bytes;
+        if state.closed {
+            return;
+        }
+        state.sending = 0;
+        self.counts.leave(taken.items);
+        let cause = failure.as_ref().map(|(cause, _)| *cause);
+        self.counts.tally(taken.items as u64, lost, cause);
+        drop(state);
+        self.counts.tell(lost, failure);
+    }
+
+    /// Takes and sends nothing more: what waits, and what is on its way without an answer, counts as lost.
+    pub(crate) fn give_up(&self) {
+        let mut state = locked(&self.state);
+        if state.closed {
+            return;
+        }
+        state.closed = true;
+        state.waiting.clear();
+        let lost = std::mem::take(&mut state.items) + std::mem::take(&mut state.sending);
+        self.counts.leave(lost);
+        self.counts
+            .tally(lost as u64, lost as u64, Some(Cause::Timeout));
+        drop(state);
+        if lost > 0 {
+            let why = "the process ends, and its time to send them is over".to_owned();
+            self.counts.tell(lost as u64, Some((Cause::Timeout, why)));
+        }
     }
 
     /// How long a batch may wait until it is full.

@@ -464,7 +464,7 @@ pub(crate) fn start(
             settings.interval,
             pusher.clone(),
             move |elapsed| profiled.profiler.cpu_tick(elapsed),
-        ));
+        )?);
     }
     if settings.heap {
         let profiled = Arc::clone(telemetry);
@@ -475,7 +475,7 @@ pub(crate) fn start(
                 settings.interval,
                 pusher,
                 move |_| profiled.profiler.heap(),
-            )),
+            )?),
             Err(error) => missing = Some(format!("no heap profiles: {error}")),
         }
     }
@@ -509,9 +509,9 @@ fn agent(
     interval: Duration,
     pusher: Pusher,
     tick: impl Fn(Duration) -> Result<Vec<u8>, ProfileError> + Send + 'static,
-) -> Agent {
+) -> Result<Agent, Error> {
     let (stop, stopped) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
+    let run = move || {
         // The first tick starts the profiler; its profile is empty and not pushed.
         if let Err(error) = guarded(|| tick(Duration::ZERO)) {
             tracing::warn!(target: "telemetry", "{name}: {error}");
@@ -530,8 +530,10 @@ fn agent(
                 return result.map_err(|(_, message)| message);
             }
         }
-    });
-    Agent { name, stop, thread }
+    };
+    let thread = std::thread::Builder::new().spawn(run);
+    let thread = thread.map_err(|error| Error(format!("no thread for {name}: {error}")))?;
+    Ok(Agent { name, stop, thread })
 }
 
 /// A panic must not end the thread that pushes for the rest of the program's life.
@@ -640,7 +642,7 @@ mod tests {
         let agent = agent("test", "none", never, pusher, |_| {
             Err(failed("no profiler"))
         });
-        let (_, shutdown) = Agents(vec![agent]).into_shutdowns().remove(0);
+        let (_, shutdown) = Agents(vec![agent.unwrap()]).into_shutdowns().remove(0);
         assert_eq!(shutdown(), Err("no profiler".to_owned()));
         assert_eq!(signal.lost(), 1);
     }

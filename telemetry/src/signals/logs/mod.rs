@@ -28,7 +28,7 @@ use crate::extensions::Extensions;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::encoding::Run;
 use crate::pipeline::export::{StockTransport, over_http};
-use crate::pipeline::exporter;
+use crate::pipeline::exporter::{self, Unsent};
 use crate::pipeline::health::{Admission, Counted, Health};
 use crate::pipeline::own_records::is_exporter;
 use crate::pipeline::queue::Queue;
@@ -40,6 +40,8 @@ pub(crate) struct Destinations {
     /// `None` when records go nowhere.
     pub(crate) provider: Option<SdkLoggerProvider>,
     pub(crate) stdout: Option<Stdout>,
+    /// What our own exporter has not sent.
+    pub(crate) unsent: Option<Unsent>,
 }
 
 /// Sends records where the settings say: by OTLP, to stdout, or both. `exporter` takes OTLP's place if given.
@@ -82,13 +84,15 @@ pub(crate) fn destinations(
         let provider = Some(builder.build());
         return Ok(Destinations {
             provider,
-            stdout: None,
+            ..Destinations::default()
         });
     }
     let buffers = Arc::new(Buffers::new(queues));
+    let mut unsent = None;
     if let (Some(settings), Some(queue)) = (direct, &otlp) {
         let transport = Transport::new(settings)?;
-        exporter::start("logs", &buffers, queue, transport, resource)?;
+        let started = exporter::start("logs", &buffers, queue, transport, resource)?;
+        unsent = Some(started);
     }
     let stdout = match &lines {
         Some(queue) => Some(stdout::start(
@@ -105,6 +109,7 @@ pub(crate) fn destinations(
     Ok(Destinations {
         provider: Some(provider),
         stdout,
+        unsent,
     })
 }
 

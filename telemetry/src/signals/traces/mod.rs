@@ -25,34 +25,37 @@ use crate::base::settings::{Exporter, Otlp, Sampler, Traces};
 use crate::extensions::Extensions;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::export::{StockTransport, over_http};
-use crate::pipeline::exporter;
+use crate::pipeline::exporter::{self, Unsent};
 use crate::pipeline::health::{Admission, Counted, Health};
 use crate::pipeline::queue::Queue;
 use crate::pipeline::transport::Transport;
 
 /// A provider that exports, or, without an exporter, one that still gives every span its ids but samples none: an
-/// exemplar or a header must not name a trace that nobody exported.
+/// exemplar or a header must not name a trace that nobody exported. With it what our own exporter has not sent.
 pub(crate) fn provider(
     settings: &Traces,
     resource: &Resource,
     health: &Health,
     extensions: &mut Extensions,
-) -> Result<SdkTracerProvider, Error> {
+) -> Result<(SdkTracerProvider, Option<Unsent>), Error> {
     let mut builder = builder(settings, resource);
     if settings.otlp.is_none() {
         builder = builder.with_sampler(SdkSampler::AlwaysOff);
     }
     // Before our processor, so that it sends what others change.
     let builder = extensions.extend_traces(builder);
-    Ok(match (&settings.otlp, settings.exporter) {
+    let mut unsent = None;
+    let builder = match (&settings.otlp, settings.exporter) {
         (None, _) => builder,
         (Some(otlp), Exporter::Direct) => {
-            builder.with_span_processor(direct(settings, otlp, resource, health)?)
+            let (processor, of_it) = direct(settings, otlp, resource, health)?;
+            unsent = Some(of_it);
+            builder.with_span_processor(processor)
         }
         // What most programs have: the SDK's batch processor and the exporter of `opentelemetry-otlp`.
         (Some(otlp), Exporter::Stock) => stock(builder, settings, health, exporter(otlp, health)?),
-    }
-    .build())
+    };
+    Ok((builder.build(), unsent))
 }
 
 /// The processor that encodes spans as they end, with the thread that sends them.
@@ -61,16 +64,17 @@ fn direct(
     otlp: &Otlp,
     resource: &Resource,
     health: &Health,
-) -> Result<Processor, Error> {
+) -> Result<(Processor, Unsent), Error> {
     let queue = Queue::new(settings.batch, |_| true, &health.spans);
     let buffers = Arc::new(Buffers::new(vec![Arc::clone(&queue)]));
     let transport = Transport::new(otlp)?;
-    exporter::start("traces", &buffers, &queue, transport, resource)?;
-    Ok(Processor {
+    let unsent = exporter::start("traces", &buffers, &queue, transport, resource)?;
+    let processor = Processor {
         buffers,
         queue,
         attribute_length: settings.attribute_length,
-    })
+    };
+    Ok((processor, unsent))
 }
 
 /// A provider that exports to `exporter`.
