@@ -224,7 +224,8 @@ NAMESPACE
     everything
     [ "$WAIT" = 0 ] && exit
     echo "waiting until all of it is ready, at most $WAIT for each"
-    for workload in $(k get deployments,statefulsets --output name); do
+    workloads=$(k get deployments,statefulsets --output name)
+    for workload in $workloads; do
       k rollout status "$workload" --timeout "$WAIT" || fail "$workload is not ready: kubectl --context $context --namespace $NAMESPACE describe $workload"
     done
     echo "To look at it: kubectl --context $context --namespace $NAMESPACE port-forward service/grafana $GRAFANA_PORT:80"
@@ -234,8 +235,10 @@ NAMESPACE
   down)
     choose_context
     # The namespace and with it everything in it, volumes included; what the charts made outside goes with their releases.
-    for name in $(helm list --kube-context "$context" --namespace "$NAMESPACE" --short --all); do
-      helm uninstall "$name" --kube-context "$context" --namespace "$NAMESPACE" --wait=false >/dev/null
+    # Each status by itself: Helm 3 lists only the deployed ones without, and Helm 4 has no --all any more.
+    names=$(helm list --kube-context "$context" --namespace "$NAMESPACE" --short --deployed --failed --pending --uninstalling)
+    for name in $names; do
+      helm uninstall "$name" --kube-context "$context" --namespace "$NAMESPACE" >/dev/null
       echo "$name is removed"
     done
     kubectl --context "$context" delete namespace "$NAMESPACE" --ignore-not-found
@@ -245,8 +248,8 @@ NAMESPACE
     choose_context
     k delete job signalbox-verify --ignore-not-found >/dev/null
     # shellcheck disable=SC2046 # ours prints several words
-    helm template signalbox kubernetes/signalbox --namespace "$NAMESPACE" $(ours) --set verify.run=true --show-only templates/verify.yaml |
-      k apply --filename - >/dev/null
+    job=$(helm template signalbox kubernetes/signalbox --namespace "$NAMESPACE" $(ours) --set verify.run=true --show-only templates/verify.yaml)
+    printf '%s\n' "$job" | k apply --filename - >/dev/null
     k wait --for=jsonpath='{.status.ready}'=1 job/signalbox-verify --timeout 2m >/dev/null 2>&1 || true # it may have ended already
     k logs --follow job/signalbox-verify
     # The end of the log comes before that of the Job.

@@ -79,6 +79,19 @@ def test_a_policy_lets_in_and_out_only_whom_it_must(size):
     assert {"app.kubernetes.io/name": "alloy"} in callers and len(callers) == 2
 
 
+ZONE, NODE = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+
+
+@pytest.mark.parametrize(("when", "spread", "preferred"), [("ScheduleAnyway", [NODE], [ZONE]), ("DoNotSchedule", [NODE, ZONE], [])])
+def test_copies_are_spread_with_and_without_zones(when, spread, preferred):
+    """Of two preferred constraints the scheduler counts none on a node that lacks the label of one: kind's nodes have no zone."""
+    for pod in (d["spec"]["template"]["spec"] for d in of_kind(ours("large", f"--set=topologySpread.whenUnsatisfiable={when}"), "Deployment")):
+        assert [s["topologyKey"] for s in pod["topologySpreadConstraints"]] == spread
+        assert {s["whenUnsatisfiable"] for s in pod["topologySpreadConstraints"]} == {when}
+        terms = pod.get("affinity", {}).get("podAntiAffinity", {}).get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        assert [term["podAffinityTerm"]["topologyKey"] for term in terms] == preferred
+
+
 def test_a_pod_has_time_to_end():
     pods = dict(workloads(ours("large")))
     for name in ("Deployment signalbox-api", "Deployment signalbox-worker"):

@@ -62,11 +62,14 @@ capabilities: { drop: [ALL] }
 {{- add .Values.stop.preStopSeconds .Values.stop.requestsSeconds (div .Values.stop.flushMilliseconds 1000) 5 }}
 {{- end }}
 
-{{/* One copy on each node and zone before a second one anywhere. */}}
+{{/*
+One copy on each node before a second one anywhere, and the same for zones. When that is a preference, the zones stand in signalbox.affinity: the scheduler
+leaves a node out of the preferred spread if it lacks the label of any constraint, so that on nodes without zones both would do nothing.
+*/}}
 {{- define "signalbox.spread" -}}
 {{- $when := .root.Values.topologySpread.whenUnsatisfiable }}
 {{- $labels := include "signalbox.selector" . }}
-{{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+{{- range $key := ternary (list "kubernetes.io/hostname") (list "kubernetes.io/hostname" "topology.kubernetes.io/zone") (eq $when "ScheduleAnyway") }}
 - maxSkew: 1
   topologyKey: {{ $key }}
   whenUnsatisfiable: {{ $when }}
@@ -77,6 +80,21 @@ capabilities: { drop: [ALL] }
   labelSelector:
     matchLabels:
       {{- $labels | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{- define "signalbox.affinity" -}}
+{{- if eq .root.Values.topologySpread.whenUnsatisfiable "ScheduleAnyway" -}}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: topology.kubernetes.io/zone
+          matchLabelKeys: [pod-template-hash]
+          labelSelector:
+            matchLabels:
+              {{- include "signalbox.selector" . | nindent 14 }}
 {{- end }}
 {{- end }}
 
