@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 /// So many of each are kept.
-const KEPT: usize = 50;
+const KEPT: usize = 10;
 
 /// A product with its description.
 #[derive(Clone, Serialize, sqlx::FromRow)]
