@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use opentelemetry::InstrumentationScope;
 
 use super::chunk::Chunk;
-use super::queue::Queue;
+use super::queue::{Flushed, Queue, Taken, Wake};
 use crate::base::locked;
 
 /// Bytes at which a chunk is handed over. A queue drops whole chunks, so this is also the grain of a loss.
@@ -120,6 +121,37 @@ impl Buffers {
         });
         drop(open);
         begun.into_iter().for_each(|chunk| self.hand_over(chunk));
+    }
+
+    /// Gives `send` what `queue` gets until the process ends: batches as they fill, and all that there is when the queue's
+    /// delay has passed or somebody waits for a flush. The thread of the queue's destination does nothing else. `send` also
+    /// gives back the room that the batch took in the queue.
+    pub(crate) fn serve(&self, queue: &Queue, send: impl Fn(&Taken) -> Flushed) {
+        let send_next = || queue.take().map(|batch| send(&batch));
+        let mut due = Instant::now() + queue.delay();
+        loop {
+            let wake = queue.wait(due);
+            if let Wake::Full = wake {
+                send_next(); // what became of it is counted
+                continue;
+            }
+            self.drain();
+            let mut result = Ok(());
+            while let Some(sent) = send_next() {
+                result = result.and(sent);
+            }
+            let (flushes, ends) = match wake {
+                Wake::Due(flushes) => (flushes, false),
+                _ => (queue.close(), true),
+            };
+            for flush in flushes {
+                let _ = flush.send(result.clone()); // who no longer waits need not know
+            }
+            if ends {
+                return;
+            }
+            due = Instant::now() + queue.delay();
+        }
     }
 
     fn hand_over(&self, mut chunk: Chunk) {

@@ -9,7 +9,7 @@ use opentelemetry_sdk::Resource;
 use super::buffers::Buffers;
 use super::encoding;
 use super::health::Cause;
-use super::queue::{Flushed, Queue, Taken, Wake};
+use super::queue::{Flushed, Queue, Taken};
 use super::retry::Backoff;
 use super::transport::{Attempt, Transport};
 use crate::Error;
@@ -67,46 +67,12 @@ impl Exporter {
     fn run(&self) {
         // What the HTTP client logs and traces must not become telemetry that is sent by it.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
-        let mut due = Instant::now() + self.queue.delay();
-        loop {
-            match self.queue.wait(due) {
-                Wake::Full => {
-                    if let Some(batch) = self.queue.take() {
-                        let _ = self.deliver(batch); // counted
-                    }
-                }
-                Wake::Due(flushes) => {
-                    self.buffers.drain();
-                    let result = self.deliver_all();
-                    for flush in flushes {
-                        let _ = flush.send(result.clone()); // who no longer waits need not know
-                    }
-                    due = Instant::now() + self.queue.delay();
-                }
-                Wake::End => {
-                    self.buffers.drain();
-                    let result = self.deliver_all();
-                    for flush in self.queue.close() {
-                        let _ = flush.send(result.clone());
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Sends all that waits.
-    fn deliver_all(&self) -> Flushed {
-        let mut result = Ok(());
-        while let Some(batch) = self.queue.take() {
-            result = result.and(self.deliver(batch));
-        }
-        result
+        self.buffers.serve(&self.queue, |batch| self.deliver(batch));
     }
 
     /// Sends `batch`, for as long as it takes: what the collector cannot take now stays, and what comes meanwhile waits
     /// in the queue. Ends early only when the process does.
-    fn deliver(&self, batch: Taken) -> Flushed {
+    fn deliver(&self, batch: &Taken) -> Flushed {
         let runs = batch
             .chunks
             .iter()
@@ -120,7 +86,7 @@ impl Exporter {
             .as_ref()
             .filter(|(cause, _)| *cause != Cause::Rejected);
         let result = refused.map_or(Ok(()), |(_, message)| Err(message.clone()));
-        self.queue.settle(&batch, lost, failure);
+        self.queue.settle(batch, lost, failure);
         result
     }
 

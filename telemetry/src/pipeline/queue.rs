@@ -171,11 +171,6 @@ impl Queue {
         locked(&self.state).end
     }
 
-    /// Whether anything waits.
-    pub(crate) fn has_waiting(&self) -> bool {
-        !locked(&self.state).waiting.is_empty()
-    }
-
     /// Takes a batch: as many whole chunks as fit into its size, one at least.
     pub(crate) fn take(&self) -> Option<Taken> {
         let mut state = locked(&self.state);

@@ -1,7 +1,7 @@
 //! Records as lines on stdout, written by a thread of its own: a reader that stalls must not stop the service.
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry_sdk::error::OTelSdkResult;
 
@@ -11,7 +11,7 @@ use crate::base::settings::{Batch, LogFormat};
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::chunk::Chunk;
 use crate::pipeline::encoding;
-use crate::pipeline::queue::{Queue, Wake};
+use crate::pipeline::queue::{Queue, Taken};
 
 /// Longest wait before a line is written, which is soon enough for who watches.
 const DELAY: Duration = Duration::from_millis(100);
@@ -47,12 +47,17 @@ pub(super) fn start(
     let writer = Writer {
         human: format == LogFormat::Human,
         request_id,
-        buffers: Arc::clone(buffers),
         queue: Arc::clone(queue),
     };
+    let buffers = Arc::clone(buffers);
     std::thread::Builder::new()
         .name("stdout".to_owned())
-        .spawn(move || writer.run())
+        .spawn(move || {
+            buffers.serve(&writer.queue, |batch| {
+                writer.write_batch(batch);
+                Ok(())
+            });
+        })
         .map_err(|error| Error(format!("no thread for stdout: {error}")))?;
     Ok(Stdout(Arc::clone(queue)))
 }
@@ -60,53 +65,18 @@ pub(super) fn start(
 struct Writer {
     human: bool,
     request_id: &'static str,
-    buffers: Arc<Buffers>,
     queue: Arc<Queue>,
 }
 
 impl Writer {
-    fn run(&self) {
-        let mut due = Instant::now() + self.queue.delay();
-        loop {
-            match self.queue.wait(due) {
-                Wake::Full => self.write_batch(),
-                Wake::Due(flushes) => {
-                    self.buffers.drain();
-                    self.write_all();
-                    for flush in flushes {
-                        let _ = flush.send(Ok(())); // who no longer waits need not know
-                    }
-                    due = Instant::now() + self.queue.delay();
-                }
-                Wake::End => {
-                    self.buffers.drain();
-                    self.write_all();
-                    for flush in self.queue.close() {
-                        let _ = flush.send(Ok(()));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn write_all(&self) {
-        while self.queue.has_waiting() {
-            self.write_batch();
-        }
-    }
-
-    fn write_batch(&self) {
-        let Some(batch) = self.queue.take() else {
-            return;
-        };
+    fn write_batch(&self, batch: &Taken) {
         let mut lines = Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 8);
         let mut clock = line::Clock::default();
         for chunk in &batch.chunks {
             self.write_chunk(&mut lines, &mut clock, chunk);
         }
         print(&mut lines);
-        self.queue.release(&batch);
+        self.queue.release(batch);
         self.queue.counts.leave(batch.items);
     }
 
