@@ -15,7 +15,6 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
 use actix_web::{Error, HttpMessage, HttpRequest};
 use opentelemetry::StringValue;
-use opentelemetry::propagation::Extractor;
 use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
@@ -119,7 +118,7 @@ impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
         HANDED.set(Handed {
             server: Some(self.server.clone()),
             route: self.routes.of(request.path(), find),
-            exchange: None,
+            ..Handed::default()
         });
         self.logger.call(request)
     }
@@ -138,26 +137,23 @@ impl RootSpanBuilder for Root {
             made.map_or_else(uuid::Uuid::new_v4, |id| **id)
         };
         let server = server.unwrap_or_else(|| Server::new(None));
+        let uri = request.uri();
         let head = Head {
             method: request.method().as_str(),
             secure: request.app_config().secure(),
             path: request.path(),
-            query: request.uri().query(),
+            query: uri.query(),
             version: match request.version() {
                 Version::HTTP_10 => "1.0",
                 Version::HTTP_2 => "2",
                 _ => "1.1",
             },
-            authority: request
-                .uri()
-                .authority()
-                .map(|authority| authority.as_str()),
+            authority: uri.authority().map(|authority| authority.as_str()),
             peer: request.head().peer_addr.map(|peer| peer.ip()),
             headers: RequestHeaders(request.headers()),
         };
         let (exchange, span) = Exchange::start(&server, &head, route.as_deref(), new_id);
-        let handle = exchange.handle().clone();
-        request.extensions_mut().insert(handle);
+        request.extensions_mut().insert(exchange.handle().clone());
         HANDED.with_borrow_mut(|handed| handed.exchange = Some(exchange));
         span
     }
@@ -171,22 +167,14 @@ impl Headers for RequestHeaders<'_> {
     fn header(&self, header: Header) -> Option<&str> {
         self.0.get(&NAMES[header as usize])?.to_str().ok()
     }
-}
 
-impl Extractor for RequestHeaders<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+    fn lines(&self, name: &str) -> Vec<Option<&str>> {
+        let lines = self.0.get_all(name);
+        lines.map(|line| line.to_str().ok()).collect()
     }
 
-    fn keys(&self) -> Vec<&str> {
+    fn names(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
-    }
-
-    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
-        // What is no text is a line all the same, and spoils the header.
-        let text = |value| HeaderValue::to_str(value).unwrap_or("\u{fffd}");
-        let lines: Vec<&str> = self.0.get_all(key).map(text).collect();
-        (!lines.is_empty()).then_some(lines)
     }
 }
 

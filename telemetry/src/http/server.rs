@@ -35,21 +35,17 @@ pub(crate) enum Header {
     Baggage,
     Host,
     UserAgent,
-    Forwarded,
-    ForwardedFor,
     /// Of the answer, <https://w3c.github.io/trace-context/#traceresponse-header>: tells the caller its trace.
     TraceResponse,
 }
 
 /// Names of the [`Header`]s, in their order.
-pub(crate) const HEADERS: [&str; 8] = [
+pub(crate) const HEADERS: [&str; 6] = [
     "x-request-id",
     "traceparent",
     "baggage",
     "host",
     "user-agent",
-    "forwarded",
-    "x-forwarded-for",
     "traceresponse",
 ];
 
@@ -70,9 +66,15 @@ pub(crate) struct Head<'a, H> {
 }
 
 /// The headers of a request, in the framework's own type.
-pub(crate) trait Headers: Extractor {
-    /// The first line of a header.
+pub(crate) trait Headers {
+    /// The first line of a header, if it is text.
     fn header(&self, header: Header) -> Option<&str>;
+
+    /// All lines of the header with this name, without value where one is no text.
+    fn lines(&self, name: &str) -> Vec<Option<&str>>;
+
+    /// The names of all headers.
+    fn names(&self) -> Vec<&str>;
 }
 
 /// Those of a request whose head could not be read.
@@ -82,15 +84,34 @@ impl Headers for Unread {
     fn header(&self, _: Header) -> Option<&str> {
         None
     }
+
+    fn lines(&self, _: &str) -> Vec<Option<&str>> {
+        Vec::new()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
-impl Extractor for Unread {
-    fn get(&self, _: &str) -> Option<&str> {
-        None
+/// [`Headers`] as propagators read them.
+struct Carrier<'a, H>(&'a H);
+
+impl<H: Headers> Extractor for Carrier<'_, H> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.lines(key).into_iter().next()?
     }
 
     fn keys(&self) -> Vec<&str> {
-        Vec::new()
+        self.0.names()
+    }
+
+    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
+        let lines = self.0.lines(key);
+        // What is no text is a line all the same, and spoils the header.
+        let texts = lines.into_iter().map(|line| line.unwrap_or("\u{fffd}"));
+        let texts: Vec<&str> = texts.collect();
+        (!texts.is_empty()).then_some(texts)
     }
 }
 
@@ -376,7 +397,7 @@ fn remote_context(telemetry: &Telemetry, headers: &impl Headers) -> Context {
     let sent = |header| headers.header(header).is_some();
     if sent(Header::TraceParent) || sent(Header::Baggage) {
         let propagator = &telemetry.propagator;
-        propagator.extract_with_context(&Context::new(), headers)
+        propagator.extract_with_context(&Context::new(), &Carrier(headers))
     } else {
         Context::new()
     }
@@ -419,13 +440,12 @@ fn describe(
 
 /// The convention prefers the address that proxies pass on to the peer's.
 fn client(head: &Head<'_, impl Headers>, trusted: &[ipnet::IpNet]) -> Option<IpAddr> {
-    let headers = &head.headers;
-    let lines = |header: Header| match headers.header(header) {
-        Some(_) if !trusted.is_empty() => headers.get_all(HEADERS[header as usize]),
-        _ => None,
-    };
-    let forwarded = lines(Header::Forwarded).unwrap_or_default();
-    let forwarded_for = lines(Header::ForwardedFor).unwrap_or_default();
+    if trusted.is_empty() {
+        return forwarded::client(head.peer, trusted, &[], &[]);
+    }
+    let headers = Carrier(&head.headers);
+    let lines = |name| headers.get_all(name).unwrap_or_default();
+    let (forwarded, forwarded_for) = (lines("forwarded"), lines("x-forwarded-for"));
     forwarded::client(head.peer, trusted, &forwarded, &forwarded_for)
 }
 

@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
-use opentelemetry::propagation::Extractor;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Span;
@@ -160,22 +159,14 @@ impl Headers for RequestHeaders<'_> {
     fn header(&self, header: Header) -> Option<&str> {
         self.0.get(&NAMES[header as usize])?.to_str().ok()
     }
-}
 
-impl Extractor for RequestHeaders<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+    fn lines(&self, name: &str) -> Vec<Option<&str>> {
+        let lines = self.0.get_all(name).iter();
+        lines.map(|line| line.to_str().ok()).collect()
     }
 
-    fn keys(&self) -> Vec<&str> {
+    fn names(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
-    }
-
-    fn get_all(&self, key: &str) -> Option<Vec<&str>> {
-        // What is no text is a line all the same, and spoils the header.
-        let text = |value| HeaderValue::to_str(value).unwrap_or("\u{fffd}");
-        let lines: Vec<&str> = self.0.get_all(key).iter().map(text).collect();
-        (!lines.is_empty()).then_some(lines)
     }
 }
 
