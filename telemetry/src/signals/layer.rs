@@ -215,25 +215,23 @@ where
             Some((last, held)) if *last == key => Some(held.clone()),
             _ => None,
         });
-        let looked_up = || with_held(id, &spans, Held::clone);
-        let Some(held) = remembered.flatten().or_else(looked_up) else {
+        let held = remembered.flatten().or_else(|| {
+            let held = with_held(id, &spans, Held::clone)?;
+            let _before = here(|here| here.last.replace((key.clone(), held.clone())));
+            Some(held)
+        });
+        let Some(Held { context, request }) = held else {
             return;
         };
-        let trace = held.context.span().span_context().trace_id();
-        let request = held.request.clone();
-        let guard = held.context.clone().attach();
-        let _before = here(|here| {
-            here.entered.push(Entered {
-                span: key.clone(),
-                trace,
-                request,
-                guard,
-            });
-            match &here.last {
-                Some((last, _)) if *last == key => None,
-                _ => here.last.replace((key, held)),
-            }
-        });
+        let trace = context.span().span_context().trace_id();
+        let guard = context.attach();
+        let entered = Entered {
+            span: key,
+            trace,
+            request,
+            guard,
+        };
+        here(|here| here.entered.push(entered));
     }
 
     fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
