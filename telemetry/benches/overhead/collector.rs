@@ -1,8 +1,9 @@
-//! A collector that counts what it is sent.
+//! A collector that counts what it is sent, and those that services must bear.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -11,10 +12,27 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 
+/// How a collector treats what it is sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Manner {
+    /// Takes and counts it.
+    Takes,
+    /// Answers 503, as a collector does whose own backend is away.
+    Away,
+    /// Reads it and never answers.
+    Hangs,
+    /// Reads [`SLOW_BYTES`] a second.
+    Slow,
+    /// Nobody listens.
+    Refuses,
+}
+
+const SLOW_BYTES: usize = 200;
+
 /// What has arrived since the start.
 #[derive(Default)]
 pub struct Collector {
-    /// Says 503 to everything, as a collector does whose own backend is away.
+    /// Says 503 to everything.
     pub away: AtomicBool,
     pub spans: AtomicU64,
     pub records: AtomicU64,
@@ -24,15 +42,23 @@ pub struct Collector {
 
 impl Collector {
     /// Starts one. Returns its port.
-    pub fn start() -> (Arc<Self>, u16) {
+    pub fn start(manner: Manner) -> (Arc<Self>, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let collector = Arc::<Self>::default();
+        collector.away.store(manner == Manner::Away, Relaxed);
+        if manner == Manner::Refuses {
+            return (collector, port);
+        }
         let own = Arc::clone(&collector);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let own = Arc::clone(&own);
-                std::thread::spawn(move || own.receive(stream));
+                std::thread::spawn(move || match manner {
+                    Manner::Hangs => swallow(stream, 64 * 1024, Duration::ZERO),
+                    Manner::Slow => swallow(stream, SLOW_BYTES, Duration::from_secs(1)),
+                    _ => own.receive(stream),
+                });
             }
         });
         (collector, port)
@@ -104,4 +130,13 @@ impl Collector {
             }
         }
     }
+}
+
+/// Reads `bytes` at a time, with a pause after each, until the other side gives up.
+fn swallow(mut stream: TcpStream, bytes: usize, pause: Duration) -> Option<()> {
+    let mut buffer = vec![0; bytes];
+    while stream.read(&mut buffer).ok()? > 0 {
+        std::thread::sleep(pause);
+    }
+    Some(())
 }

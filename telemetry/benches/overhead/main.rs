@@ -5,16 +5,19 @@
 //! exports. Instructions are counted by callgrind (valgrind): they do not depend on what else the machine does. Processor
 //! time comes from /proc, in rounds that alternate with the bare handler, because a busy machine slows both. Linux only.
 //!
-//! `… -- sustained` sends requests at a rate instead and says what of their telemetry arrived: see [`sustained`].
+//! `… -- quick only=JSON profile=FILE` counts the instructions of the variants whose name has this in it and takes no times;
+//! `callgrind_annotate --inclusive=yes FILE` then shows where they go. `… -- sustained` sends requests at a rate instead and
+//! says what of their telemetry arrived: see [`sustained`]; `… -- page` reads the page of metrics when it is full: see [`page`].
 mod collector;
 mod load;
+mod page;
 mod server;
 mod sustained;
 
 use std::fmt::Write as _;
 use std::process::Command;
 
-use collector::Collector;
+use collector::{Collector, Manner};
 use load::load;
 use server::{Running, Served, own_program};
 
@@ -36,6 +39,7 @@ struct Variant {
     served: Served,
     /// Beside `LOG_FORMAT=off`.
     vars: &'static [(&'static str, &'static str)],
+    collector: Manner,
     /// Whether callgrind can run it: profilers interrupt it by signals.
     counted: bool,
 }
@@ -49,17 +53,32 @@ const fn variant(
         name,
         served,
         vars,
+        collector: Manner::Takes,
         counted: true,
+    }
+}
+
+/// All signals, with a collector that does not take them.
+const fn failing(name: &'static str, collector: Manner) -> Variant {
+    Variant {
+        collector,
+        ..variant(name, Served::Wrapped, &[])
     }
 }
 
 /// Nobody listens there: profiles are taken and given up.
 const NOWHERE: (&str, &str) = ("PYROSCOPE_SERVER_ADDRESS", "http://127.0.0.1:1");
+/// Batches are sent when they are full, not when a time has passed: how many requests a second has depends on the machine,
+/// and under callgrind on what else it does.
+const FULL_BATCHES: [(&str, &str); 2] = [
+    ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+    ("OTEL_BLRP_SCHEDULE_DELAY", "600000"),
+];
 const DISABLED: (&str, &str) = ("OTEL_SDK_DISABLED", "true");
 
 const BARE: Variant = variant("bare handler", Served::Bare, &[DISABLED]);
 
-const VARIANTS: [Variant; 13] = [
+const VARIANTS: [Variant; 17] = [
     variant("middleware, SDK disabled", Served::Wrapped, &[DISABLED]),
     variant("traces, logs and metrics", Served::Wrapped, &[]),
     variant(
@@ -99,6 +118,13 @@ const VARIANTS: [Variant; 13] = [
     ),
     variant("… and four spans", Served::Spans, &[]),
     variant("… and four records", Served::Records, &[]),
+    failing("… and a collector that answers 503", Manner::Away),
+    failing("… and a collector that never answers", Manner::Hangs),
+    failing(
+        "… and a collector that reads 200 bytes a second",
+        Manner::Slow,
+    ),
+    failing("… and no collector", Manner::Refuses),
     Variant {
         counted: false,
         ..variant("… and profiles", Served::Wrapped, &[NOWHERE])
@@ -122,12 +148,17 @@ fn main() {
     if arguments.iter().any(|argument| argument == "sustained") {
         return sustained::run(&arguments);
     }
-    let (_, collector) = Collector::start();
+    if arguments.iter().any(|argument| argument == "page") {
+        return page::run();
+    }
     let counting = Command::new("valgrind").arg("--version").output().is_ok();
     if !counting {
         eprintln!("valgrind is not installed: no instructions are counted");
     }
-    let bare = counting.then(|| instructions(&BARE, collector));
+    let profile = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("profile="));
+    let bare = counting.then(|| instructions(&BARE, None));
     let mut table = String::from(
         "| variant | instructions | over bare | µs | over bare | resident MB |\n|---|---|---|---|---|---|\n",
     );
@@ -137,13 +168,13 @@ fn main() {
     let chosen = |variant: &&Variant| only.is_none_or(|only| variant.name.contains(only));
     for variant in VARIANTS.iter().filter(chosen) {
         let counted = bare.filter(|_| variant.counted).map(|bare| {
-            let count = instructions(variant, collector);
+            let count = instructions(variant, profile);
             format!("{} | {}", thousands(count), thousands(count - bare))
         });
         let counted = counted.unwrap_or_else(|| " | ".to_owned());
         let time = match quick {
             true => " | | ".to_owned(),
-            false => time(variant, collector),
+            false => time(variant),
         };
         let line = format!("| {} | {counted} | {time} |\n", variant.name);
         eprint!("{line}");
@@ -184,14 +215,18 @@ fn thousands(number: i64) -> String {
     }
 }
 
-/// Instructions a request, those of all threads.
-fn instructions(variant: &Variant, collector: u16) -> i64 {
+/// Instructions a request, those of all threads. What callgrind counted of the longer run is kept in the file `profile`.
+fn instructions(variant: &Variant, profile: Option<&str>) -> i64 {
+    let (_, collector) = Collector::start(variant.collector);
+    let vars = [variant.vars, &FULL_BATCHES].concat();
     let [few, many] = [FEW, MANY].map(|requests| {
         let mut callgrind = Command::new("valgrind");
+        let kept = profile.filter(|_| requests == MANY).unwrap_or("/dev/null");
         callgrind
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg("--tool=callgrind")
+            .arg(format!("--callgrind-out-file={kept}"))
             .arg(own_program().get_program());
-        let server = Running::start(callgrind, variant.served, variant.vars, collector);
+        let server = Running::start(callgrind, variant.served, &vars, collector);
         load(server.port, requests);
         let said = server.end();
         let collected = said.lines().find_map(|line| line.split_once("Collected :"));
@@ -202,7 +237,8 @@ fn instructions(variant: &Variant, collector: u16) -> i64 {
 }
 
 /// Microseconds of processor time a request, what they are over the bare handler's, and resident memory.
-fn time(variant: &Variant, collector: u16) -> String {
+fn time(variant: &Variant) -> String {
+    let (_, collector) = Collector::start(variant.collector);
     let bare = Running::start(own_program(), BARE.served, BARE.vars, collector);
     let server = Running::start(own_program(), variant.served, variant.vars, collector);
     for server in [&bare, &server] {

@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use signalbox_telemetry::{self as telemetry, Identity, Settings, actix::Instrument, profiles};
+use signalbox_telemetry::{
+    self as telemetry, Guard, Identity, Settings, actix::Instrument, profiles,
+};
 
 /// Spans, or records, that the handlers of the inner ones make.
 const INNER: usize = 4;
@@ -56,8 +58,8 @@ impl Served {
     }
 }
 
-/// Serves until it is told to end. Prints the port.
-pub fn serve(served: Served) {
+/// Starts the telemetry that the environment asks for.
+pub fn init() -> Guard {
     let identity = Identity {
         service_name: "overhead",
         service_namespace: "bench",
@@ -65,8 +67,12 @@ pub fn serve(served: Served) {
         metric_prefix: "bench",
         request_id_attribute: "bench.request.id",
     };
-    let guard =
-        telemetry::init(&Settings::from_env(identity).expect("settings")).expect("telemetry");
+    telemetry::init(&Settings::from_env(identity).expect("settings")).expect("telemetry")
+}
+
+/// Serves until it is told to end. Prints the port.
+pub fn serve(served: Served) {
+    let guard = init();
     actix_web::rt::System::new().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         eprintln!("{}", listener.local_addr().expect("an address").port());

@@ -1,9 +1,9 @@
 //! Requests at a rate, and what of their telemetry arrives: `cargo bench … -- sustained rate=10000 seconds=600`. With
-//! `away=20..40` the collector says 503 between these seconds.
+//! `away=20..40` the collector says 503 between these seconds; `collector=Hangs`, `Slow` or `Refuses` never takes anything.
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::collector::Collector;
+use crate::collector::{Collector, Manner};
 use crate::load::{load, paced};
 use crate::resident;
 use crate::server::{Running, Served, own_program};
@@ -28,6 +28,11 @@ pub fn run(arguments: &[String]) {
         let (from, to) = text.split_once("..").expect("away=FROM..TO");
         [from, to].map(|second| Duration::from_secs(second.parse().expect("seconds")))
     });
+    let manners = [Manner::Takes, Manner::Hangs, Manner::Slow, Manner::Refuses];
+    let manner = value("collector").map_or(Manner::Takes, |name| {
+        let named = |manner: &Manner| format!("{manner:?}") == name;
+        manners.into_iter().find(named).expect("a collector")
+    });
     for served in [Served::Bare, Served::Wrapped] {
         let bare = served == Served::Bare;
         let time = if bare {
@@ -35,7 +40,7 @@ pub fn run(arguments: &[String]) {
         } else {
             seconds
         };
-        let (collector, port) = Collector::start();
+        let (collector, port) = Collector::start(manner);
         let vars: &[_] = if bare {
             &[("OTEL_SDK_DISABLED", "true")]
         } else {
