@@ -3,7 +3,7 @@ use std::borrow::Cow;
 
 use opentelemetry::InstrumentationScope;
 
-use super::encoding::{ITEM, Run, message};
+use super::encoding::{ITEM, Run, long_message};
 
 /// How many runs back a scope is looked for that may be used again.
 const SCOPES_SEARCHED: usize = 8;
@@ -53,7 +53,7 @@ impl Chunk {
             let run = known.map_or_else(|| Run::new(scope, name, start), |run| run.again(start));
             self.runs.push(run);
         }
-        message(&mut self.bytes, ITEM, write);
+        long_message(&mut self.bytes, ITEM, write);
         self.items += 1;
         if let Some(run) = self.runs.last_mut() {
             run.items += 1;

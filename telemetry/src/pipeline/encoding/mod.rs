@@ -16,7 +16,7 @@ pub(crate) use frame::{ITEM, Run, frame, items, resource};
 pub(crate) use record::record;
 pub(crate) use span::span;
 pub(crate) use value::cut;
-pub(crate) use wire::{Field, Fields, message};
+pub(crate) use wire::{Field, Fields, long_message};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -20,7 +20,7 @@ use opentelemetry_sdk::logs::{LogBatch, LogProcessor, SdkLogRecord, SdkLoggerPro
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use prost::Message;
 
-use super::{ITEM, Run, frame, message, record, resource, span};
+use super::{ITEM, Run, frame, long_message, record, resource, span};
 
 /// One for all: each resource has its attributes in an order of its own.
 fn some_resource() -> &'static Resource {
@@ -192,7 +192,7 @@ fn encoded(spans: &[SpanData], limit: Option<usize>) -> ExportTraceServiceReques
         .iter()
         .map(|data| {
             let mut items = Vec::new();
-            message(&mut items, ITEM, |out| span(out, data, limit));
+            long_message(&mut items, ITEM, |out| span(out, data, limit));
             (Run::new(&data.instrumentation_scope, None, 0).scope, items)
         })
         .collect();
@@ -397,7 +397,7 @@ fn records_are_the_stock_exporter_s_by_value() {
     assert_eq!(records.len(), SEVERITIES.len() + any_values().len() + 2);
     for (data, scope) in &records {
         let mut items = Vec::new();
-        message(&mut items, ITEM, |out| record(out, data));
+        long_message(&mut items, ITEM, |out| record(out, data));
         let run = Run::new(scope, data.target(), 0);
         let body = frame(
             &resource(some_resource()),

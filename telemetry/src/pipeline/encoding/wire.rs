@@ -1,4 +1,5 @@
 //! Protobuf's wire format: <https://protobuf.dev/programming-guides/encoding/>.
+use std::ops::Range;
 
 /// Wire types, the lowest three bits of a field's tag.
 const VARINT: u8 = 0;
@@ -71,34 +72,37 @@ pub(super) fn text(out: &mut Vec<u8>, number: u8, value: &str) {
 
 /// Field `number` (at most 15) as the message that `write` appends.
 ///
-/// Its length comes before it and is known after it. Most messages are shorter than 128 bytes, so one byte is left for
-/// the length; a longer message is moved by the bytes that are missing.
+/// Its length comes before it and is known after it. One byte is left for it, which is enough for what is nested.
 pub(crate) fn message(out: &mut Vec<u8>, number: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&[delimited(number), 0]);
     let start = out.len();
     write(out);
-    let length = out.len() - start;
-    if length < 0x80 {
-        out[start - 1] = length as u8;
-    } else {
-        insert_length(out, start, length);
+    match out.len() - start {
+        length @ 0..0x80 => out[start - 1] = length as u8,
+        length => replace_length(out, start - 1..start, length),
     }
 }
 
-fn insert_length(out: &mut Vec<u8>, start: usize, length: usize) {
-    let mut prefix = [0; 10];
-    let mut size = 0;
-    let mut rest = length;
-    while rest >= 0x80 {
-        prefix[size] = rest as u8 | 0x80;
-        rest >>= 7;
-        size += 1;
+/// As [`message`], with two bytes for the length, which is that of most spans and records. A short one keeps both: a varint
+/// may end in groups of zeros, as every decoder must accept.
+pub(crate) fn long_message(out: &mut Vec<u8>, number: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[delimited(number), 0, 0]);
+    let start = out.len();
+    write(out);
+    match out.len() - start {
+        length @ 0..0x4000 => {
+            out[start - 2] = length as u8 | 0x80;
+            out[start - 1] = (length >> 7) as u8;
+        }
+        length => replace_length(out, start - 2..start, length),
     }
-    prefix[size] = rest as u8;
-    let moved = start + size;
-    out.resize(moved + length, 0);
-    out.copy_within(start..start + length, moved);
-    out[start - 1..moved].copy_from_slice(&prefix[..=size]);
+}
+
+/// Puts `length` in the place that was left for it, and moves what follows.
+fn replace_length(out: &mut Vec<u8>, place: Range<usize>, length: usize) {
+    let mut prefix = Vec::new();
+    varint(&mut prefix, length as u64);
+    out.splice(place, prefix);
 }
 
 /// The fields of a message, by number; `None` where the bytes are no message that could be read without nesting.
@@ -169,5 +173,32 @@ impl<'a> Fields<'a> {
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_length_before_it() {
+        for length in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x20_0000] {
+            let content = vec![7; length];
+            let mut out = b"before".to_vec();
+            message(&mut out, 1, |out| out.extend_from_slice(&content));
+            long_message(&mut out, 2, |out| out.extend_from_slice(&content));
+            let fields: Vec<_> = Fields(&out[6..]).map(|field| field.unwrap()).collect();
+            assert_eq!(fields.len(), 2);
+            for ((number, field), expected) in fields.into_iter().zip([1, 2]) {
+                assert_eq!(number, expected);
+                assert!(
+                    matches!(field, Field::Bytes(bytes) if bytes == content),
+                    "{length}"
+                );
+            }
+            // No byte more than the lengths need, but for the second one of a short length.
+            let spare = usize::from(length < 0x80);
+            assert_eq!(out.len(), 6 + 2 * (head_size(length) + length) + spare);
+        }
     }
 }
