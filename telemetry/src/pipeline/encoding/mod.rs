@@ -8,6 +8,7 @@
 //! Field numbers are those of <https://github.com/open-telemetry/opentelemetry-proto/tree/main/opentelemetry/proto>.
 mod frame;
 mod record;
+mod repeated;
 mod span;
 mod value;
 mod wire;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status, TraceState};
 use opentelemetry_sdk::trace::SpanData;
 
+use super::repeated;
 use super::value::attribute;
 use super::wire::{bytes, count, fixed32, fixed64, integer, message, text};
 use crate::base::time::nanos;
@@ -26,9 +27,7 @@ pub(crate) fn span(out: &mut Vec<u8>, span: &SpanData, limit: Option<usize>) {
     integer(out, 6, kind(&span.span_kind));
     time(out, 7, span.start_time);
     time(out, 8, span.end_time);
-    for pair in &span.attributes {
-        attribute(out, 9, pair, limit);
-    }
+    repeated::attributes(out, span, limit);
     count(out, 10, span.dropped_attributes_count);
     for happened in &span.events.events {
         message(out, 11, |out| event(out, happened, limit));
