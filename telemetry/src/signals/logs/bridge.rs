@@ -146,13 +146,13 @@ impl RecordVisitor<'_> {
         self.put(Key::from_static_str(conventional(field.name())), value);
     }
 
-    fn text(&mut self, field: &Field, text: String) {
+    /// A text of exactly its length: shrinking one that has grown costs more than copying it.
+    fn text(&mut self, field: &Field, text: &str) {
         if field.name() == "message" {
-            self.record.set_body(AnyValue::String(text.into()));
-        } else if self.length.is_some() {
-            let text = cut(&text, self.length).to_owned();
-            self.field(field, AnyValue::String(text.into()));
+            let body = text.to_owned();
+            self.record.set_body(AnyValue::String(body.into()));
         } else {
+            let text = cut(text, self.length).to_owned();
             self.field(field, AnyValue::String(text.into()));
         }
     }
@@ -160,11 +160,11 @@ impl RecordVisitor<'_> {
 
 impl Visit for RecordVisitor<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.text(field, format!("{value:?}"));
+        self.text(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value.to_owned());
+        self.text(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -178,7 +178,7 @@ impl Visit for RecordVisitor<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match i64::try_from(value) {
             Ok(value) => self.field(field, AnyValue::Int(value)),
-            Err(_) => self.text(field, value.to_string()),
+            Err(_) => self.text(field, &value.to_string()),
         }
     }
 
@@ -187,7 +187,7 @@ impl Visit for RecordVisitor<'_> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.text(field, value.to_string());
+        self.text(field, &value.to_string());
     }
 }
 
