@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,12 @@ def test_the_light_stack_keeps_its_settings_and_is_told_what_it_lacks(drill):
     assert told[-1] == f"{light}exec -T drill signalboxctl drill stop"
     _, told = drill("start", "19", begin="- stop loki\n", mimir_2="")
     assert told[-1] == f"{light}stop loki"
+
+
+def test_what_a_drill_starts_is_not_built():
+    """A checkout that was changed would be built for minutes, and where there is no internet it fails."""
+    drills = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "drills").glob("*.toml"))]
+    told = [fault[what] for drill in drills for fault in drill["fault"] if fault["kind"] == "compose" for what in ("begin", "heal")]
+    starts = [words for words in told if words.startswith("up ")]
+    assert len(starts) >= 5
+    assert [words for words in starts if "--no-build" not in words] == []
