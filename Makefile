@@ -252,6 +252,10 @@ test-features: ## The telemetry crate with each of its features alone, with none
 verify-drills: build ## Every drill from its beginning to its end: symptom, cause, a wrong answer, the right one, healed. DRILL=7 one of those on the shop
 	cargo test --workspace --test drills -- --include-ignored --test-threads 1 --nocapture $(ARGS)
 
+verify-drills-stack: ## The same on the stack that runs, each cause found by the queries of its walk-through. DRILL="17 18": those alone
+	@$(need-stack)
+	@$(call need,.venv/bin/pytest,the drills on the stack); env -u MAKEFLAGS -u ARGS DRILLS=1 DRILL='$(DRILL)' .venv/bin/pytest tests/stack/test_drills.py $(ARGS)
+
 test-preflight: ## What `make up` says of a machine on which the stack cannot start
 	@$(call need,docker,test of what make up checks); $(call need,.venv/bin/pytest,test of what make up checks); \
 	  .venv/bin/pytest tests/preflight $(ARGS)
@@ -367,4 +371,4 @@ help: ## List the targets
 .PHONY: answer drill drill-record drill-stop incident hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack overhead \
-  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills verify-drills-stack
