@@ -74,8 +74,9 @@ BREAKAGES = [
              edits={SOURCES: [("- name: trace_id\n          datasourceUid: tempo", "- name: trace_id\n          datasourceUid: jaeger")]}),
     Breakage("an exemplar limit of 0", ["BROKEN  D5        exemplar → trace", "max_global_exemplars_per_user in mimir/mimir.yaml"],
              edits={"mimir/mimir.yaml": [("max_global_exemplars_per_user: 100000", "max_global_exemplars_per_user: 0")]}),
-    Breakage("a generator without exemplars", ["BROKEN  D5        span metrics' exemplar → trace", "send_exemplars in metrics_generator of tempo/tempo.yaml"],
-             edits={"tempo/tempo.yaml": [("send_exemplars: true", "send_exemplars: false")]}),
+    # Not send_exemplars in tempo.yaml: Tempo's generator sends them whatever that says.
+    Breakage("the generator's exemplars lead nowhere", ["BROKEN  D5        span metrics' exemplar → trace", f"exemplarTraceIdDestinations in {SOURCES} (traceID)"],
+             edits={SOURCES: [("- name: traceID\n          datasourceUid: tempo", "- name: traceID\n          datasourceUid: jaeger")]}),
     Breakage("a generator without service graphs", ["BROKEN  D8        service graph", "processors in tempo/tempo.yaml"],
              edits={"tempo/tempo.yaml": [("${TEMPO_PROCESSORS:-[span-metrics, service-graphs]}", "[span-metrics]")]}),
     Breakage("two Mimirs of one hostname", ["BROKEN  mimir     members of the ring", "2 of 3 members are active", "`hostname:` in docker-compose.yml"],

@@ -436,7 +436,8 @@ async fn generated_exemplar(
         }
     }
     Err(format!(
-        "{} exemplars of {query} since the marked request, none with a link to a trace of it: send_exemplars in metrics_generator of tempo/tempo.yaml",
+        "{} exemplars of {query} since the marked request, none with a link to a trace of it: exemplarTraceIdDestinations in {SOURCES} (traceID), or \
+         max_global_exemplars_per_user in mimir/mimir.yaml",
         exemplars.len()
     ))
 }
