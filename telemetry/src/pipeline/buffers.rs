@@ -101,26 +101,23 @@ impl Buffers {
                 ..Chunk::default()
             };
             let full = std::mem::replace(&mut *chunk, next);
-            drop(chunk);
+            // Before the chunk is free: who drains it next finds the earlier items in the queues.
             self.hand_over(full);
         }
     }
 
-    /// Hands over what the threads have begun, whole or not, and forgets threads that have ended.
+    /// Hands over what the threads have begun, whole or not, and forgets threads that have ended. All that was finished
+    /// before is in the queues afterwards, also where others drain at the same time: a queue may close then.
     pub(crate) fn drain(&self) {
-        let mut open = locked(&self.open);
-        let mut begun = Vec::new();
-        open.retain(|chunk| {
+        locked(&self.open).retain(|chunk| {
+            // The only other owner is its thread. Asked first: what it finishes before it ends is taken below.
+            let is_owned = Arc::strong_count(chunk) > 1;
             let mut own = locked(chunk);
             if own.items > 0 {
-                begun.push(std::mem::take(&mut *own));
+                self.hand_over(std::mem::take(&mut *own));
             }
-            drop(own);
-            // The only other owner is its thread.
-            Arc::strong_count(chunk) > 1
+            is_owned
         });
-        drop(open);
-        begun.into_iter().for_each(|chunk| self.hand_over(chunk));
     }
 
     /// Gives `send` what `queue` gets until the process ends: batches as they fill, and all that there is when the queue's
@@ -129,6 +126,7 @@ impl Buffers {
     pub(crate) fn serve(&self, queue: &Queue, send: impl Fn(&Taken) -> Flushed) {
         let send_next = || queue.take().map(|batch| send(&batch));
         let mut due = Instant::now() + queue.delay();
+        let mut result = Ok(());
         loop {
             let wake = queue.wait(due);
             if let Wake::Full = wake {
@@ -136,13 +134,15 @@ impl Buffers {
                 continue;
             }
             self.drain();
-            let mut result = Ok(());
             while let Some(sent) = send_next() {
                 result = result.and(sent);
             }
             let (flushes, ends) = match wake {
                 Wake::Due(flushes) => (flushes, false),
-                _ => (queue.close(), true),
+                _ => match queue.close() {
+                    Some(flushes) => (flushes, true),
+                    None => continue, // more has come meanwhile
+                },
             };
             for flush in flushes {
                 let _ = flush.send(result.clone()); // who no longer waits need not know
@@ -150,6 +150,7 @@ impl Buffers {
             if ends {
                 return;
             }
+            result = Ok(());
             due = Instant::now() + queue.delay();
         }
     }

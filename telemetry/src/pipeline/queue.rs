@@ -104,9 +104,10 @@ impl Queue {
             return;
         }
         let mut state = locked(&self.state);
-        // The process is ending: nobody would read a count of it.
+        // The process is ending.
         if state.closed {
-            return;
+            let lost = items as u64;
+            return self.counts.tally(lost, lost, Some(Cause::Timeout));
         }
         self.counts.enter(items);
         state.items += items;
@@ -277,12 +278,15 @@ impl Queue {
         }
     }
 
-    /// Takes nothing more. Returns who waits for the end.
-    pub(crate) fn close(&self) -> Vec<Sender<Flushed>> {
+    /// Takes nothing more, unless something waits: then it goes on. Returns who waits for the end.
+    pub(crate) fn close(&self) -> Option<Vec<Sender<Flushed>>> {
         let mut state = locked(&self.state);
+        if !state.waiting.is_empty() {
+            return None;
+        }
         state.closed = true;
         self.changed.notify_all();
-        std::mem::take(&mut state.flushes)
+        Some(std::mem::take(&mut state.flushes))
     }
 
     /// Waits until nobody sends any more.

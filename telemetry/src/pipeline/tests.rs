@@ -262,7 +262,37 @@ fn a_collector_that_hangs_costs_the_shutdown_no_more_than_its_time() {
     assert_eq!((pipeline.counts.exported(), pipeline.counts.lost()), (0, 9));
     push(&pipeline.buffers, "too late".to_owned());
     pipeline.buffers.drain();
-    assert_eq!(pipeline.counts.queued(), 0);
+    assert_eq!((pipeline.counts.queued(), pipeline.counts.lost()), (0, 10));
+}
+
+#[test]
+fn a_queue_closes_when_nothing_waits() {
+    let pipeline = full_queue(batch());
+    push(&pipeline.buffers, "late".to_owned());
+    pipeline.buffers.drain();
+    assert!(pipeline.queue.close().is_none());
+    assert_eq!(waiting(&pipeline), ["late"]);
+    assert!(pipeline.queue.close().is_some());
+}
+
+#[test]
+fn who_drains_finds_all_in_the_queue_also_beside_others_who_drain() {
+    let pipeline = full_queue(batch());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                pipeline.buffers.drain();
+            }
+        });
+        let found = (1..=1_000).all(|n| {
+            push(&pipeline.buffers, "a".to_owned());
+            pipeline.buffers.drain();
+            pipeline.counts.queued() == n
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(found, "{} queued", pipeline.counts.queued());
+    });
 }
 
 /// A queue that nobody empties.
