@@ -235,6 +235,7 @@ course: ## List the steps of the course (docs/learn/course.md) and which are don
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
 	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-preflight test-python
+	@$(MAKE) --no-print-directory chaos ARGS=--quick
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace
@@ -260,14 +261,14 @@ test-preflight: ## What `make up` says of a machine on which the stack cannot st
 	@$(call need,docker,test of what make up checks); $(call need,.venv/bin/pytest,test of what make up checks); \
 	  .venv/bin/pytest tests/preflight $(ARGS)
 
-fuzz: ## What the service reads of others, with inputs that nobody wrote, TIME=60s each
-	@cargo test --quiet --test fuzz -- --time=$(TIME)
+fuzz: ## What our programs read of others, with inputs that nobody wrote, TIME=60s each; ARGS="words of targets"
+	@cargo test --quiet --workspace --test fuzz -- --time=$(TIME) $(ARGS)
 TIME ?= 60s
 
 # The browser first: it counts requests, and the other sends thousands to the same demo.
-test-python: ## The API against its own description, the click path in a real browser, and a service of another language
+test-python: ## The API against its own description, the click path in a real browser, a service of another language, attacks, files of others
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
-	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service tests/supply_chain $(ARGS)
+	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service tests/chaos tests/supply_chain $(ARGS)
 
 # These run make themselves, which shall not take the ARGS meant for them.
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
@@ -284,6 +285,13 @@ held-stack: ## The rate of requests that the stack carries with nothing lost, co
 audit-stack: ## The containers that run against the CIS Docker Benchmark, and where secrets stand that should not: SECURITY.md
 	@$(need-stack)
 	@$(call need,python3,the audit of containers); python3 tests/stack/containers.py $(ARGS)
+
+chaos: build ## Let the collector, the databases, Redis, the worker and the machine fail, without Docker, and hold what must hold: docs/reliability.md. ARGS="words of names"
+	@$(call need,.venv/bin/python,faults without Docker); tests/chaos/alone.sh .venv/bin/python tests/chaos/chaos.py $(ARGS)
+
+soak: TIME = 2h
+soak: build ## The demo for TIME=2h, with faults at random: nothing grows, nothing is lost, nothing is stuck. Figures: docs/reliability.md
+	@$(call need,.venv/bin/python,hours of the demo); .venv/bin/python tests/chaos/soak.py --time $(TIME) $(ARGS)
 
 # Go keeps the result of a test whose package did not change, but what these read lies outside it: -count=1.
 test-configuration: ## Configurations of the stack: parsed, held to our rules, and both balancers run with real servers behind them
@@ -371,4 +379,4 @@ help: ## List the targets
 .PHONY: answer drill drill-record drill-stop incident hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack overhead \
-  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills verify-drills-stack
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots soak test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills verify-drills-stack
