@@ -353,6 +353,8 @@ fn regrouped(bounds: &[f64], counts: &[f64], fewer: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn explicit(bounds: &[f64], counts: &[f64]) -> Distribution {
@@ -380,6 +382,92 @@ mod tests {
     fn near(got: Option<f64>, expected: f64) {
         let got = got.expect("a quantile");
         assert!((got - expected).abs() < 1e-9, "{got} is not {expected}");
+    }
+
+    /// Counts as counters have them, so that sums and differences of them are exact.
+    fn count() -> impl Strategy<Value = f64> {
+        (0_u32..1000).prop_map(f64::from)
+    }
+
+    fn any_explicit() -> impl Strategy<Value = Distribution> {
+        let bounds = prop::collection::btree_set(-1_000_000_i32..1_000_000, 1..12);
+        bounds.prop_flat_map(|bounds| {
+            let bounds: Vec<f64> = bounds
+                .into_iter()
+                .map(|bound| f64::from(bound) / 8.0)
+                .collect();
+            let counts = prop::collection::vec(count(), bounds.len() + 1);
+            counts.prop_map(move |counts| explicit(&bounds, &counts))
+        })
+    }
+
+    fn any_exponential() -> impl Strategy<Value = Distribution> {
+        let buckets = || prop::collection::btree_map(-200..200, count(), 0..12);
+        (-4..9, count(), buckets(), buckets()).prop_map(|(scale, zero, positive, negative)| {
+            Distribution::Exponential {
+                scale,
+                zero_threshold: 0.0,
+                zero,
+                positive,
+                negative,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_quantile_lies_within_its_bucket(of in any_explicit(), q in 0.0..=1.0) {
+            let Some(bucket) = of.bucket(q) else {
+                prop_assert_eq!(of.quantile(q), None);
+                return Ok(());
+            };
+            let value = of.quantile(q).expect("there are observations");
+            // Above the last bound it is that bound, and rounding may exceed a bound by its last digit.
+            let near = 1e-9 * value.abs().max(1.0);
+            prop_assert!(bucket.lower - near <= value && value <= bucket.upper + near, "{} {:?}", value, bucket);
+        }
+
+        #[test]
+        fn a_quantile_of_an_exponential_histogram_lies_between_its_outermost_buckets(
+            of in any_exponential(),
+            q in 0.0..=1.0,
+        ) {
+            let Distribution::Exponential { scale, zero, positive, negative, .. } = &of else {
+                unreachable!("it is exponential");
+            };
+            let reach = |buckets: &BTreeMap<i32, f64>| {
+                let last = buckets.iter().rev().find(|(_, count)| **count > 0.0);
+                last.map_or(0.0, |(index, _)| 2f64.powf(f64::from(index + 1) * 2f64.powi(-scale)))
+            };
+            let counted = zero + positive.values().chain(negative.values()).sum::<f64>();
+            prop_assert_eq!(of.count(), counted);
+            if let Some(value) = of.quantile(q) {
+                let (from, to) = (-reach(negative), reach(positive));
+                let near = 1e-9 * value.abs().max(1.0);
+                prop_assert!(from - near <= value && value <= to + near, "{} {} {}", from, value, to);
+            }
+        }
+
+        #[test]
+        fn quantiles_rise(of in prop_oneof![any_explicit(), any_exponential()], p in 0.0..=1.0, q in 0.0..=1.0) {
+            if let (Some(low), Some(high)) = (of.quantile(f64::min(p, q)), of.quantile(f64::max(p, q))) {
+                prop_assert!(low <= high + 1e-9 * high.abs().max(1.0), "{} {}", low, high);
+            }
+        }
+
+        #[test]
+        fn a_delta_is_the_difference_of_cumulatives(
+            earlier in prop_oneof![any_explicit(), any_exponential()],
+            factor in 1_u8..9,
+        ) {
+            let mut later = earlier.clone();
+            later.add(&earlier, f64::from(factor));
+            let mut delta = earlier.clone();
+            delta.add(&earlier, f64::from(factor - 1));
+            prop_assert_eq!(later.since(&earlier), Some(delta));
+            // The other way round it began anew, unless nothing was counted at all.
+            prop_assert_eq!(earlier.since(&later).is_none(), earlier.count() > 0.0);
+        }
     }
 
     #[test]

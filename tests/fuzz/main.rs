@@ -1,9 +1,14 @@
-//! `make fuzz TIME=60s`: what the service reads of others, with inputs that nobody wrote. A stable compiler runs it: inputs of the
+//! `make fuzz TIME=60s`: what our programs read of others, with inputs that nobody wrote. A stable compiler runs it: inputs of the
 //! corpus are mutated without looking at coverage. `cargo test --test fuzz` runs the corpus and a few seconds of each target, always with
 //! the same inputs, so that it fails for a change of ours alone; with `--time` they are others in each run.
 //!
 //! A target checks laws and not only that nothing panics. What breaks one is printed as a hexadecimal text to put into its
 //! folder of the corpus, where it stays as a test.
+
+#[path = "../api/harness/mod.rs"]
+#[allow(dead_code)] // a part of what the other tests use
+mod harness;
+mod servers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use signalbox::deps::job::Job;
 use signalbox::faults::plan::Plan;
-use signalbox::settings::{Role, Settings};
+use signalbox::settings::{Role, SecretUrl, Settings};
 
 /// Bytes of an input at most.
 const MAX_BYTES: usize = 8 * 1024;
@@ -20,16 +25,30 @@ const MAX_BYTES: usize = 8 * 1024;
 /// A planted secret: no message repeats it.
 const SECRET: &str = "hunter2";
 
-/// Reads an input and panics if a law is broken.
-type Target = fn(&[u8]);
+/// Reads an input and panics if a law is broken. It owns what it asks.
+type Target = Box<dyn Fn(&[u8])>;
 
-/// Each by the name of its folder in the corpus.
-const TARGETS: [(&str, Target); 5] = [
-    ("job", job),
-    ("plan_text", plan_text),
-    ("plan_json", plan_json),
-    ("settings", settings),
-    ("link", link),
+/// Starts what a target asks.
+type Ready = fn() -> Target;
+
+/// Each by the name of its folder in the corpus, with what makes it ready.
+const TARGETS: [(&str, Ready); 16] = [
+    ("job", || Box::new(job)),
+    ("plan_text", || Box::new(plan_text)),
+    ("plan_json", || Box::new(plan_json)),
+    ("settings", || Box::new(settings)),
+    ("link", || Box::new(link)),
+    ("viewer_protobuf", servers::viewer_protobuf),
+    ("viewer_json", servers::viewer_json),
+    ("viewer_gzip", servers::viewer_gzip),
+    ("viewer_profiles", servers::viewer_profiles),
+    ("viewer_query", servers::viewer_query),
+    ("request", servers::request),
+    ("context", servers::context),
+    ("incidents", servers::incidents),
+    ("exporter", servers::exporter),
+    ("load", servers::load),
+    ("verify", servers::verify),
 ];
 
 fn main() -> ExitCode {
@@ -42,19 +61,26 @@ fn main() -> ExitCode {
     // What panics is told below, once.
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = false;
-    for (name, target) in TARGETS {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted =
+        |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
+    for (name, ready) in TARGETS.into_iter().filter(|(name, _)| wanted(name)) {
+        let target = ready();
         let corpus = corpus(name);
         let start = Instant::now();
         let mut inputs = 0_u64;
         let mut broken = None;
         for input in &corpus {
             inputs += 1;
-            broken = broken.or_else(|| breaks(target, input));
+            broken = broken.or_else(|| breaks(&target, input));
         }
         while broken.is_none() && start.elapsed() < time {
             let input = mutated(&corpus);
             inputs += 1;
-            broken = breaks(target, &input);
+            broken = breaks(&target, &input);
         }
         match broken {
             None => println!(
@@ -91,7 +117,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-fn breaks(target: Target, input: &[u8]) -> Option<(Vec<u8>, String)> {
+fn breaks(target: &Target, input: &[u8]) -> Option<(Vec<u8>, String)> {
     let panic = catch_unwind(AssertUnwindSafe(|| target(input))).err()?;
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -228,5 +254,8 @@ fn link(input: &[u8]) {
             Err(error) => format!("{error} {error:?}"),
         };
         assert!(!told.contains(SECRET), "{name}: {told}");
+        // What is printed can be printed again.
+        let printed = SecretUrl::from(url.as_str()).to_string();
+        assert_eq!(SecretUrl::from(printed.as_str()).to_string(), printed);
     }
 }

@@ -636,7 +636,10 @@ mod tests {
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use proptest::prelude::*;
     use prost::Message as _;
 
     use super::*;
@@ -649,6 +652,77 @@ mod tests {
             ExportTraceServiceRequest::decode(bytes.as_slice()).expect("protobuf"),
             rejected,
         )
+    }
+
+    /// Values of every type, lists and maps of them included.
+    fn any_value() -> impl Strategy<Value = Any> {
+        let leaf = prop_oneof![
+            any::<String>().prop_map(Any::StringValue),
+            any::<bool>().prop_map(Any::BoolValue),
+            any::<i64>().prop_map(Any::IntValue),
+            any::<f64>().prop_map(Any::DoubleValue),
+            prop::collection::vec(any::<u8>(), 0..9).prop_map(Any::BytesValue),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let values = || prop::collection::vec(inner.clone(), 0..4);
+            prop_oneof![
+                values().prop_map(|values| {
+                    let values = values
+                        .into_iter()
+                        .map(|value| AnyValue { value: Some(value) });
+                    Any::ArrayValue(ArrayValue {
+                        values: values.collect(),
+                    })
+                }),
+                prop::collection::vec((any::<String>(), inner.clone()), 0..4).prop_map(|pairs| {
+                    Any::KvlistValue(KeyValueList {
+                        values: pairs
+                            .into_iter()
+                            .map(|(key, value)| pair(key, value))
+                            .collect(),
+                    })
+                }),
+            ]
+        })
+    }
+
+    fn pair(key: String, value: Any) -> KeyValue {
+        KeyValue {
+            key,
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attributes_of_every_type_are_read_as_they_were_written(
+            key in any::<String>(),
+            value in any_value(),
+            start in any::<u64>(),
+        ) {
+            let span = Span {
+                start_time_unix_nano: start,
+                attributes: vec![pair(key, value)],
+                ..Span::default()
+            };
+            let bytes = ExportTraceServiceRequest {
+                resource_spans: vec![ResourceSpans {
+                    scope_spans: vec![ScopeSpans {
+                        spans: vec![span],
+                        ..ScopeSpans::default()
+                    }],
+                    ..ResourceSpans::default()
+                }],
+            }
+            .encode_to_vec();
+            let mut json = String::new();
+            write(&TRACES, &bytes, &mut json);
+            let (again, rejected) = read(&TRACES, &json).expect("JSON");
+            prop_assert_eq!(rejected, Rejected::default());
+            // Bytes, because no NaN equals another.
+            prop_assert_eq!(again, bytes, "{}", json);
+        }
     }
 
     #[test]
