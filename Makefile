@@ -53,7 +53,7 @@ drill-record: ## Write what happened since the drill began to one file, with its
 	@$(drill) record $(or $(filter-out signalbox-images.tar,$(FILE)),my.incident) $(ARGS)
 
 incident: ## Open a recorded incident, without load, Docker or internet: FILE=drills/recorded/first.incident
-	@$(drill) open $(FILE) $(ARGS)
+	@$(drill) open $(or $(filter-out signalbox-images.tar,$(FILE)),drills/recorded/first.incident) $(ARGS)
 
 hint: ## The next of three hints
 	@$(on-stack) hint $(ARGS); $(else-local) $(CTL) drill hint $(ARGS); fi
@@ -62,8 +62,9 @@ answer: ## Grade an answer: make answer ANSWER='field=value field=value'
 	@$(on-stack) answer '$(ANSWER)' $(ARGS); $(else-local) $(CTL) drill answer '$(ANSWER)' $(ARGS); fi
 
 drill = $(call programs,--quiet) && $(CTL) drill
-# In the stack while it is up, unless one is on here: a recorded incident is.
-on-stack = if test ! -e data/drill/run.json && $(filter-out if,$(if-stack)) $(with-systems) COMPOSE='$(COMPOSE)' sh scripts/drill.sh
+# In the stack of this checkout while it is up, unless one is on here: a recorded incident is.
+foreign-stack = $(COMPOSE) ps --format json signalbox-api 2>/dev/null | grep 'project.working_dir=' | grep -qvF -e 'project.working_dir=$(CURDIR),' -e 'project.working_dir=$(CURDIR)"' -e 'project.working_dir=$(PWD),' -e 'project.working_dir=$(PWD)"'
+on-stack = if test ! -e data/drill/run.json && ! $(foreign-stack) && $(filter-out if,$(if-stack)) $(with-systems) COMPOSE='$(COMPOSE)' sh scripts/drill.sh
 
 # The image when the stack runs, so that Docker users need no Rust; else the local program.
 if-stack = if $(COMPOSE) ps --quiet --status running signalbox-api 2>/dev/null | grep -q .; then

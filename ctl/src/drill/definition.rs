@@ -324,6 +324,15 @@ impl Drill {
         Ok(drill)
     }
 
+    /// The right answer to each question in the run with this seed.
+    pub fn answers(&self, seed: u64) -> Vec<String> {
+        let chosen = self.chosen(seed);
+        let answers = self.question.iter();
+        answers
+            .map(|question| fill(&question.answer, &chosen))
+            .collect()
+    }
+
     /// What this run's seed chooses: the same for the same seed, so that only the seed need be kept.
     pub fn chosen(&self, seed: u64) -> BTreeMap<String, String> {
         let mut random = fastrand::Rng::with_seed(seed);

@@ -10,6 +10,8 @@ pub enum Verdict {
     Right,
     Wrong,
     Missing,
+    /// Where one is asked for.
+    NoNumber,
 }
 
 /// Reads `field=value field=value`, for the fields that are asked for. A value reaches to the next field, so it may hold blanks.
@@ -33,11 +35,19 @@ pub fn read(text: &str, questions: &[Question]) -> Result<BTreeMap<String, Strin
         .first()
         .is_none_or(|(at, _)| !text[..*at].trim().is_empty())
     {
-        let fields: Vec<String> = questions
-            .iter()
-            .map(|question| format!("{}=…", question.field))
-            .collect();
-        return Err(format!("the answer must read: {}", fields.join(" ")));
+        return Err(format!("the answer must read: {}", form(questions)));
+    }
+    // `name=` of no question would become part of the value before it, and that be called wrong.
+    let unknown = text.split([' ', '\t', '\n', ',']).find_map(|word| {
+        let (name, _) = word.split_once('=')?;
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        (is_name && questions.iter().all(|question| question.field != name)).then_some(name)
+    });
+    if let Some(name) = unknown {
+        return Err(format!(
+            "nobody asks for `{name}`; the answer must read: {}",
+            form(questions)
+        ));
     }
     let ends = begins.iter().skip(1).map(|(at, _)| *at).chain([text.len()]);
     let parts = begins.iter().zip(ends).map(|((begin, field), end)| {
@@ -46,6 +56,14 @@ pub fn read(text: &str, questions: &[Question]) -> Result<BTreeMap<String, Strin
         ((*field).to_owned(), value.trim_matches(blank).to_owned())
     });
     Ok(parts.collect())
+}
+
+fn form(questions: &[Question]) -> String {
+    let fields = questions.iter();
+    fields
+        .map(|question| format!("{}=…", question.field))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Each question with what was made of it. `chosen` is what the run chose.
@@ -59,6 +77,9 @@ pub fn grade<'a>(
         .map(|question| {
             let verdict = match given.get(&question.field) {
                 None => Verdict::Missing,
+                Some(given) if question.within > 0.0 && given.trim().parse::<f64>().is_err() => {
+                    Verdict::NoNumber
+                }
                 Some(given) if fits(given, &fill(&question.answer, chosen), question.within) => {
                     Verdict::Right
                 }
@@ -102,13 +123,14 @@ mod tests {
     #[test]
     fn each_field_is_judged_by_itself_and_numbers_within_their_bound() {
         let chosen = BTreeMap::from([("every".to_owned(), "20".to_owned())]);
-        use Verdict::{Missing, Right, Wrong};
+        use Verdict::{Missing, NoNumber, Right, Wrong};
         for (text, statement, every) in [
             ("statement=UPDATE products every=20", Right, Right),
             ("every=16, statement=\"update products\"", Right, Right),
             ("statement=INSERT orders every=25.1", Wrong, Wrong),
             ("every=14.9", Missing, Wrong),
-            ("every=soon", Missing, Wrong),
+            ("every=soon", Missing, NoNumber),
+            ("every=20s", Missing, NoNumber),
             ("every=NaN", Missing, Wrong),
         ] {
             let questions = questions();
@@ -128,5 +150,10 @@ mod tests {
             let told = read(text, &questions()).unwrap_err();
             assert_eq!(told, "the answer must read: statement=… every=…");
         }
+        let told = read("statement=UPDATE products wait=20 every=20", &questions()).unwrap_err();
+        assert_eq!(
+            told,
+            "nobody asks for `wait`; the answer must read: statement=… every=…"
+        );
     }
 }

@@ -38,6 +38,9 @@ pub struct Solved {
     pub at_ms: u64,
     pub took_ms: u64,
     pub hints: usize,
+    /// Of the run, so that the next one can have another answer.
+    #[serde(default)]
+    pub seed: u64,
 }
 
 /// How long a player waits for the lock.

@@ -65,7 +65,7 @@ fn the_impatient_client_is_found_by_its_request_ids() {
     let solved = drill(&demo, &data, &["answer", &right]);
     assert!(solved.status.success(), "{}", said(&solved));
     assert!(
-        said(&solved).contains("with 1 hints. The shortest way:"),
+        said(&solved).contains("with 1 hint. The shortest way:"),
         "{}",
         said(&solved)
     );
@@ -84,7 +84,7 @@ fn the_impatient_client_is_found_by_its_request_ids() {
     });
     assert_eq!(newest(), before);
     let listed = said(&drill(&demo, &data, &["list"]));
-    assert!(listed.contains(", 1 hints"), "{listed}");
+    assert!(listed.contains(", 1 hint"), "{listed}");
     assert!(listed.contains("make drill-1 begins the first"), "{listed}");
 }
 

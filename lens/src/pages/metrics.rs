@@ -20,7 +20,7 @@ use crate::query;
 use crate::store::metrics::{self, Kind, Listed, Point, Series};
 use crate::store::{Signal, Store, aside, traces};
 
-/// Rows of the table of series.
+/// Rows of the table of series: the newest, which are those of the processes that run.
 const MOST_SERIES: usize = 100;
 /// Attributes, and values of them, that are suggested.
 const MOST_CHOICES: usize = 200;
@@ -56,7 +56,11 @@ pub async fn page(
         .map(|attribute| attribute.key)
         .collect();
     let attributes: Vec<String> = attributes.into_iter().take(MOST_CHOICES).collect();
-    let latest = metrics::latest(&store.pool, &series[..series.len().min(MOST_SERIES)]).await?;
+    let latest = metrics::latest(
+        &store.pool,
+        &series[series.len().saturating_sub(MOST_SERIES)..],
+    )
+    .await?;
     let shell = Shell {
         tab: Tab::Metrics,
         title: if query.name.is_empty() {
@@ -247,7 +251,7 @@ fn latest_points(latest: &[(&Series, Point)], services: &Services, series: usize
                     } }
                 }
             }
-            @if series > MOST_SERIES { p.faint { "The first " (MOST_SERIES) " of " (format::count(series as i64)) " series; a filter chooses others." } }
+            @if series > MOST_SERIES { p.faint { "The newest " (MOST_SERIES) " of " (format::count(series as i64)) " series; a filter chooses others." } }
         }
     }
 }
