@@ -67,6 +67,6 @@ mod tests {
             }
         }
         changed.dedup();
-        assert_eq!(changed, [17, 18, 19, 20]);
+        assert_eq!(changed, [17, 18, 19, 20, 21]);
     }
 }
