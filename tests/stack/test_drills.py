@@ -97,9 +97,10 @@ class Play:
         return [(series["metric"], [(at, float(value)) for at, value in series["values"]]) for series in answer["data"]["result"]]
 
     def exemplars(self, step, **values):
-        """How many exemplars since the beginning the graph of a step shows."""
+        """How many exemplars of the last minute the graph of a step shows."""
         _, text = self.query(step, **values)
-        answer = ask(url(MIMIR), "/prometheus/api/v1/query_exemplars", query=text, start=self.began, end=time.time())
+        now = time.time()
+        answer = ask(url(MIMIR), "/prometheus/api/v1/query_exemplars", query=text, start=max(self.began, now - 60), end=now)
         return sum(len(series["exemplars"]) for series in answer["data"])
 
     def lines(self, text):
@@ -387,8 +388,8 @@ def one_away(play):
 
 
 def dots_gone(play):
-    # Values of both, since the part that was changed has begun anew.
-    if time.time() - play.began < 60 or not play.see(0) or not play.see(1):
+    # Values of both, and none is left from before the part that was changed began anew.
+    if time.time() - play.began < 120 or not play.see(0) or not play.see(1):
         return None
     api, worker = play.exemplars(0), play.exemplars(1)
     if api and worker:
@@ -460,8 +461,9 @@ def both_counted(play):
     return len({labels["service_name"] for labels, value in play.see(0) if value > 0}) == 2 and not any(foreign)
 
 
-def nothing_discarded(play):
-    return not any(value for _, value in play.see(0))
+def few_streams(play):
+    streams = play.numbers("sum(loki_ingester_memory_streams)")
+    return not any(value for _, value in play.see(0)) and streams and streams[0][1] < 200
 
 
 def no_more_of_it(play):
@@ -469,7 +471,7 @@ def no_more_of_it(play):
     return not play.see(1)
 
 
-HEALED = {1: no_more_of_it, 2: no_more_of_it, 17: all_up, 18: dots_again, 19: queue_empty, 20: both_counted, 21: nothing_discarded}
+HEALED = {1: no_more_of_it, 2: no_more_of_it, 17: all_up, 18: dots_again, 19: queue_empty, 20: both_counted, 21: few_streams}
 
 
 def eventually(what, look, seconds):
