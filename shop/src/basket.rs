@@ -90,6 +90,7 @@ fn merge_hashed(lines: Vec<Line>) -> Vec<Line> {
 }
 
 /// Needs no table beside the lines: a basket has a handful of them.
+#[inline(never)] // a profile of the release build names it
 fn merge_pairwise(lines: Vec<Line>) -> Vec<Line> {
     let mut merged: Vec<Line> = Vec::new();
     for line in lines {

@@ -25,6 +25,7 @@ pub struct Recent {
 
 impl Recent {
     /// Keeps a product that was looked at. Without `all`, the oldest are forgotten.
+    #[inline(never)] // a profile of the release build names it
     pub fn remember_view(&self, product: &Product, all: bool) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         views.push_back(product.clone());
@@ -32,6 +33,7 @@ impl Recent {
     }
 
     /// Keeps a search with what was found.
+    #[inline(never)] // a profile of the release build names it
     pub fn remember_term(&self, term: &str, found: &[Product], all: bool) {
         let mut terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
         terms.push_back((term.to_owned(), found.to_vec()));

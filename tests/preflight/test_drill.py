@@ -1,6 +1,7 @@
 """What the drills tell Docker Compose while the stack is up (scripts/drill.sh), with a Compose that writes down what it is told."""
 
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -108,3 +109,13 @@ def test_what_a_drill_starts_is_not_built():
     starts = [words for words in told if words.startswith("up ")]
     assert len(starts) >= 5
     assert [words for words in starts if "--no-build" not in words] == []
+
+
+def test_every_function_that_a_drill_asks_for_has_a_name_in_profiles():
+    """The image has the release build, which would take a small function into its caller: nobody could find it there."""
+    drills = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "drills").glob("*.toml"))]
+    asked = {table["function"] for drill in drills for table in drill.get("one_of", []) if "function" in table}
+    assert len(asked) >= 6
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "shop" / "src").rglob("*.rs"))
+    kept = set(re.findall(r"#\[inline\(never\)\][^\n]*\n\s*(?:pub )?fn (\w+)", source))
+    assert asked <= kept
