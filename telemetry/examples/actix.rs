@@ -47,6 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         tracing::info!("listening on http://{}", server.addrs()[0]);
         server.run().await // until SIGTERM or Ctrl-C
     });
-    guard.shutdown(Duration::from_secs(3))?; // also when serving failed
+    // Also when serving failed.
+    if let Err(lost) = guard.shutdown(Duration::from_secs(3)) {
+        eprintln!("actix-example: {lost}");
+    }
     Ok(served?)
 }

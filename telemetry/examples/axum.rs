@@ -52,15 +52,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             .layer(instrument);
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let listener = tokio::net::TcpListener::bind(address).await?;
-        let mut stop = signal(SignalKind::terminate())?;
+        let mut terminated = signal(SignalKind::terminate())?;
         tracing::info!("listening on http://{}", listener.local_addr()?);
         let stopped = async move {
-            stop.recv().await;
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
         };
         axum::serve(listener, app)
             .with_graceful_shutdown(stopped)
             .await
     });
-    guard.shutdown(Duration::from_secs(3))?; // also when serving failed
+    // Also when serving failed.
+    if let Err(lost) = guard.shutdown(Duration::from_secs(3)) {
+        eprintln!("axum-example: {lost}");
+    }
     Ok(served?)
 }
