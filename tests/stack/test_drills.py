@@ -273,9 +273,12 @@ def growing(play):
     for path, share in play.see(1):
         if "::remember_" in path[-1] and not any(path[-1] == above for above in path[:-1]):
             held[last_part(path[-1])] += share
-    if not held or max(held.values()) < 0.2 or memory[0][1][-1][1] <= memory[0][1][0][1]:
+    # What is forgotten in time levels off within seconds, and most of the heap is the profiler's own: compared are the two, after a while.
+    if time.time() - play.began < 120 or not held or memory[0][1][-1][1] <= memory[0][1][0][1]:
         return None
     function = max(held, key=held.get)
+    if any(1.5 * share > held[function] for other, share in held.items() if other != function):
+        return None
     return {"function": function, "route": next(each["route"] for each in play.drill["one_of"] if each["function"] == function)}
 
 

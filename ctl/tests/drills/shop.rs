@@ -11,7 +11,7 @@ use flate2::read::GzDecoder;
 
 use crate::signals::{
     Healed, Span, attribute, by, drill, eventually, functions, is_delta, list, number, records,
-    said, series, spans, walk, without_demo,
+    said, series, spans, totals, walk, without_demo,
 };
 use crate::support::{Demo, client, folder, signalboxctl};
 
@@ -337,19 +337,18 @@ fn quadratic(viewer: &str) -> Option<Answer> {
 }
 
 fn growing(viewer: &str) -> Option<Answer> {
-    // The profiler's own memory, much of it the symbols of a debug build, is no part of what the shop keeps.
-    let heap = functions(viewer, "type=heap&service=shop&range=all");
-    let share = |of: &str| {
-        let found = heap.iter().find(|(name, _)| name.ends_with(of));
-        found.map_or(0.0, |(_, share)| *share)
+    let heap = totals(viewer, "type=heap&service=shop&range=all");
+    let held = |by: &str| {
+        let found = heap.iter().find(|(name, _)| name.ends_with(by));
+        found.map_or(0.0, |(_, bytes)| *bytes)
     };
-    let rest = 100.0 - share("profiler's own memory");
-    let (views, terms) = (share("::remember_view"), share("::remember_term"));
+    let (views, terms) = (held("::remember_view"), held("::remember_term"));
     let (function, route, most, other) = match views > terms {
         true => ("remember_view", "/products/{id}", views, terms),
         false => ("remember_term", "/search/{term}", terms, views),
     };
-    (most > 0.2 * rest && most > 3.0 * other)
+    // Ten lists of what was found are below 2 MB: what holds twice that is not forgotten.
+    (most > 4e6 && most > 1.5 * other)
         .then(|| BTreeMap::from([("function", function.into()), ("route", route.into())]))
 }
 

@@ -194,20 +194,37 @@ pub fn by(points: &[Value], name: &str) -> BTreeMap<String, (f64, f64)> {
 
 /// The functions that a page of profiles lists, each with its share of the whole in per cent.
 pub fn functions(viewer: &str, query: &str) -> Vec<(String, f64)> {
+    let rows = rows_of_functions(viewer, query).into_iter();
+    rows.filter_map(|row| {
+        let share = row.rsplit(" %</td>").nth(1)?.rsplit('>').next()?;
+        Some((title(&row)?, share.trim().parse().ok()?))
+    })
+    .collect()
+}
+
+/// The same with what each holds in total, in bytes for a heap.
+pub fn totals(viewer: &str, query: &str) -> Vec<(String, f64)> {
+    let rows = rows_of_functions(viewer, query).into_iter();
+    rows.filter_map(|row| {
+        let total = row.split("data-total=\"").nth(1)?.split('"').next()?;
+        Some((title(&row)?, total.parse().ok()?))
+    })
+    .collect()
+}
+
+fn title(row: &str) -> Option<String> {
+    Some(row.split("title=\"").nth(1)?.split('"').next()?.to_owned())
+}
+
+fn rows_of_functions(viewer: &str, query: &str) -> Vec<String> {
     let page = client().get(format!("{viewer}/profiles?{query}")).send();
     let page = page
         .ok()
         .and_then(|page| page.text().ok())
         .unwrap_or_default();
-    let rows = page
-        .split("<tr")
-        .filter(|row| row.contains("data-testid=\"function-link\""));
-    rows.filter_map(|row| {
-        let name = row.split("title=\"").nth(1)?.split('"').next()?;
-        let share = row.rsplit(" %</td>").nth(1)?.rsplit('>').next()?;
-        Some((name.to_owned(), share.trim().parse().ok()?))
-    })
-    .collect()
+    let rows = page.split("<tr").map(str::to_owned);
+    rows.filter(|row| row.contains("data-testid=\"function-link\""))
+        .collect()
 }
 
 /// The addresses of a drill's walk-through for the run that has this answer.
