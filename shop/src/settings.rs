@@ -85,6 +85,6 @@ pub fn telemetry(service: &'static str) -> Result<signalbox_telemetry::Settings,
         service_namespace: "shop",
         service_version: env!("CARGO_PKG_VERSION"),
         metric_prefix: "shop",
-        request_id_attribute: "shop.request.id",
+        request_id_attribute: "request.id",
     })
 }
