@@ -184,8 +184,11 @@ def test_series_stay_bounded_under_a_cardinality_attack(service, lens):
     for number in range(800):
         attack(service.address, number)
     after = series(service)
-    new = {line.partition(b"{")[0] for line in after - before}
-    assert after <= before | {line for line in after if b"otel_sdk" in line}, f"{len(after - before)} series more: {sorted(new)[:9]}"
+    # That of a method begins when a request of it is on its way while metrics are read: ten methods, two schemes.
+    active = {line for line in after if line.startswith(b"http_server_active_requests{")}
+    assert len(active) <= 20
+    more = {line for line in after - before - active if b"otel_sdk" not in line}
+    assert not more, f"{len(more)} series more: {sorted({line.partition(b'{')[0] for line in more})[:9]}"
     pushed = {series for series in service.collector.values}
     assert len(after) < 20_000 and len(pushed) < 20_000
     print(f"{len(after)} samples on /metrics after 1,600 requests of {1600 * 12} different values")

@@ -377,7 +377,9 @@ def slow_clock(play):
     if any(len(seconds) < 5 for seconds in early.values()):
         return None
     off = [(statistics.median(seconds), replica) for replica, seconds in early.items() if min(seconds) > 5]
-    assert len(off) == 1 and play.see(1, replica=off[0][1]), early
+    assert len(off) == 1, early
+    if not play.see(1, replica=off[0][1]):
+        return None  # its records lie before the drill's beginning until it has lasted as long as the clock is slow
     return {"replica": off[0][1], "seconds": f"{off[0][0]:.0f}"}
 
 
