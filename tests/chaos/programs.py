@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from helpers import BIN, eventually
@@ -252,7 +252,8 @@ class OtherServer:
     def hang(self, number):
         """SIGSTOP or SIGCONT, to it and to the processes that serve its sessions."""
         for pid in [self.process.pid, *Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]:
-            os.kill(int(pid), number)
+            with suppress(ProcessLookupError):  # a session that has ended meanwhile
+                os.kill(int(pid), number)
 
     def run(self, *command):
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.directory).stdout
