@@ -45,8 +45,13 @@ fn play(number: u32, find: impl Fn(&str) -> Option<Answer>) {
         let refused = drill(&demo, &data, &["answer", &text(&wrong)]);
         assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
         let told = said(&refused);
-        assert_eq!(told.matches(" wrong\n").count(), 1, "{answer:?}: {told}");
-        assert!(told.contains(&format!("  {field:<12} wrong\n")), "{told}");
+        let not_right = told
+            .lines()
+            .filter(|line| line.contains(" wrong") || line.contains(" no number"));
+        let fields: Vec<&str> = not_right
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(fields, [*field], "{answer:?}: {told}");
     }
     let file = data.join("recorded.incident");
     let recorded = drill(&demo, &data, &["record", &file.to_string_lossy()]);
