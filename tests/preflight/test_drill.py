@@ -119,3 +119,26 @@ def test_every_function_that_a_drill_asks_for_has_a_name_in_profiles():
     source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "shop" / "src").rglob("*.rs"))
     kept = set(re.findall(r"#\[inline\(never\)\][^\n]*\n\s*(?:pub )?fn (\w+)", source))
     assert asked <= kept
+
+
+@pytest.mark.parametrize(("folder", "played"), [(str(ROOT), "in the stack"), (f"{ROOT}-2", "here"), ("/elsewhere", "here")])
+def test_make_plays_on_the_stack_of_this_checkout_alone(tmp_path, folder, played):
+    """Two checkouts have one project name, unless somebody sets COMPOSE_PROJECT_NAME: a drill of one would be played, or ended, on the other's stack."""
+    if (ROOT / "data/drill/run.json").exists():
+        pytest.skip("a drill is on in this checkout, and is played on")
+    compose = tmp_path / "compose"
+    compose.write_text(
+        f"""#!/bin/sh
+case "$*" in
+  *"ps --format json"*) echo '{{"Labels":"a=b,com.docker.compose.project.working_dir={folder},c=d"}}' ;;
+  *"ps --quiet"*) echo id ;;
+  *"signalboxctl drill"*) echo in the stack ;;
+esac
+""",
+        encoding="utf-8",
+    )
+    compose.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "ARGS")}
+    command = ["make", "--no-print-directory", "drill", f"COMPOSE={compose}", "CTL=echo here:", "programs=true"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert ran.returncode == 0 and ran.stdout.startswith(played), ran

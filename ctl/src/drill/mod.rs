@@ -556,3 +556,31 @@ async fn stop(desk: &Desk) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_was_solved_has_another_answer_where_there_is_one() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../drills");
+        let mut choices = 0;
+        for drill in Drill::all(folder.as_ref()).unwrap() {
+            let last = drill.answers(7);
+            let has_others = (0..200).any(|seed| drill.answers(seed) != last);
+            choices += usize::from(has_others);
+            let solved = [Solved {
+                drill: drill.number,
+                at_ms: 0,
+                took_ms: 0,
+                hints: 0,
+                seed: 7,
+            }];
+            for _ in 0..20 {
+                let next = drill.answers(another(&drill, &solved));
+                assert_eq!(next != last, has_others, "drill {}", drill.number);
+            }
+        }
+        assert!(choices > 15, "{choices} drills have a choice");
+    }
+}
