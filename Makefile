@@ -236,6 +236,7 @@ course: ## List the steps of the course (docs/learn/course.md) and which are don
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
 	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-preflight test-python
+	@$(MAKE) --no-print-directory chaos ARGS=--quick
 
 test-rust: ## Unit and integration tests of all programs
 	cargo test --workspace

@@ -1,6 +1,6 @@
 """Faults without Docker: `make chaos`. What must hold in each is asserted, and what was seen becomes a row of docs/reliability.md (--write).
 
-`make chaos ARGS="redis hangs"` runs the cases that have one of the words in their name; `ARGS=--quick` a selection, which judge nothing by
+`make chaos ARGS="redis hangs"` runs the cases that have one of the words in their name; `ARGS=--quick` those of `make test`, which judge nothing by
 how long it took, but for deadlines that are the promise.
 """
 
@@ -87,7 +87,7 @@ def with_others(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", help="run the cases with one of these words in their name; all without")
-    parser.add_argument("--quick", action="store_true", help="run a selection only")
+    parser.add_argument("--quick", action="store_true", help="run those of make test only")
     parser.add_argument("--list", action="store_true", help="list the cases and run none")
     parser.add_argument("--write", action="store_true", help="put the rows into the table of docs/reliability.md")
     arguments = parser.parse_args()
