@@ -221,8 +221,9 @@ def kept_connections(play):
     routes = Counter(labels.get("http_route") for _, labels, _ in of_kind if labels.get("http_route"))
     statuses = Counter(labels.get("http_response_status_code") for _, labels, _ in of_kind if labels.get("http_response_status_code"))
     if not routes or not statuses:
-        # The record belongs to a request, whose trace has both.
-        roots = [span for _, labels, _ in of_kind[:5] for span in spans_of(labels["trace_id"]) if "http.route" in span.attributes]
+        # The record belongs to a request of the shop, whose trace has both; it has another route where the shop asked for the payment.
+        spans = [span for _, labels, _ in of_kind[:5] for span in spans_of(labels["trace_id"])]
+        roots = [span for span in spans if "http.route" in span.attributes and span.resource["service.name"] == "shop"]
         routes = Counter(span.attributes["http.route"] for span in roots)
         statuses = Counter(span.attributes["http.response.status_code"] for span in roots)
     return {"route": routes.most_common(1)[0][0], "status": statuses.most_common(1)[0][0], "connections": f"{most:.0f}"}
