@@ -39,6 +39,7 @@ make() {
 
 at_the_end() {
   local status=$?
+  [ ! -e data/drill/run.json ] || command make drill-stop >/dev/null || status=1
   end_demo || status=1
   [ -z "${FENCE_STACK-}" ] || docker compose --profile '*' down --remove-orphans --volumes --timeout 20 >/dev/null 2>&1 || status=1
   exit $status
