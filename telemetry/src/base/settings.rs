@@ -30,7 +30,8 @@ pub struct Identity {
     pub service_version: &'static str,
     /// First part of the names of metrics and attributes that OpenTelemetry does not name, e.g. `signalbox`.
     pub metric_prefix: &'static str,
-    /// Log and span attribute that carries the request id, e.g. `signalbox.request.id`.
+    /// Attribute that carries the id of the request, e.g. `signalbox.request.id`: of its SERVER span, and of each record that
+    /// is written in its course.
     pub request_id_attribute: &'static str,
 }
 
@@ -229,7 +230,9 @@ pub enum LogFormat {
 pub struct Profiles {
     /// `PYROSCOPE_SERVER_ADDRESS` (an http or https URL without fragment). Absent: no profile is pushed.
     pub url: Option<SecretUrl>,
-    /// `PYROSCOPE_PROFILES` (a list of `cpu`, `heap`, `none`; default `cpu,heap`).
+    /// `PYROSCOPE_PROFILES` (a list of `cpu`, `heap`, `none`; default `cpu,heap`). The program does not wait for the CPU profiler, which
+    /// reads the program's debug information before its first sample: for milliseconds in a release build without it, for seconds in a debug
+    /// build. Spans that end until then have no samples, and so no `pyroscope.profile.id`.
     pub cpu: bool,
     pub heap: bool,
     /// `PYROSCOPE_UPLOAD_INTERVAL` (seconds, 1 to 60, default 10).

@@ -282,7 +282,7 @@ impl Exchange {
                 let parent = remote_context(telemetry, &head.headers);
                 let mut attributes = Vec::with_capacity(16);
                 attributes.extend_from_slice(&target.attributes);
-                describe(&mut attributes, server, head, &path);
+                describe(&mut attributes, server, head, &path, &id);
                 if method == OTHER_METHOD && head.method != METHODS[OTHER_METHOD] {
                     let original = head.method.to_owned();
                     attributes.push(KeyValue::new("http.request.method_original", original));
@@ -409,8 +409,12 @@ fn describe(
     server: &Server,
     head: &Head<'_, impl Headers>,
     path: &Arc<str>,
+    id: &Arc<str>,
 ) {
     let mut put = |key, value: StringValue| attributes.push(KeyValue::new(key, value));
+    if let Some(names) = &server.0.telemetry.names {
+        put(names.request_id, Arc::clone(id).into());
+    }
     if !path.is_empty() {
         put("url.path", Arc::clone(path).into());
         put("network.protocol.version", head.version.into());

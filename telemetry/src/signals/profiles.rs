@@ -328,7 +328,8 @@ fn encode(reports: &Vec<Report>, sample_rate: u32, duration: Duration) -> Vec<u8
 /// OS thread: call it inside `web::block`, in the span's scope, and never around an `.await`. Marking costs 0.06 to some
 /// ms, so mark only what burns CPU. Does nothing more than run `work` when no CPU profiler runs.
 ///
-/// The span gets the attribute by which its profile is found only if it really has samples; then the id in it is returned too.
+/// The span gets the attribute by which its profile is found only if it really has samples; then the id in it is returned too. The first spans
+/// of a process have none: the setting `PYROSCOPE_PROFILES` says why.
 pub fn span_scope<R>(route: &str, work: impl FnOnce() -> R) -> (R, Option<String>) {
     let telemetry = Telemetry::current();
     let running = locked(&telemetry.profiler.cpu).clone();

@@ -243,6 +243,10 @@ async fn the_caller_s_trace_and_request_id_go_on() {
     let span = server_span(trace);
     assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
     assert!(span.parent_span_is_remote);
+    assert_eq!(
+        span_attribute(&span, "test.request.id").as_deref(),
+        Some("caller_1-A")
+    );
 
     for unfit in ["", "a b", "é", &"x".repeat(65)] {
         let request = test::TestRequest::get()
