@@ -31,8 +31,8 @@ programs = cargo build $(1) --workspace --exclude shop
 build: ## Build all programs
 	@cargo build --workspace
 
-generate-load: ## A minute of mixed load into the stack if it is up, else into the demo; links at the end
-	@$(if-stack) $(CTL-IN-STACK) load --url http://signalbox-api:18080 $(ARGS); $(else-local) $(CTL) load $(ARGS); fi
+generate-load: ## A minute of mixed load into the stack if it is up, else into the demo, or to ARGS="--url …"; links at the end
+	@if test -z "$(findstring --url,$(ARGS))" && $(filter-out if,$(if-stack)) $(CTL-IN-STACK) load --url http://signalbox-api:18080 $(ARGS); $(else-local) $(CTL) load $(ARGS); fi
 
 generate-logs: ## The same with log records of every level only
 	@$(MAKE) --no-print-directory generate-load ARGS='--mix "/demo/logs?count=100=1" --rate 5 $(ARGS)'

@@ -120,7 +120,7 @@ pub struct Record {
     pub failures: BTreeMap<String, u64>,
     /// The one that took longest by itself, not the one that waited longest to be sent. Only one whose trace is known.
     pub slowest: Option<Sample>,
-    /// The slowest by endpoint, so that one with a flame graph can be shown.
+    /// The slowest by endpoint, of those with a flame graph of their own if there are any: what waited for a processor may have none.
     pub slowest_of: Vec<Option<Sample>>,
     /// The first that was answered with 5xx: its signals have had the time to arrive.
     pub failing: Option<Sample>,
@@ -168,14 +168,17 @@ impl Record {
             self.failing = Some(sample.clone());
         }
         if let Some(slowest) = self.slowest_of.get_mut(sample.endpoint) {
-            keep_slower(slowest, &sample);
+            let profiled =
+                |sample: &Sample| sample.ids().is_some_and(|ids| ids.profile_id.is_some());
+            keep(slowest, &sample, |sample| (profiled(sample), sample.took));
         }
-        keep_slower(&mut self.slowest, &sample);
+        keep(&mut self.slowest, &sample, |sample| sample.took);
     }
 }
 
-fn keep_slower(kept: &mut Option<Sample>, sample: &Sample) {
-    if kept.as_ref().is_none_or(|kept| kept.took < sample.took) {
+/// Puts `sample` in the place of the one that is kept if it is the greater.
+fn keep<T: Ord>(kept: &mut Option<Sample>, sample: &Sample, rank: impl Fn(&Sample) -> T) {
+    if kept.as_ref().is_none_or(|kept| rank(kept) < rank(sample)) {
         *kept = Some(sample.clone());
     }
 }
@@ -202,6 +205,13 @@ mod tests {
         }
     }
 
+    fn profiled(mut sample: Sample) -> Sample {
+        if let Outcome::Answer { ids: Some(ids), .. } = &mut sample.outcome {
+            ids.profile_id = Some(ids.span_id.clone());
+        }
+        sample
+    }
+
     #[test]
     fn quantiles_errors_and_remarkable_requests_are_kept() {
         let mut record = Record::new(2).unwrap();
@@ -209,7 +219,7 @@ mod tests {
             record.add(sample(0, millis, 200));
         }
         record.add(sample(1, 300, 503));
-        record.add(sample(1, 20, 500));
+        record.add(profiled(sample(1, 20, 500)));
 
         assert_eq!((record.lines[0].sent, record.lines[0].errors), (100, 0));
         assert_eq!((record.lines[1].sent, record.lines[1].errors), (2, 2));
@@ -226,6 +236,10 @@ mod tests {
         assert_eq!(
             record.slowest_of[0].as_ref().unwrap().took,
             Duration::from_millis(100)
+        );
+        assert_eq!(
+            record.slowest_of[1].as_ref().unwrap().took,
+            Duration::from_millis(20) // the slower one has no flame graph
         );
         assert_eq!(record.failing.unwrap().took, Duration::from_millis(300)); // the first, not the slowest
     }
