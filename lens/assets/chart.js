@@ -69,6 +69,11 @@
 
     const value = format(chart.unit);
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line-soft"), width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" };
+    // A long unit needs more room beside the axis than most.
+    const room = (plot, values) => {
+      plot.ctx.font = axis.font;
+      return Math.max(66, ...(values ?? []).map((text) => 16 + plot.ctx.measureText(text).width));
+    };
     // Between points of a sparse line nothing is known, but a lone point must be seen.
     const points = { show: (plot, series) => plot.data[series].filter((value) => value !== null).length < 3, size: 5 };
     const options = {
@@ -83,7 +88,7 @@
       },
       axes: [
         { ...axis, size: 30, values: (plot, splits) => splits.map((at) => new Date(at * 1e3).toISOString().slice(11, range.to - range.from > 900 ? 16 : 19)) },
-        { ...axis, size: 66, values: (plot, splits) => splits.map(value) },
+        { ...axis, size: room, values: (plot, splits) => splits.map(value) },
       ],
       series: [
         { label: "UTC", value: (plot, at) => (at == null ? "" : new Date(at * 1e3).toISOString().slice(11, 19)) },

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::attributes::is_hex;
+use crate::attributes::{is_hex, searched_line};
 use crate::problem::Problem;
 use crate::store::{Search, logs, profiles, traces};
 
@@ -77,6 +77,8 @@ pub struct Traces {
     pub sort: String,
     /// Counts from 1.
     pub page: String,
+    /// No trace that began later, so that later pages keep their place while new ones arrive.
+    pub until_ms: String,
     pub limit: String,
 }
 
@@ -84,6 +86,7 @@ impl Traces {
     pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<traces::Filter, Problem> {
         let limit = limit(&self.limit, default_limit, 1000)?;
         let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
+        let until_ns = milliseconds("until_ms", &self.until_ms)?;
         let mut filter = traces::Filter {
             service: self.service.clone(),
             route: self.route.clone(),
@@ -96,7 +99,7 @@ impl Traces {
             min_ns: milliseconds("min_ms", &self.min_ms)?,
             max_ns: milliseconds("max_ms", &self.max_ms)?,
             from_ns,
-            to_ns,
+            to_ns: to_ns.into_iter().chain(until_ns).min(),
             sort: match self.sort.as_str() {
                 "" | "time" => traces::Sort::Time,
                 "duration" => traces::Sort::Duration,
@@ -113,13 +116,14 @@ impl Traces {
             ..traces::Filter::default()
         };
         for term in terms(&self.q) {
+            if let Some((trace_id, span_id)) = term.ids() {
+                (filter.trace_id, filter.span_id) = (trace_id, span_id);
+                continue;
+            }
             match term {
-                Term::Word(word) => match ids(&word) {
-                    Some((trace_id, span_id)) => {
-                        (filter.trace_id, filter.span_id) = (trace_id, span_id)
-                    }
-                    None => filter.search.words.push(word),
-                },
+                // The name of a header that was copied as a whole.
+                Term::Word(word) if word.eq_ignore_ascii_case("traceparent:") => {}
+                Term::Word(word) => filter.search.words.push(word),
                 Term::Field(name, value) => filter.search.fields.push((name, value)),
             }
         }
@@ -135,8 +139,8 @@ impl Traces {
     }
 }
 
-/// Trace id and span id that a text may stand for: 32 or, as some write them, fewer hexadecimal digits, upper case, dashes or `0x` as well; a whole
-/// `traceparent`; 16 digits alone are a span's. Empty texts for those it does not name.
+/// Trace id or span id that a text may stand for: 32 or, as some write them, fewer hexadecimal digits, upper case, dashes or `0x` as well; 16 digits
+/// alone are a span's. Of a whole `traceparent` the trace counts, since its span is the caller's, who may send no spans. Empty text for the other.
 pub fn ids(text: &str) -> Option<(String, String)> {
     let text = text.trim().to_ascii_lowercase();
     if let [version, trace_id, span_id, ..] = text.split('-').collect::<Vec<_>>()[..]
@@ -144,7 +148,7 @@ pub fn ids(text: &str) -> Option<(String, String)> {
         && is_hex(trace_id, 16)
         && is_hex(span_id, 8)
     {
-        return Some((trace_id.to_owned(), span_id.to_owned()));
+        return Some((trace_id.to_owned(), String::new()));
     }
     let digits = text.trim_start_matches("0x").replace('-', "");
     let hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -163,12 +167,31 @@ pub enum Term {
     Field(String, String),
 }
 
-/// Words, `"phrases in quotation marks"` and `name=value`, the value perhaps in quotation marks.
+impl Term {
+    /// As [`ids`], also with a name in front: `trace_id=…`.
+    pub fn ids(&self) -> Option<(String, String)> {
+        const NAMES: [&str; 5] = ["trace_id", "traceid", "traceparent", "span_id", "spanid"];
+        match self {
+            Self::Word(word) => ids(word),
+            Self::Field(name, value) => NAMES
+                .contains(&&*name.to_ascii_lowercase())
+                .then(|| ids(value))?,
+        }
+    }
+}
+
+/// Words, `"phrases in quotation marks"` and `name=value`, each of both perhaps in quotation marks. In these, `\"` stands for one and `\\` for `\`.
 pub fn terms(typed: &str) -> Vec<Term> {
     let mut terms = Vec::new();
     let (mut term, mut equals, mut quoted) = (String::new(), None, false);
-    for letter in typed.chars().chain([' ']) {
+    let mut letters = typed.chars().chain([' ']).peekable();
+    while let Some(letter) = letters.next() {
         match letter {
+            '\\' if quoted => term.push(
+                letters
+                    .next_if(|next| ['"', '\\'].contains(next))
+                    .unwrap_or('\\'),
+            ),
             '"' => quoted = !quoted,
             '=' if !quoted && equals.is_none() && !term.is_empty() => {
                 equals = Some(term.len());
@@ -219,13 +242,16 @@ impl Trace {
 
 /// The terms as one would type them.
 pub fn typed(terms: &[Term]) -> String {
-    let quoted = |text: &str| match text.contains(char::is_whitespace) || text.is_empty() {
-        true => format!("\"{}\"", text.replace('"', " ")),
-        false => text.replace('"', " "),
+    let quoted = |text: &str| {
+        let special = |letter: char| letter.is_whitespace() || ['"', '='].contains(&letter);
+        match text.contains(special) || text.is_empty() {
+            true => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+            false => text.to_owned(),
+        }
     };
     let typed = terms.iter().map(|term| match term {
         Term::Word(word) => quoted(word),
-        Term::Field(name, value) => format!("{name}={}", quoted(value)),
+        Term::Field(name, value) => format!("{}={}", quoted(name), quoted(value)),
     });
     typed.collect::<Vec<String>>().join(" ")
 }
@@ -263,10 +289,15 @@ impl Logs {
                 .fields
                 .push((name.trim().to_owned(), value.trim().to_owned()));
         }
+        let mut alike = Vec::new();
         for term in terms(&self.q) {
-            match term {
-                Term::Word(word) => search.words.push(word),
-                Term::Field(name, value) => search.fields.push((name, value)),
+            match (term.ids(), term) {
+                (Some(ids), Term::Word(word)) => alike.push((word, ids)),
+                (Some(ids), Term::Field(name, value)) => {
+                    alike.push((searched_line(&name, &value), ids))
+                }
+                (None, Term::Word(word)) => search.words.push(word),
+                (None, Term::Field(name, value)) => search.fields.push((name, value)),
             }
         }
         let before = match self.before.split_once('.') {
@@ -280,6 +311,7 @@ impl Logs {
             severity: severities(&self.level)?,
             trace_id: id("trace_id", &self.trace_id, 16)?,
             span_id: id("span_id", &self.span_id, 8)?,
+            alike,
             from_ns,
             to_ns,
             before: match before {
@@ -470,6 +502,14 @@ mod tests {
         );
         assert_eq!(terms(r#""open phrase "#), [word("open phrase")]);
         assert_eq!(terms(r#"=x "" "#), [word("=x")]);
+        let odd = [
+            field("a b", r#"said "no=1" \o/"#),
+            field("a=b", ""),
+            word("x=y"),
+            word(r"C:\temp"),
+            word("tab\there"),
+        ];
+        assert_eq!(terms(&typed(&odd)), odd, "{}", typed(&odd));
     }
 
     #[test]
@@ -487,7 +527,7 @@ mod tests {
         let span = "00f067aa0ba902b7".to_owned();
         assert_eq!(
             ids("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
-            Some((trace.0, span.clone()))
+            Some(trace)
         );
         assert_eq!(ids("00f067aa0ba902b7"), Some((String::new(), span)));
         for none in [

@@ -280,7 +280,7 @@ pub async fn import(
         ));
     }
     let (mut taken, mut rejected) = ([0; 3], 0);
-    let mut rest = Vec::new();
+    let (mut rest, mut number) = (Vec::new(), 0);
     loop {
         let chunk = tokio::time::timeout(BODY_TIME, payload.next())
             .await
@@ -301,10 +301,16 @@ pub async fn import(
                 break;
             }
             rest.drain(..1.min(rest.len()));
+            number += 1;
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let place = import_line(line, &limits, &store).await?;
+            let place = match import_line(line, &limits, &store).await {
+                Err(Problem::BadRequest(why)) => {
+                    return Err(Problem::BadRequest(format!("line {number}: {why}")));
+                }
+                place => place?,
+            };
             taken[place.0] += place.1;
             rejected += place.2;
         }

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, level, marked, message,
-    query_string, same, select, shown, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, level, marked,
+    message, query_string, same, select, shown, uri,
 };
 use crate::attributes::{hex_id, text};
 use crate::format;
@@ -98,7 +98,7 @@ pub async fn page(
             p.context { "Records of one trace. " a.button href={ "/traces/" (query.trace_id) @if !query.span_id.is_empty() { "#span-" (query.span_id) } } data-testid="log-context-trace" { "Show the trace" } }
         }
         @if around.is_some() {
-            p.context data-testid="log-context" { "What the same service wrote around this record. " a.button href=(address(&without_place)) { "Back to the search" } }
+            p.context data-testid="log-context" { "What the same service wrote around this record. " a.button href=(address("/logs", &without_place)) { "Back to the search" } }
         }
         @if let Some(volume) = &volume { (volume.markup()) }
         @if entries.is_empty() {
@@ -110,21 +110,11 @@ pub async fn page(
                 }
             }
             @if let Some(last) = entries.last().filter(|_| more) {
-                p.pager { a.button href=(address(&query::Logs { before: format!("{}.{}", last.time_ns, last.id), ..without_place.clone() })) data-testid="logs-older" { "Older" } }
+                p.pager { a.button href=(address("/logs", &query::Logs { before: format!("{}.{}", last.time_ns, last.id), ..without_place.clone() })) data-testid="logs-older" { "Older" } }
             }
         }
     };
     Ok(shell.page(&store, fixed, changing))
-}
-
-/// The address of a search.
-fn address(query: &query::Logs) -> String {
-    let text = serde_urlencoded::to_string(query).unwrap_or_default();
-    let pairs: Vec<&str> = text
-        .split('&')
-        .filter(|pair| !pair.ends_with('='))
-        .collect();
-    format!("/logs?{}", pairs.join("&"))
 }
 
 /// What the service of a record wrote before and after it, the record in the middle.
@@ -201,7 +191,7 @@ fn chips(query: &query::Logs) -> Markup {
     html! {
         @if !chips.is_empty() {
             ul.chips data-testid="chips" { @for (label, without) in chips {
-                li { (label) " " a href=(address(&without)) data-testid="chip-remove" aria-label={ "Remove " (label) } { "×" } }
+                li { (label) " " a href=(address("/logs", &without)) data-testid="chip-remove" aria-label={ "Remove " (label) } { "×" } }
             } }
         }
     }
@@ -242,14 +232,17 @@ impl Volume {
             *sums.entry(volume.step).or_insert(0) += volume.count;
         }
         let highest = sums.values().max().copied().unwrap_or(1) as f64;
-        let all: i64 = sums.values().sum();
+        let records = match sums.values().sum() {
+            1 => "1 record".to_owned(),
+            all => format!("{} records", format::count(all)),
+        };
         let to_ns = self
             .from_ns
             .saturating_add(self.step_ns.saturating_mul(Self::STEPS));
         let mut below = (-1, 0.0);
         html! {
             figure.volume aria-label="Records over time" data-testid="log-volume" data-zoom="" data-from=(self.from_ns / 1_000_000) data-to=(to_ns / 1_000_000 + 1) {
-                svg role="img" aria-label={ (format::count(all)) " records over time" } {
+                svg role="img" aria-label={ (records) " over time" } {
                     @for volume in &self.counts {
                         @let height = 100.0 * volume.count as f64 / highest;
                         @let bottom = if below.0 == volume.step { below.1 } else { 0.0 };
@@ -260,7 +253,7 @@ impl Volume {
                         @let () = { below = (volume.step, bottom + height); };
                     }
                 }
-                figcaption { span { (format::time_of_day(self.from_ns)) } span { (format::count(all)) " records; drag to zoom" } span { (format::time_of_day(to_ns)) } }
+                figcaption { span { (format::time_of_day(self.from_ns)) } span { (records) "; drag to zoom" } span { (format::time_of_day(to_ns)) } }
             }
         }
     }
@@ -277,16 +270,12 @@ pub fn record(
 ) -> Markup {
     let record = &entry.record;
     let level = level(entry.severity);
-    let with = |field: String| {
+    let with = |name: &str, value: &str| {
         let mut query = query.cloned().unwrap_or_default();
         let mut terms = query::terms(&query.q);
-        terms.extend(
-            field
-                .split_once('=')
-                .map(|(name, value)| query::Term::Field(name.to_owned(), value.to_owned())),
-        );
+        terms.push(query::Term::Field(name.to_owned(), value.to_owned()));
         query.q = query::typed(&terms);
-        address(&query)
+        address("/logs", &query)
     };
     let (trace_id, span_id) = (hex_id(&record.trace_id, 16), hex_id(&record.span_id, 8));
     html! {
@@ -304,7 +293,7 @@ pub fn record(
                         a.button.primary href={ "/traces/" (trace_id) "#span-" (span_id) } data-testid="log-trace-link" { "Trace" }
                         a.button href={ "/logs?" (query_string(&[("trace_id", &trace_id)])) } { "Records of this trace" }
                     } @else { span.faint { "Not written inside a trace." } }
-                    a.button href=(address(&query::Logs { around: entry.id.to_string(), ..query.cloned().unwrap_or_default() })) data-testid="log-around" { "Context" }
+                    a.button href=(address("/logs", &query::Logs { around: entry.id.to_string(), ..query.cloned().unwrap_or_default() })) data-testid="log-around" { "Context" }
                     span.faint.number { (format::date_time(entry.time_ns)) }
                 }
                 table.attributes { tbody {
@@ -316,7 +305,7 @@ pub fn record(
                             th { (attribute.key) }
                             // What is longer than an address may be cannot be asked for.
                             @if attribute.key.len() + value.len() > LONGEST_FIELD { td { (marked(&shown(attribute.value.as_ref()), words)) } }
-                            @else { td { a href=(with(format!("{}={value}", attribute.key))) title="Only records with this value" { (marked(&value, words)) } } }
+                            @else { td { a href=(with(&attribute.key, &value)) title="Only records with this value" { (marked(&value, words)) } } }
                         }
                     }
                     @if !trace_id.is_empty() { tr { th { "trace id" } td { code { (trace_id) } } } tr { th { "span id" } td { code { (span_id) } } } }

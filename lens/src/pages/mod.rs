@@ -16,6 +16,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::attributes::text;
@@ -395,6 +396,16 @@ fn query_string(parameters: &[(&str, &str)]) -> String {
         .filter(|(_, value)| !value.is_empty())
         .collect();
     serde_urlencoded::to_string(kept).unwrap_or_default()
+}
+
+/// The address of a page with what is asked of it; what is empty stays out.
+fn address(path: &str, query: &impl Serialize) -> String {
+    let text = serde_urlencoded::to_string(query).unwrap_or_default();
+    let pairs: Vec<&str> = text
+        .split('&')
+        .filter(|pair| !pair.ends_with('='))
+        .collect();
+    format!("{path}?{}", pairs.join("&"))
 }
 
 /// Path and query of a request.

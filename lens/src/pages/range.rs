@@ -18,7 +18,9 @@ pub struct TimeRange {
 }
 
 /// What of a query belongs to one stretch of the list and not to another.
-const OF_A_PLACE: [&str; 6] = ["range", "from_ms", "to_ms", "page", "before", "minutes"];
+const OF_A_PLACE: [&str; 7] = [
+    "range", "from_ms", "to_ms", "page", "until_ms", "before", "minutes",
+];
 
 impl TimeRange {
     /// The same page with another range.

@@ -22,16 +22,22 @@ pub fn traces(query: &query::Traces) -> Same {
         terms.push(format!("span.http.route = {}", quoted(&query.route)));
     }
     for term in query::terms(&query.q) {
-        match term {
-            query::Term::Field(name, value) => terms.push(format!(".{name} = {}", quoted(&value))),
-            query::Term::Word(word) => match query::ids(&word) {
-                Some((trace_id, _)) if !trace_id.is_empty() => {
-                    terms.push(format!("trace:id = {}", quoted(&trace_id)))
-                }
-                Some((_, span_id)) => terms.push(format!("span:id = {}", quoted(&span_id))),
-                None => terms.push(format!("name =~ {}", quoted(&format!("(?i).*{word}.*")))),
-            },
-        }
+        terms.push(match (term.ids(), term) {
+            (Some((trace_id, span_id)), _) if trace_id.is_empty() => {
+                format!("span:id = {}", quoted(&span_id))
+            }
+            (Some((trace_id, _)), _) => format!("trace:id = {}", quoted(&trace_id)),
+            // TraceQL compares a number with numbers alone, and the viewer does not know which of both was recorded.
+            (None, query::Term::Field(name, value))
+                if value.parse::<f64>().is_ok_and(f64::is_finite) =>
+            {
+                format!("(.{name} = {value} || .{name} = {})", quoted(&value))
+            }
+            (None, query::Term::Field(name, value)) => format!(".{name} = {}", quoted(&value)),
+            (None, query::Term::Word(word)) => {
+                format!("name =~ {}", quoted(&format!("(?i).*{}.*", literal(&word))))
+            }
+        });
     }
     match query.status.as_str() {
         "error" => terms.push("status = error".to_owned()),
@@ -78,7 +84,11 @@ pub fn logs(query: &query::Logs) -> Same {
     let terms = query::terms(&query.q);
     for term in &terms {
         if let query::Term::Word(word) = term {
-            text.push_str(&format!(" |~ {}", quoted(&format!("(?i){word}"))));
+            text.push_str(&match term.ids() {
+                Some((id, _)) if !id.is_empty() => format!(" | trace_id={}", quoted(&id)),
+                Some((_, id)) => format!(" | span_id={}", quoted(&id)),
+                None => format!(" |~ {}", quoted(&format!("(?i){}", literal(word)))),
+            });
         }
     }
     if !query.level.is_empty() {
@@ -228,6 +238,18 @@ fn label(name: &str) -> String {
         .collect()
 }
 
+/// A regular expression that matches this text.
+fn literal(text: &str) -> String {
+    let mut expression = String::with_capacity(text.len());
+    for character in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            expression.push('\\');
+        }
+        expression.push(character);
+    }
+    expression
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -249,6 +271,14 @@ mod tests {
             r#"{ resource.service.name = "api" && status = error && traceDuration >= 100ms }"#
         );
         assert_eq!(traces(&query::Traces::default()).query, "{ }");
+        let query = query::Traces {
+            q: "http.response.status_code=500 order.sku=a-1 what?".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            traces(&query).query,
+            r#"{ (.http.response.status_code = 500 || .http.response.status_code = "500") && .order.sku = "a-1" && name =~ "(?i).*what\\?.*" }"#
+        );
         let query = query::Logs {
             q: "card declined".into(),
             level: "warn".into(),

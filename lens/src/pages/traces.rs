@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, http_status, query_string,
-    same, select, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, http_status, same,
+    select, uri,
 };
 use crate::format;
 use crate::query;
@@ -68,28 +68,22 @@ pub async fn page(
         _ => ("Previous", "Next"),
     };
     // Later pages keep their place while new traces arrive.
-    let until = match query.time.to_ms.as_str() {
+    let until_ms = match query.until_ms.as_str() {
         "" => (now_ns / 1_000_000).to_string(),
-        to => to.to_owned(),
+        until => until.to_owned(),
     };
-    let from = filter.from_ns.map(|from| (from / 1_000_000).to_string());
     let at = |page: u32| {
-        let number = page.to_string();
-        format!(
-            "/traces?{}",
-            query_string(&[
-                ("q", &query.q),
-                ("service", &query.service),
-                ("route", &query.route),
-                ("status", &query.status),
-                ("min_ms", &query.min_ms),
-                ("max_ms", &query.max_ms),
-                ("sort", &query.sort),
-                ("limit", &query.limit),
-                ("from_ms", from.as_deref().unwrap_or_default()),
-                ("to_ms", &until),
-                ("page", &number),
-            ])
+        let (page, until_ms) = match page {
+            1 => Default::default(),
+            page => (page.to_string(), until_ms.clone()),
+        };
+        address(
+            "/traces",
+            &query::Traces {
+                page,
+                until_ms,
+                ..query.0.clone()
+            },
         )
     };
     let changing = html! {

@@ -123,6 +123,8 @@ pub struct Filter {
     pub severity: Option<(i32, i32)>,
     pub trace_id: String,
     pub span_id: String,
+    /// Texts that may be ids, of a trace or a span, and these: a record must have the one or be of the other.
+    pub alike: Vec<(String, (String, String))>,
     /// Both inclusive.
     pub from_ns: Option<i64>,
     pub to_ns: Option<i64>,
@@ -146,6 +148,18 @@ impl Filter {
         }
         if !self.trace_id.is_empty() {
             query.push(" AND l.trace_id <> ''"); // says to SQLite that the partial index will do
+        }
+        for (text, (trace_id, span_id)) in &self.alike {
+            let (column, id) = match trace_id.is_empty() {
+                true => ("span_id", span_id),
+                false => ("trace_id", trace_id),
+            };
+            query
+                .push(" AND (instr(l.text, ")
+                .push_bind(text.to_lowercase())
+                .push(format!(") > 0 OR l.{column} = "))
+                .push_bind(id.clone())
+                .push(")");
         }
         if let Some((lowest, highest)) = self.severity {
             query

@@ -1,10 +1,9 @@
 //! What no exporter should send, and yet some will: it is taken or refused, and every page goes on answering.
 
 use lens::pprof::{Line, Profile};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
@@ -18,26 +17,12 @@ use serde_json::Value as Json;
 
 use crate::metrics::{CUMULATIVE, DELTA, counter, metric, number, request_of as metrics_of};
 use crate::pages::visible;
-use crate::profiles::{profile, push, stacks};
-use crate::support::{Lens, PROTOBUF, names, now_ns, request_of, resource, scope, span, string};
+use crate::profiles::{CPU, profile, push, stacks};
+use crate::support::{Lens, PROTOBUF, logs_of, names, now_ns, request_of, resource, span, string};
 
 const S: u64 = 1_000_000_000;
 /// The first time that an `i64` does not hold, and the last that OTLP can tell.
 const BEYOND: [u64; 2] = [1 << 63, u64::MAX];
-
-fn logs_of(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
-    ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(resource("api")),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(scope()),
-                log_records,
-                schema_url: String::new(),
-            }],
-            schema_url: String::new(),
-        }],
-    }
-}
 
 fn hex(byte: u8, length: usize) -> String {
     format!("{byte:02x}").repeat(length)
@@ -113,8 +98,7 @@ async fn ids_that_are_none_lead_nowhere() {
         trace_id,
         ..LogRecord::default()
     };
-    lens.export("/v1/logs", &logs_of(vec![record(vec![7; 3])]))
-        .await;
+    lens.export_records("api", vec![record(vec![7; 3])]).await;
     let page = lens.text("/logs").await;
     assert!(visible(&page).contains("Not written inside a trace."));
     assert!(!page.contains("log-trace-link"));
@@ -156,7 +140,7 @@ async fn times_that_no_clock_shows_are_the_latest_there_is() {
         trace_id: vec![1; 16],
         ..LogRecord::default()
     };
-    lens.export("/v1/logs", &logs_of(BEYOND.map(record).to_vec()))
+    lens.export_records("api", BEYOND.map(record).to_vec())
         .await;
     let now = now_ns();
     let exemplar = |time_unix_nano| Exemplar {
@@ -202,7 +186,7 @@ async fn times_that_no_clock_shows_are_the_latest_there_is() {
         (i64::MIN, i64::MIN),
         (now as i64, i64::MAX),
     ] {
-        for measure in [("cpu", "nanoseconds"), ("inuse_space", "bytes")] {
+        for measure in [CPU, ("inuse_space", "bytes")] {
             let pushed = Profile {
                 time_nanos,
                 duration_nanos,
@@ -312,7 +296,7 @@ async fn a_profile_of_any_numbers_is_drawn() {
     let lens = Lens::start().await;
     let now = now_ns();
     let pushed = profile(
-        ("cpu", "nanoseconds"),
+        CPU,
         now,
         &[
             ("main;a", i64::MAX, ""),
@@ -322,13 +306,7 @@ async fn a_profile_of_any_numbers_is_drawn() {
         ],
     );
     push(&lens, "api", &pushed, true).await;
-    push(
-        &lens,
-        "api",
-        &profile(("cpu", "nanoseconds"), now, &[]),
-        true,
-    )
-    .await;
+    push(&lens, "api", &profile(CPU, now, &[]), true).await;
     assert_eq!(
         stacks(&lens, "/api/profiles/cpu").await,
         [
@@ -337,7 +315,7 @@ async fn a_profile_of_any_numbers_is_drawn() {
         ]
     );
     // A location whose lines are read again for each of its mentions would be 25 million frames.
-    let mut bomb = profile(("cpu", "nanoseconds"), now, &[("leaf", 3, "")]);
+    let mut bomb = profile(CPU, now, &[("leaf", 3, "")]);
     bomb.location[0].line = vec![
         Line {
             function_id: 1,
@@ -356,12 +334,8 @@ async fn a_profile_of_any_numbers_is_drawn() {
 async fn profiles_are_merged_until_the_sum_is_as_much_as_an_answer_holds() {
     let lens = Lens::start().await;
     let now = now_ns();
-    let older = profile(
-        ("cpu", "nanoseconds"),
-        now - 20 * S,
-        &[("main;older", 5, "")],
-    );
-    let mut large = profile(("cpu", "nanoseconds"), now - 10 * S, &[("main", 3, "")]);
+    let older = profile(CPU, now - 20 * S, &[("main;older", 5, "")]);
+    let mut large = profile(CPU, now - 10 * S, &[("main", 3, "")]);
     let texts = (0..130_000).map(|number| format!("{number:0>110}"));
     large.string_table.extend(texts);
     for pushed in [large, older] {
@@ -437,7 +411,7 @@ async fn a_request_that_would_become_much_more_than_it_is_is_413() {
     let points = vec![NumberDataPoint::default(); 100_001];
     let body = metrics_of("api", vec![counter("requests", DELTA, points)]).encode_to_vec();
     assert_eq!(lens.post("/v1/metrics", PROTOBUF, body).await.status(), 413);
-    let body = logs_of(vec![LogRecord::default(); 100_001]).encode_to_vec();
+    let body = logs_of("api", vec![LogRecord::default(); 100_001]).encode_to_vec();
     assert_eq!(lens.post("/v1/logs", PROTOBUF, body).await.status(), 413);
 }
 
@@ -488,7 +462,7 @@ async fn what_is_asked_may_hold_any_character() {
         attributes: vec![string("order", "4711 paid")],
         ..LogRecord::default()
     };
-    lens.export("/v1/logs", &logs_of(vec![record])).await;
+    lens.export_records("api", vec![record]).await;
     for (query, found) in [
         ("q=4711%00paid", 1),
         ("q=%00", 1),

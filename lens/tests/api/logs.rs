@@ -1,33 +1,7 @@
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
-use crate::support::{Lens, int, now_ns, resource, scope, string};
-
-fn record(body: &str, severity: i32) -> LogRecord {
-    LogRecord {
-        time_unix_nano: now_ns(),
-        severity_number: severity,
-        body: Some(AnyValue {
-            value: Some(Value::StringValue(body.to_owned())),
-        }),
-        ..LogRecord::default()
-    }
-}
-
-fn request_of(service: &str, log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
-    ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(resource(service)),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(scope()),
-                log_records,
-                schema_url: String::new(),
-            }],
-            schema_url: String::new(),
-        }],
-    }
-}
+use crate::support::{Lens, int, logs_of, record, string};
 
 async fn bodies(lens: &Lens, query: &str) -> Vec<String> {
     let request: ExportLogsServiceRequest = lens.json(&format!("/api/logs{query}")).await;
@@ -52,7 +26,7 @@ async fn what_comes_in_goes_out_equal() {
     sent.span_id = vec![0xcd; 8];
     sent.attributes = vec![string("user", "ann"), int("attempt", 3)];
     sent.event_name = "payment.declined".to_owned();
-    let request = request_of("shop", vec![sent]);
+    let request = logs_of("shop", vec![sent]);
     lens.export("/v1/logs", &request).await;
     let query = format!("/api/logs?trace_id={}", "ab".repeat(16));
     assert_eq!(lens.json::<ExportLogsServiceRequest>(&query).await, request);
@@ -69,18 +43,20 @@ async fn records_are_found_by_words_level_service_field_and_ids() {
     retried.trace_id = vec![1; 16];
     retried.span_id = vec![3; 8];
     retried.attributes = vec![int("attempt", 33)];
-    lens.export("/v1/logs", &request_of("shop", vec![declined, retried]))
-        .await;
-    lens.export(
-        "/v1/logs",
-        &request_of("worker", vec![record("started", 9)]),
-    )
-    .await;
+    lens.export_records("shop", vec![declined, retried]).await;
+    let mut noted = record("noted", 1);
+    noted.attributes = vec![
+        string("trace_id", &"07".repeat(16)),
+        string("the note", "a \"b\""),
+    ];
+    let rest = vec![noted, record("started", 9)];
+    lens.export_records("worker", rest).await;
 
     let (declined, retried, started) = ("Card declined for order 4711", "order retried", "started");
+    let noted = "noted";
     let trace = "01".repeat(16);
     for (query, expected) in [
-        (String::new(), vec![started, retried, declined]),
+        (String::new(), vec![started, noted, retried, declined]),
         ("?q=order".into(), vec![retried, declined]),
         ("?q=ord%20decl".into(), vec![declined]),
         ("?q=%22declined%20for%22".into(), vec![declined]),
@@ -89,7 +65,7 @@ async fn records_are_found_by_words_level_service_field_and_ids() {
         ("?q=%22%20OR%20%22*".into(), vec![]),
         ("?level=error".into(), vec![declined]),
         ("?level=info".into(), vec![started]),
-        ("?service=worker".into(), vec![started]),
+        ("?service=worker".into(), vec![started, noted]),
         ("?field=attempt=3".into(), vec![declined]),
         ("?field=signalbox.request.id=r-77".into(), vec![declined]),
         ("?field=signalbox.request.id=r-7".into(), vec![]),
@@ -103,6 +79,15 @@ async fn records_are_found_by_words_level_service_field_and_ids() {
             vec![retried],
         ),
         (format!("?trace_id={}", "00".repeat(16)), vec![]),
+        (format!("?q={trace}"), vec![retried, declined]),
+        (format!("?q=traceID={trace}"), vec![retried, declined]),
+        (format!("?q=span_id={}", "02".repeat(8)), vec![declined]),
+        (format!("?q={}", "07".repeat(16)), vec![noted]),
+        (format!("?q=trace_id={}", "07".repeat(16)), vec![noted]),
+        (
+            "?q=%22the%20note%22=%22a%20%5C%22b%5C%22%22".into(),
+            vec![noted],
+        ),
         ("?limit=1".into(), vec![started]),
     ] {
         assert_eq!(bodies(&lens, &query).await, expected, "{query}");
@@ -125,11 +110,8 @@ async fn records_are_found_by_words_level_service_field_and_ids() {
 async fn the_oldest_records_go_and_are_found_no_more() {
     let lens = Lens::start_with(|settings| settings.bounds.logs.rows = 3).await;
     for number in 1..=5 {
-        lens.export(
-            "/v1/logs",
-            &request_of("shop", vec![record(&format!("message {number}"), 9)]),
-        )
-        .await;
+        let message = record(&format!("message {number}"), 9);
+        lens.export_records("shop", vec![message]).await;
     }
     assert_eq!(
         bodies(&lens, "").await,
@@ -147,7 +129,7 @@ async fn a_batch_of_many_records_is_indexed_record_by_record() {
     let records = (0..250)
         .map(|number| record(&format!("number{number:03}"), 9))
         .collect();
-    lens.export("/v1/logs", &request_of("shop", records)).await;
+    lens.export_records("shop", records).await;
     for number in [0, 99, 100, 249] {
         let word = format!("number{number:03}");
         assert_eq!(bodies(&lens, &format!("?q={word}")).await, [word]);

@@ -1,8 +1,6 @@
 use std::collections::BTreeSet;
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::exemplar::Value as ExemplarValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{Exemplar, Histogram, HistogramDataPoint};
@@ -11,8 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use serde_json::Value as Json;
 
 use crate::metrics::{CUMULATIVE, DELTA, counter, metric, number, request_of as metrics_of};
-use crate::profiles::{profile, push};
-use crate::support::{Lens, failed, int, now_ns, resource, scope, span, string};
+use crate::profiles::{CPU, profile, push};
+use crate::support::{Lens, failed, int, now_ns, record, span, string};
 
 const S: u64 = 1_000_000_000;
 
@@ -55,29 +53,13 @@ async fn filled() -> Lens {
     }];
     lens.export_spans("shop-worker", vec![span(1, 3, 2, "GET /quotes", 10), job])
         .await;
-    let record = LogRecord {
-        time_unix_nano: now_ns(),
-        severity_number: 17,
-        body: Some(AnyValue {
-            value: Some(Value::StringValue("payment refused".to_owned())),
-        }),
+    let refused = LogRecord {
         attributes: vec![string("order.id", "4711")],
         trace_id: vec![1; 16],
         span_id: vec![1; 8],
-        ..LogRecord::default()
+        ..record("payment refused", 17)
     };
-    let request = ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(resource("shop-api")),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(scope()),
-                log_records: vec![record],
-                schema_url: String::new(),
-            }],
-            schema_url: String::new(),
-        }],
-    };
-    lens.export("/v1/logs", &request).await;
+    lens.export_records("shop-api", vec![refused]).await;
     lens
 }
 
@@ -190,6 +172,34 @@ async fn only_a_list_by_time_has_newer_and_older_pages() {
         };
         assert_eq!(pager(&first), format!("from 1 to 1 {behind}"));
         assert_eq!(pager(&second), format!("{before} from 2 to 2"));
+        // New traces move no page but the first, and the range stays the one that was chosen.
+        let first = lens
+            .text(&format!("/traces?limit=1&sort={sort}&range=1h"))
+            .await;
+        let link = |page: &str, name: &str| {
+            let (before, _) = page
+                .split_once(&format!("data-testid=\"{name}\""))
+                .expect(name);
+            let (_, link) = before.rsplit_once("href=\"").expect("a link");
+            link.split('"')
+                .next()
+                .unwrap_or_default()
+                .replace("&amp;", "&")
+        };
+        let older = link(&first, "traces-older");
+        assert!(
+            older.contains("range=1h") && older.contains("until_ms=1"),
+            "{older}"
+        );
+        assert!(
+            older.contains("page=2") && !older.contains("to_ms"),
+            "{older}"
+        );
+        let newer = link(&lens.text(&older).await, "traces-newer");
+        assert!(
+            newer.contains("range=1h") && !newer.contains("until_ms"),
+            "{newer}"
+        );
     }
 }
 
@@ -234,7 +244,7 @@ async fn a_span_with_samples_leads_to_its_flame_graph_and_back() {
             .contains("span-profile-link")
     );
     let pushed = profile(
-        ("cpu", "nanoseconds"),
+        CPU,
         now_ns(),
         &[
             ("app::main;app::burn", 70_000_000, &id),
@@ -276,7 +286,7 @@ async fn the_flame_graph_of_a_span_is_waited_for() {
         "{text}"
     );
     // Another span's samples are no reason to show anything.
-    let of = |span: &str| profile(("cpu", "nanoseconds"), now_ns(), &[("app::burn", 7, span)]);
+    let of = |span: &str| profile(CPU, now_ns(), &[("app::burn", 7, span)]);
     push(&lens, "shop-api", &of(&"02".repeat(8)), true).await;
     assert!(visible(&lens.text(&path).await).contains("this page waits"));
     push(&lens, "shop-api", &of(&id), true).await;
@@ -494,24 +504,10 @@ async fn what_others_wrote_is_text_and_never_markup() {
     span.attributes = vec![string(nasty, nasty), string("http.route", nasty)];
     lens.export_spans(nasty, vec![span]).await;
     let record = LogRecord {
-        body: Some(AnyValue {
-            value: Some(Value::StringValue(nasty.to_owned())),
-        }),
         attributes: vec![string(nasty, nasty)],
-        ..LogRecord::default()
+        ..record(nasty, 0)
     };
-    let request = ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(resource(nasty)),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(scope()),
-                log_records: vec![record],
-                schema_url: String::new(),
-            }],
-            schema_url: String::new(),
-        }],
-    };
-    lens.export("/v1/logs", &request).await;
+    lens.export_records(nasty, vec![record]).await;
     let point = number(1, now_ns(), 1, vec![string(nasty, nasty)]);
     lens.export(
         "/v1/metrics",
@@ -521,7 +517,7 @@ async fn what_others_wrote_is_text_and_never_markup() {
     push(
         &lens,
         nasty,
-        &profile(("cpu", "nanoseconds"), now_ns(), &[(nasty, 5, "")]),
+        &profile(CPU, now_ns(), &[(nasty, 5, "")]),
         false,
     )
     .await;

@@ -6,6 +6,10 @@ use prost::Message;
 
 use crate::support::{Lens, gzip, now_ns};
 
+/// What pprof calls samples of processor time and of memory in use, and their units.
+pub const CPU: (&str, &str) = ("cpu", "nanoseconds");
+pub const HEAP: (&str, &str) = ("inuse_space", "bytes");
+
 /// A profile of stacks, root first and separated by `;`, each with its value and the span it belongs to.
 pub fn profile(measure: (&str, &str), time_ns: u64, stacks: &[(&str, i64, &str)]) -> Profile {
     let mut strings = vec![String::new()];
@@ -146,11 +150,14 @@ pub async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
     stacks
 }
 
-fn owned(expected: &[(&str, i64)]) -> Vec<(String, i64)> {
-    expected
+/// Asserts the stacks of an answer, sorted.
+async fn shows(lens: &Lens, path: &str, expected: &[(&str, i64)]) {
+    let stacks = stacks(lens, path).await;
+    let stacks: Vec<_> = stacks
         .iter()
-        .map(|(stack, value)| ((*stack).to_owned(), *value))
-        .collect()
+        .map(|(stack, value)| (stack.as_str(), *value))
+        .collect();
+    assert_eq!(stacks, expected, "{path}");
 }
 
 const SPAN: &str = "00f067aa0ba902b7";
@@ -163,7 +170,7 @@ async fn equal_stacks_are_added_up_over_pushes() {
         &lens,
         "api",
         &profile(
-            ("cpu", "nanoseconds"),
+            CPU,
             now - 20_000_000_000,
             &[("main;work", 30, ""), ("main;idle", 5, "")],
         ),
@@ -174,7 +181,7 @@ async fn equal_stacks_are_added_up_over_pushes() {
         &lens,
         "api",
         &profile(
-            ("cpu", "nanoseconds"),
+            CPU,
             now - 10_000_000_000,
             &[("main;work", 12, ""), ("main;work;deep", 1, "")],
         ),
@@ -184,30 +191,28 @@ async fn equal_stacks_are_added_up_over_pushes() {
     push(
         &lens,
         "worker",
-        &profile(("cpu", "nanoseconds"), now, &[("main;work", 100, "")]),
+        &profile(CPU, now, &[("main;work", 100, "")]),
         false,
     )
     .await;
 
     let api = "/api/profiles/cpu?service=api";
-    assert_eq!(
-        stacks(&lens, api).await,
-        owned(&[("main;idle", 5), ("main;work", 42), ("main;work;deep", 1)])
-    );
+    shows(
+        &lens,
+        api,
+        &[("main;idle", 5), ("main;work", 42), ("main;work;deep", 1)],
+    )
+    .await;
     let since = format!("{api}&from_ms={}", (now - 9_000_000_000) / 1_000_000);
-    assert_eq!(
-        stacks(&lens, &since).await,
-        owned(&[("main;work", 12), ("main;work;deep", 1)])
-    );
+    shows(&lens, &since, &[("main;work", 12), ("main;work;deep", 1)]).await;
     let until = format!("{api}&to_ms={}", (now - 12_000_000_000) / 1_000_000);
-    assert_eq!(
-        stacks(&lens, &until).await,
-        owned(&[("main;idle", 5), ("main;work", 30)])
-    );
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu?label=region=eu").await,
-        owned(&[("main;idle", 5), ("main;work", 142), ("main;work;deep", 1)])
-    );
+    shows(&lens, &until, &[("main;idle", 5), ("main;work", 30)]).await;
+    shows(
+        &lens,
+        "/api/profiles/cpu?label=region=eu",
+        &[("main;idle", 5), ("main;work", 142), ("main;work;deep", 1)],
+    )
+    .await;
     assert!(
         stacks(&lens, "/api/profiles/cpu?label=region=us")
             .await
@@ -224,7 +229,7 @@ async fn a_span_has_its_own_samples_only() {
         &lens,
         "api",
         &profile(
-            ("cpu", "nanoseconds"),
+            CPU,
             now,
             &[
                 ("main;burn", 70, SPAN),
@@ -238,15 +243,12 @@ async fn a_span_has_its_own_samples_only() {
     push(
         &lens,
         "api",
-        &profile(("cpu", "nanoseconds"), now, &[("main;burn;deep", 2, SPAN)]),
+        &profile(CPU, now, &[("main;burn;deep", 2, SPAN)]),
         false,
     )
     .await;
     let of_span = format!("/api/profiles/cpu?profile_id={SPAN}");
-    assert_eq!(
-        stacks(&lens, &of_span).await,
-        owned(&[("main;burn", 70), ("main;burn;deep", 2)])
-    );
+    shows(&lens, &of_span, &[("main;burn", 70), ("main;burn;deep", 2)]).await;
     assert_eq!(
         lens.get("/api/profiles/cpu?profile_id=2222222222222222")
             .await
@@ -270,7 +272,7 @@ async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
             &lens,
             "api",
             &profile(
-                ("inuse_space", "bytes"),
+                HEAP,
                 now - ago_s * 1_000_000_000,
                 &[("main;hold", held, ""), ("main", 7, "")],
             ),
@@ -278,58 +280,31 @@ async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
         )
         .await;
     }
-    assert_eq!(
-        stacks(&lens, "/api/profiles/heap").await,
-        owned(&[("main", 7), ("main;hold", 900)])
-    );
+    shows(
+        &lens,
+        "/api/profiles/heap",
+        &[("main", 7), ("main;hold", 900)],
+    )
+    .await;
     let late = format!(
         "/api/profiles/heap?from_ms={}",
         (now - 9_000_000_000) / 1_000_000
     );
-    assert_eq!(
-        stacks(&lens, &late).await,
-        owned(&[("main", 7), ("main;hold", 50)])
-    );
+    shows(&lens, &late, &[("main", 7), ("main;hold", 50)]).await;
 }
 
 #[tokio::test]
 async fn the_list_says_what_there_is() {
     let lens = Lens::start().await;
     let now = now_ns();
-    push(
-        &lens,
-        "api",
-        &profile(("cpu", "nanoseconds"), now, &[("main", 1, "")]),
-        false,
-    )
-    .await;
-    push(
-        &lens,
-        "api",
-        &profile(("cpu", "nanoseconds"), now, &[("main", 1, "")]),
-        false,
-    )
-    .await;
-    push(
-        &lens,
-        "api",
-        &profile(("inuse_space", "bytes"), now, &[("main", 1, "")]),
-        false,
-    )
-    .await;
+    push(&lens, "api", &profile(CPU, now, &[("main", 1, "")]), false).await;
+    push(&lens, "api", &profile(CPU, now, &[("main", 1, "")]), false).await;
+    push(&lens, "api", &profile(HEAP, now, &[("main", 1, "")]), false).await;
+    assert_eq!(
+        kinds(&lens).await,
+        [("cpu".to_owned(), 2), ("heap".to_owned(), 1)]
+    );
     let list: serde_json::Value = lens.json("/api/profiles").await;
-    let found: Vec<(&str, i64)> = list["profiles"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|entry| {
-            (
-                entry["type"].as_str().expect("a type"),
-                entry["count"].as_i64().expect("a count"),
-            )
-        })
-        .collect();
-    assert_eq!(found, [("cpu", 2), ("heap", 1)]);
     assert_eq!(list["profiles"][0]["labels"]["region"], "eu");
 }
 
@@ -340,19 +315,17 @@ async fn the_oldest_profiles_go() {
         push(
             &lens,
             "api",
-            &profile(
-                ("cpu", "nanoseconds"),
-                now_ns(),
-                &[(&format!("main;f{value}"), value, SPAN)],
-            ),
+            &profile(CPU, now_ns(), &[(&format!("main;f{value}"), value, SPAN)]),
             false,
         )
         .await;
     }
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu").await,
-        owned(&[("main;f3", 3), ("main;f4", 4)])
-    );
+    shows(
+        &lens,
+        "/api/profiles/cpu",
+        &[("main;f3", 3), ("main;f4", 4)],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -474,10 +447,12 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
         assert_eq!(response.status(), 200);
     }
     for (kind, value) in [("mutex", 107), ("block", 1070)] {
-        assert_eq!(
-            stacks(&lens, &format!("/api/profiles/{kind}?service=go")).await,
-            owned(&[("main;lock", value)])
-        );
+        shows(
+            &lens,
+            &format!("/api/profiles/{kind}?service=go"),
+            &[("main;lock", value)],
+        )
+        .await;
     }
     assert_eq!(
         kinds(&lens).await,
@@ -491,12 +466,7 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
 async fn older_clients_send_pprof_bare_or_in_a_form() {
     let lens = Lens::start().await;
     let now = now_ns();
-    let pprof = profile(
-        ("cpu", "nanoseconds"),
-        now,
-        &[("main;work", 5, ""), ("main", 2, "")],
-    )
-    .encode_to_vec();
+    let pprof = profile(CPU, now, &[("main;work", 5, ""), ("main", 2, "")]).encode_to_vec();
     let zipped = gzip(&pprof);
     let form_of = |content: &[u8]| form(&[("profile", content)]);
     let in_form = "multipart/form-data; boundary=\"b0\"";
@@ -517,14 +487,18 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
         let response = lens.post(path, content_type, body).await;
         assert_eq!(response.status(), 200, "{path} {content_type}");
     }
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu?service=old").await,
-        owned(&[("main", 8), ("main;work", 20)])
-    );
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu?service=old&label=host%3Da").await,
-        owned(&[("main", 2), ("main;work", 5)])
-    );
+    shows(
+        &lens,
+        "/api/profiles/cpu?service=old",
+        &[("main", 8), ("main;work", 20)],
+    )
+    .await;
+    shows(
+        &lens,
+        "/api/profiles/cpu?service=old&label=host%3Da",
+        &[("main", 2), ("main;work", 5)],
+    )
+    .await;
     // What is not taken says so, and which forms are.
     let started = br#"{"delay":{"cumulative":true,"display-name":"mutex_duration"}}"#;
     let since_start = form(&[
@@ -579,20 +553,17 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
 #[tokio::test]
 async fn a_name_that_is_not_utf_8_takes_nothing_with_it() {
     let lens = Lens::start().await;
-    let bytes = profile(
-        ("cpu", "nanoseconds"),
-        now_ns(),
-        &[("main;caf@", 5, ""), ("main", 2, "")],
-    )
-    .encode_to_vec();
+    let bytes = profile(CPU, now_ns(), &[("main;caf@", 5, ""), ("main", 2, "")]).encode_to_vec();
     let bytes = bytes
         .into_iter()
         .map(|byte| if byte == b'@' { 0xe9 } else { byte })
         .collect();
     let response = lens.post("/ingest?name=c&format=pprof", "", bytes).await;
     assert_eq!(response.status(), 200);
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu?service=c").await,
-        owned(&[("main", 2), ("main;caf?", 5)])
-    );
+    shows(
+        &lens,
+        "/api/profiles/cpu?service=c",
+        &[("main", 2), ("main;caf?", 5)],
+    )
+    .await;
 }

@@ -6,10 +6,12 @@ use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lens::{Server, Settings};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, InstrumentationScope, KeyValue, any_value::Value,
 };
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
@@ -120,6 +122,10 @@ impl Lens {
         self.export("/v1/traces", &request_of(service, spans)).await;
     }
 
+    pub async fn export_records(&self, service: &str, records: Vec<LogRecord>) {
+        self.export("/v1/logs", &logs_of(service, records)).await;
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.client
             .get(format!("{}{path}", self.url))
@@ -202,6 +208,32 @@ pub fn request_of(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest 
             }],
             schema_url: "https://opentelemetry.io/schemas/1.36.0".to_owned(),
         }],
+    }
+}
+
+pub fn logs_of(service: &str, log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(resource(service)),
+            scope_logs: vec![ScopeLogs {
+                scope: Some(scope()),
+                log_records,
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
+/// A record of now that says `body`.
+pub fn record(body: &str, severity: i32) -> LogRecord {
+    LogRecord {
+        time_unix_nano: now_ns(),
+        severity_number: severity,
+        body: Some(AnyValue {
+            value: Some(Value::StringValue(body.to_owned())),
+        }),
+        ..LogRecord::default()
     }
 }
 

@@ -114,7 +114,18 @@ async fn filters_choose_whole_traces() {
         ("?min_ms=100", vec!["GET /slow", "quote"]),
         ("?max_ms=100", vec!["GET /quick"]),
         ("?to_ms=1", vec![]),
+        ("?until_ms=1", vec![]),
         ("?from_ms=1&limit=1", vec!["GET /quick"]),
+        // The span of this traceparent is a caller's who sent none.
+        (
+            "?q=traceparent:%2000-01010101010101010101010101010101-00f067aa0ba902b7-01",
+            vec!["GET /slow", "quote"],
+        ),
+        (
+            "?q=traceID=02020202020202020202020202020202",
+            vec!["GET /quick"],
+        ),
+        ("?q=span_id=0202020202020202", vec!["GET /slow", "quote"]),
         (
             "?service=&min_ms=",
             vec!["GET /quick", "GET /slow", "quote"],
