@@ -101,7 +101,8 @@ def test_profile_of_the_request_names_what_burnt(page, burnt):
 
 
 def test_cpu_of_a_route_leads_to_the_traces_that_burnt_it(page, burnt):
-    page.goto(f"{GRAFANA}/d/signalbox-profiles?from=now-5m&to=now&refresh=")
+    # The whole time since the session began: the tests before this one may have taken minutes.
+    page.goto(f"{GRAFANA}/d/signalbox-profiles?from=now-15m&to=now&refresh=")
     panel = page.get_by_test_id("data-testid Panel header CPU by route")
     panel.scroll_into_view_if_needed()
     plot = panel.locator(".u-over")
