@@ -47,12 +47,12 @@ tag() { echo "${1##*:}"; }
 
 # ── releases: name, chart, its repository and version, then its values ──
 
-# release NAME CHART REPOSITORY VERSION ARGUMENT…
+# release NAME CHART REPOSITORY VERSION ARGUMENT… Without a repository CHART is one of ours, or a folder.
 release() {
   name=$1 chart=$2 repository=$3 version=$4
   shift 4
   if [ -z "$repository" ]; then
-    set -- "kubernetes/$chart" "$@"
+    case $chart in /*) set -- "$chart" "$@" ;; *) set -- "kubernetes/$chart" "$@" ;; esac
   elif [ -n "$CHARTS" ]; then
     set -- "$CHARTS/$chart" "$@"
   else
@@ -62,6 +62,21 @@ release() {
     template) echo "# ── release $name, chart $chart"; helm template "$name" "$@" --namespace "$NAMESPACE" ;;
     up) echo "$name"; helm upgrade --install "$name" "$@" --kube-context "$context" --namespace "$NAMESPACE" --hide-notes >/dev/null ;;
   esac
+}
+
+# tempo_chart FOLDER: puts a copy of the chart `tempo` there and prints where. The chart is made for Tempo 2 and always hands over
+# -mem-ballast-size-mbs, with which Tempo 3 does not start; and at its end Tempo has the 30 s that are Kubernetes' default, which is too short for
+# writing down what it has accepted. The chart has no value for either.
+tempo_chart() {
+  if [ -n "$CHARTS" ]; then
+    cp -R "$CHARTS/tempo" "$1"
+  else
+    helm pull tempo --repo "$COMMUNITY_CHARTS" --version "$TEMPO_CHART" --untar --untardir "$1" >&2
+  fi
+  sed -e '/-mem-ballast-size-mbs=/d' -e 's/^      serviceAccountName:/      terminationGracePeriodSeconds: 75\
+&/' "$1/tempo/templates/statefulset.yaml" >"$1/edited"
+  mv "$1/edited" "$1/tempo/templates/statefulset.yaml"
+  echo "$1/tempo"
 }
 
 # The values of one part in this size: shared, then small, then what large lays over it.
@@ -159,7 +174,10 @@ everything() {
       --set "image.repository=$(registry "$MIMIR_IMAGE")/$(repository "$MIMIR_IMAGE"),image.tag=$(tag "$MIMIR_IMAGE")" \
       --set-string "global.podAnnotations.configuration=$(sum mimir/rules/anonymous/*.yaml mimir/alertmanager.yaml)"
     if [ "$SIZE" = small ]; then
-      release tempo tempo "$COMMUNITY_CHARTS" "$TEMPO_CHART" --values kubernetes/values/small/tempo.yaml --set-file config=tempo/tempo.yaml \
+      copies=$(mktemp -d)
+      trap 'rm -rf "$copies"' EXIT
+      chart=$(tempo_chart "$copies")
+      release tempo "$chart" "" "" --values kubernetes/values/small/tempo.yaml --set-file config=tempo/tempo.yaml \
         --set "tempo.registry=$(registry "$TEMPO_IMAGE"),tempo.repository=$(repository "$TEMPO_IMAGE"),tempo.tag=$(tag "$TEMPO_IMAGE")" \
         --set-string "podAnnotations.configuration=$(sum)"
     else

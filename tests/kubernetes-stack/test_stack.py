@@ -174,6 +174,27 @@ def test_lokis_distributor_makes_the_tenants_settings_first():
     assert [a for a in container["args"] if a.startswith("-target=")][-1] == "-target=tenant-configs,distributor"
 
 
+def test_tempo_gets_no_flag_that_it_does_not_know():
+    """Tempo 3 ends at once when it is given -mem-ballast-size-mbs, which its chart of one process, made for Tempo 2, always hands over."""
+    (container,) = workloads(stack("small"))["StatefulSet tempo"]["spec"]["template"]["spec"]["containers"]
+    assert sorted(container["args"]) == ["-config.expand-env=true", "-config.file=/conf/tempo.yaml"]
+
+
+def test_whoever_writes_something_down_at_its_end_has_the_time():
+    """As long as compose gives it, which was seen to be needed; Kubernetes' own 30 s, and several charts', are too short."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    given = workloads(stack("small"))
+    for service, name in {"mimir-1": "mimir-ingester", "loki": "loki", "tempo": "tempo", "pyroscope": "pyroscope", "alloy": "alloy"}.items():
+        seconds = given[f"StatefulSet {name}"]["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+        assert seconds >= int(compose[service]["stop_grace_period"].removesuffix("s")), name
+
+
+def test_loki_finds_itself_before_it_is_ready():
+    """It joins the members that its Service names before it becomes ready; one process has nobody but itself to join."""
+    (service,) = (d for d in of_kind(stack("small"), "Service") if d["metadata"]["name"] == "loki-memberlist")
+    assert service["spec"]["publishNotReadyAddresses"] is True
+
+
 def insists_on_a_node_each(pod: dict) -> bool:
     away = (pod.get("affinity") or {}).get("podAntiAffinity") or {}
     terms = away.get("requiredDuringSchedulingIgnoredDuringExecution") or []
@@ -241,7 +262,8 @@ CHARTS = {
 # Maps that go through as they are, and keys that a template reads though values.yaml does not name them.
 FREE = {"structuredConfig", "extraArgs", "resources", "env", "securityContext", "podSecurityContext", "containerSecurityContext", "topologySpreadConstraints"}
 READ = {
-    "small/loki.yaml": {"loki.storage.bucketNames", "loki.rulerConfig.storage", "loki.rulerConfig.rule_path"},
+    "small/loki.yaml": {"loki.storage.bucketNames", "loki.rulerConfig.storage", "loki.rulerConfig.rule_path", "loki.pattern_ingester.lifecycler"},
+    "small/pyroscope.yaml": {"pyroscope.terminationGracePeriodSeconds"},
     "large/tempo.yaml": {"storage.trace.s3", "backendWorker.podDisruptionBudget", "backendWorker.maxUnavailable"},
     "large/pyroscope.yaml": {"architecture.microservices.v2.metastore.persistence.size"},
 }
