@@ -58,11 +58,12 @@ async fn serve(request: test::TestRequest) -> (String, StatusCode, String) {
 }
 
 fn server_span(trace: &str) -> SpanData {
-    let spans = capture().spans(trace);
-    spans
-        .into_iter()
-        .find(|span| span.span_kind == SpanKind::Server)
-        .unwrap()
+    span_of(trace, SpanKind::Server)
+}
+
+fn span_of(trace: &str, kind: SpanKind) -> SpanData {
+    let mut spans = capture().spans(trace).into_iter();
+    spans.find(|span| span.span_kind == kind).unwrap()
 }
 
 /// Requests in the duration metric whose labels include these.
@@ -419,11 +420,7 @@ async fn an_outbound_call_is_a_child_and_passes_the_context_on() {
     let trace = span.in_scope(|| context::current().unwrap().trace_id);
     let call = crate::http::client::send(&client, gone, "/items/{id}");
     assert!(tracing::Instrument::instrument(call, span).await.is_err());
-    let spans = capture().spans(&trace);
-    let call = spans
-        .iter()
-        .find(|span| span.span_kind == SpanKind::Client)
-        .unwrap();
+    let call = &span_of(&trace, SpanKind::Client);
     assert_eq!(
         span_attribute(call, "error.type").as_deref(),
         Some("connection_error")
@@ -472,11 +469,7 @@ async fn a_program_takes_more_out_of_the_url_of_a_call() {
         head.starts_with("GET /items/ann?sig=s&token=t HTTP/1.1"),
         "{head}"
     );
-    let spans = capture().spans(&trace);
-    let mut calls = spans
-        .iter()
-        .filter(|span| span.span_kind == SpanKind::Client);
-    let full = span_attribute(calls.next().unwrap(), "url.full");
+    let full = span_attribute(&span_of(&trace, SpanKind::Client), "url.full");
     assert_eq!(full, Some(format!("http://127.0.0.1:{port}/items/someone")));
 }
 
@@ -497,11 +490,7 @@ async fn an_outbound_call_that_nobody_waits_for_is_recorded_as_cancelled() {
         let mut call = std::pin::pin!(tracing::Instrument::instrument(call, span));
         assert!(futures_util::poll!(call.as_mut()).is_pending());
     }
-    let spans = capture().spans(&trace);
-    let call = spans
-        .iter()
-        .find(|span| span.span_kind == SpanKind::Client)
-        .unwrap();
+    let call = &span_of(&trace, SpanKind::Client);
     assert_eq!(
         span_attribute(call, "error.type").as_deref(),
         Some("cancelled")
