@@ -1,6 +1,6 @@
 //! `make fuzz TIME=60s`: what our programs read of others, with inputs that nobody wrote. A stable compiler runs it: inputs of the
-//! corpus are mutated without looking at coverage. `cargo test --test fuzz` runs the corpus and a few seconds of each target, always with
-//! the same inputs, so that it fails for a change of ours alone; with `--time` they are others in each run.
+//! corpus are mutated without looking at coverage. `cargo test --test fuzz` runs the corpus and 3 s of each target, with `CI=true` 20 s, always with
+//! the same inputs, so that it fails for a change of ours alone; with `--time` they are others in each run, unless `--seed` says which.
 //!
 //! A target checks laws and not only that nothing panics. What breaks one is printed as a hexadecimal text to put into its
 //! folder of the corpus, where it stays as a test.
@@ -10,9 +10,13 @@
 mod harness;
 mod servers;
 
+use std::any::Any;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use signalbox::deps::job::Job;
@@ -24,6 +28,12 @@ const MAX_BYTES: usize = 8 * 1024;
 
 /// A planted secret: no message repeats it.
 const SECRET: &str = "hunter2";
+
+/// Name of the threads that give the inputs.
+const THREAD: &str = "fuzz";
+
+/// Whether the viewer panicked since the last input.
+static VIEWER_PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// Reads an input and panics if a law is broken. It owns what it asks.
 type Target = Box<dyn Fn(&[u8])>;
@@ -52,49 +62,93 @@ const TARGETS: [(&str, Ready); 16] = [
 ];
 
 fn main() -> ExitCode {
-    let time =
-        std::env::args().find_map(|argument| argument.strip_prefix("--time=").and_then(seconds));
-    let seed = time.map_or(1, |_| fastrand::u64(..));
-    let time = time.unwrap_or(Duration::from_secs(3));
-    fastrand::seed(seed);
+    let option = |name: &str| {
+        std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned))
+    };
+    let asked = option("--time=").and_then(|text| seconds(&text));
+    let seed = option("--seed=").and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| asked.map_or(1, |_| fastrand::u64(..)));
+    let time = asked.unwrap_or(match std::env::var("CI").as_deref() {
+        Ok("true") => Duration::from_secs(20),
+        _ => Duration::from_secs(3),
+    });
     println!("seed {seed}");
-    // What panics is told below, once.
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut failed = false;
-    let wanted: Vec<String> = std::env::args()
+    // A broken law panics in a thread of ours and is told below. What panics elsewhere is the viewer, which runs in this process.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(THREAD) {
+            VIEWER_PANICKED.store(true, Ordering::Relaxed);
+            told(panic);
+        }
+    }));
+    let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
     let wanted =
-        |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
-    for (name, ready) in TARGETS.into_iter().filter(|(name, _)| wanted(name)) {
-        let target = ready();
-        let corpus = corpus(name);
-        let start = Instant::now();
-        let mut inputs = 0_u64;
-        let mut broken = None;
-        for input in &corpus {
-            inputs += 1;
-            broken = broken.or_else(|| breaks(&target, input));
+        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let targets = Mutex::new(TARGETS.into_iter().filter(|(name, _)| wanted(name)));
+    let next = || {
+        targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
+    // As many at once as there are processors, so that 20 s of each take CI less than three minutes.
+    let broken: usize = std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads: Vec<_> = (0..threads)
+            .map(|_| {
+                let thread = std::thread::Builder::new().name(THREAD.to_owned());
+                let work = || {
+                    std::iter::from_fn(next)
+                        .filter(|(name, ready)| !holds(name, *ready, seed, time))
+                        .count()
+                };
+                thread.spawn_scoped(scope, work).expect("a thread")
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(1))
+            .sum()
+    });
+    ExitCode::from(u8::from(broken > 0))
+}
+
+/// Whether nothing broke in that time, which it prints. The inputs depend on the seed alone, and not on what else runs.
+fn holds(name: &str, ready: Ready, seed: u64, time: Duration) -> bool {
+    let (corpus, target) = match catch_unwind(|| (corpus(name), ready())) {
+        Ok(started) => started,
+        Err(panic) => {
+            println!("{name}: cannot start: {}", text(&*panic));
+            return false;
         }
-        while broken.is_none() && start.elapsed() < time {
-            let input = mutated(&corpus);
-            inputs += 1;
-            broken = breaks(&target, &input);
-        }
-        match broken {
-            None => println!(
-                "{name}: {inputs} inputs in {:.0} s, nothing broke",
-                start.elapsed().as_secs_f64()
-            ),
-            Some((input, why)) => {
-                failed = true;
-                let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
-                println!("{name}: broke: {why}\n{hex}");
-            }
+    };
+    fastrand::seed(seed);
+    let start = Instant::now();
+    let mut inputs = 0_u64;
+    let mut broken = None;
+    for input in &corpus {
+        inputs += 1;
+        broken = broken.or_else(|| breaks(&target, input));
+    }
+    while broken.is_none() && start.elapsed() < time {
+        let input = mutated(&corpus);
+        inputs += 1;
+        broken = breaks(&target, &input);
+    }
+    match &broken {
+        None => println!(
+            "{name}: {inputs} inputs in {:.0} s, nothing broke",
+            start.elapsed().as_secs_f64()
+        ),
+        Some((input, why)) => {
+            let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("{name}: broke: {why}\n{hex}");
         }
     }
-    ExitCode::from(u8::from(failed))
+    broken.is_none()
 }
 
 /// `60s`, or a number of seconds.
@@ -110,18 +164,30 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
         .join("tests/fuzz/corpus")
         .join(name);
     let files = std::fs::read_dir(&folder).expect("a folder of the corpus");
-    let inputs: Vec<_> = files
+    let mut inputs: Vec<_> = files
         .map(|file| std::fs::read(file.expect("an entry").path()).expect("bytes"))
         .collect();
+    // Folders list their files in any order, on which the mutations would depend.
+    inputs.sort();
     assert!(!inputs.is_empty(), "{} is empty", folder.display());
     inputs
 }
 
 fn breaks(target: &Target, input: &[u8]) -> Option<(Vec<u8>, String)> {
-    let panic = catch_unwind(AssertUnwindSafe(|| target(input))).err()?;
+    let asked = || {
+        target(input);
+        let panicked = VIEWER_PANICKED.swap(false, Ordering::Relaxed);
+        assert!(!panicked, "the viewer panicked, as told above");
+    };
+    let panic = catch_unwind(AssertUnwindSafe(asked)).err()?;
+    Some((input.to_owned(), text(&*panic)))
+}
+
+/// What a panic said.
+fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    Some((input.to_owned(), text.unwrap_or_default()))
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_default()
 }
 
 /// An input of the corpus with one to eight changes.

@@ -149,7 +149,8 @@ pub fn gunzip(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A client that follows no redirect and has a bound on everything.
+/// A client that follows no redirect and has a bound on everything. Each request has a connection of its own: one that was idle may be
+/// closed by its server at the very moment when it is used again, and then the request fails though nothing is wrong.
 pub fn client() -> Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
@@ -157,6 +158,7 @@ pub fn client() -> Client {
     });
     Client::builder()
         .timeout(PATIENCE)
+        .pool_max_idle_per_host(0)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .build()
