@@ -13,7 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Sqlite};
+use sqlx::{ConnectOptions, Connection as _, Sqlite};
 use tracing::Instrument;
 use tracing::field::Empty;
 
@@ -59,22 +59,24 @@ impl Database {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging(); // the spans tell more
-        let pool = SqlitePoolOptions::new()
-            .max_connections(settings.connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await?;
+        // Not from the pool: opening the file after another process may take longer than a request may wait.
+        let mut first = options.connect().await?;
         let tables: i64 =
             sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = 'products'")
-                .fetch_one(&pool)
+                .fetch_one(&mut first)
                 .await?;
         if tables == 0 {
-            let mut transaction = pool.begin().await?;
+            let mut transaction = first.begin().await?;
             sqlx::raw_sql(include_str!("schema.sql"))
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
         }
+        first.close().await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(settings.connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
         observe(&pool, settings.connections);
         let meter = global::meter("shop");
         let histogram = |name, what| Histogram::new(&meter, name, "s", what);
