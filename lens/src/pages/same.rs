@@ -28,9 +28,7 @@ pub fn traces(query: &query::Traces) -> Same {
             }
             (Some((trace_id, _)), _) => format!("trace:id = {}", quoted(&trace_id)),
             // TraceQL compares a number with numbers alone, and the viewer does not know which of both was recorded.
-            (None, query::Term::Field(name, value))
-                if value.parse::<f64>().is_ok_and(f64::is_finite) =>
-            {
+            (None, query::Term::Field(name, value)) if is_number(&value) => {
                 format!("(.{name} = {value} || .{name} = {})", quoted(&value))
             }
             (None, query::Term::Field(name, value)) => format!(".{name} = {}", quoted(&value)),
@@ -238,6 +236,16 @@ fn label(name: &str) -> String {
         .collect()
 }
 
+/// Whether a query language reads it as a number: digits, perhaps with a sign and a fraction. `12e4` may as well be an id.
+fn is_number(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    match text.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => digits(text),
+    }
+}
+
 /// A regular expression that matches this text.
 fn literal(text: &str) -> String {
     let mut expression = String::with_capacity(text.len());
@@ -272,12 +280,12 @@ mod tests {
         );
         assert_eq!(traces(&query::Traces::default()).query, "{ }");
         let query = query::Traces {
-            q: "http.response.status_code=500 order.sku=a-1 what?".into(),
+            q: "http.response.status_code=500 order.sku=12e4 what?".into(),
             ..Default::default()
         };
         assert_eq!(
             traces(&query).query,
-            r#"{ (.http.response.status_code = 500 || .http.response.status_code = "500") && .order.sku = "a-1" && name =~ "(?i).*what\\?.*" }"#
+            r#"{ (.http.response.status_code = 500 || .http.response.status_code = "500") && .order.sku = "12e4" && name =~ "(?i).*what\\?.*" }"#
         );
         let query = query::Logs {
             q: "card declined".into(),
