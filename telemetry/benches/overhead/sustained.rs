@@ -50,34 +50,39 @@ pub fn run(arguments: &[String]) {
         load(server.port, WARM_UP);
         let memory = resident(server.id());
         let ended = AtomicBool::new(false);
-        let (took, most) = std::thread::scope(|scope| {
+        let (took, samples) = std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
                 let start = Instant::now();
-                let mut most = memory;
+                let mut samples = vec![(0.0, memory)];
                 while !ended.load(Relaxed) {
                     let now = start.elapsed();
                     let is_away = |[from, to]: [Duration; 2]| from <= now && now < to;
                     collector.away.store(away.is_some_and(is_away), Relaxed);
-                    most = f64::max(most, resident(server.id()));
+                    samples.push((now.as_secs_f64(), resident(server.id())));
                     std::thread::sleep(Duration::from_millis(200));
                 }
                 collector.away.store(false, Relaxed);
-                most
+                samples
             });
             let took = paced(server.port, rate, Duration::from_secs(time));
             ended.store(true, Relaxed);
             (took, watch.join().expect("watches"))
         });
         let after = resident(server.id());
+        let most = samples
+            .iter()
+            .map(|(_, memory)| *memory)
+            .fold(after, f64::max);
         let said = server.end();
         let p = |share: usize| took[(took.len() - 1) * share / 1000].as_secs_f64() * 1e3;
         println!(
             "{served:?}: {} requests at {rate}/s: p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms; resident {memory:.1} MB \
-             after {WARM_UP} requests, {most:.1} at most, {after:.1} at the end",
+             after {WARM_UP} requests, {most:.1} at most, {after:.1} at the end, {:+.2} a minute in the last two thirds",
             took.len(),
             p(500),
             p(990),
             p(1000),
+            slope(&samples[samples.len() / 3..]),
         );
         if !bare {
             let sent = (took.len() + WARM_UP) as u64;
@@ -94,4 +99,14 @@ pub fn run(arguments: &[String]) {
             }
         }
     }
+}
+
+/// MB a minute, by least squares, of seconds and MB.
+fn slope(samples: &[(f64, f64)]) -> f64 {
+    let count = samples.len() as f64;
+    let time = samples.iter().map(|(time, _)| time).sum::<f64>() / count;
+    let memory = samples.iter().map(|(_, memory)| memory).sum::<f64>() / count;
+    let products = samples.iter().map(|(t, m)| (t - time) * (m - memory));
+    let squares = samples.iter().map(|(t, _)| (t - time).powi(2));
+    products.sum::<f64>() / squares.sum::<f64>() * 60.0
 }
