@@ -69,9 +69,7 @@ async fn one_trace(
     trace_id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     if !is_hex(&trace_id, 16) {
-        return Err(Problem::BadRequest(
-            "a trace id has 32 hexadecimal digits".to_owned(),
-        ));
+        return Err(Problem::bad_request("a trace id has 32 hexadecimal digits"));
     }
     let spans = traces::spans(&store.pool, &[trace_id.to_ascii_lowercase()], u32::MAX).await?;
     if spans.is_empty() {
@@ -171,8 +169,8 @@ async fn export(
         "logs" => vec![Signal::Logs],
         "metrics" => vec![Signal::Metrics],
         _ => {
-            return Err(Problem::BadRequest(
-                "signal is traces, logs or metrics; profiles are exported as pprof".to_owned(),
+            return Err(Problem::bad_request(
+                "signal is traces, logs or metrics; profiles are exported as pprof",
             ));
         }
     };
@@ -239,23 +237,24 @@ async fn chunk(
             aside(move || line(&schema::METRICS, &metrics_of(found, &origins))).await?
         }
         Signal::Logs => {
-            let decode = |(_, origin, body): (i64, i64, Vec<u8>)| {
-                Some((origin, LogRecord::decode(body.as_slice()).ok()?))
-            };
-            let rows: Vec<_> = rows.into_iter().filter_map(decode).collect();
+            let rows = decoded(rows);
             let origins = origins_of(store, &rows).await?;
             aside(move || line(&schema::LOGS, &logs_of(rows, &origins))).await?
         }
         _ => {
-            let decode = |(_, origin, body): (i64, i64, Vec<u8>)| {
-                Some((origin, Span::decode(body.as_slice()).ok()?))
-            };
-            let rows: Vec<_> = rows.into_iter().filter_map(decode).collect();
+            let rows = decoded(rows);
             let origins = origins_of(store, &rows).await?;
             aside(move || line(&schema::TRACES, &traces_of(rows, &origins))).await?
         }
     };
     Ok(Some((last, line)))
+}
+
+/// Rows by id, origin and body as what they hold, each with its origin.
+fn decoded<T: Message + Default>(rows: Vec<(i64, i64, Vec<u8>)>) -> Vec<(i64, T)> {
+    rows.into_iter()
+        .filter_map(|(_, origin, body)| Some((origin, T::decode(body.as_slice()).ok()?)))
+        .collect()
 }
 
 /// `GET /api/logs`: the last arrived records that pass the filters, newest first.

@@ -379,49 +379,15 @@ mod tests {
 
     #[test]
     fn stacks_become_frames_and_functions() {
-        let names = [
-            "",
-            "cpu",
-            "nanoseconds",
-            "app::main",
-            "std::work::h0123456789abcdef",
-            "idle",
-        ];
-        let function = |id: u64| PprofFunction {
-            id,
-            name: id as i64 + 2,
-            system_name: 0,
-            filename: 0,
-        };
-        let sample = |location_id: &[u64], value| Sample {
-            location_id: location_id.to_vec(),
-            value: vec![value],
-            label: vec![],
-        };
-        let profile = Profile {
-            sample_type: vec![ValueType { r#type: 1, unit: 2 }],
-            string_table: names.map(str::to_owned).to_vec(),
-            function: (1..=3).map(function).collect(),
-            location: (1..=3)
-                .map(|id| Location {
-                    id,
-                    address: 0,
-                    line: vec![Line {
-                        function_id: id,
-                        line: 1,
-                    }],
-                })
-                .collect(),
-            // leaf first: main calls work, which calls itself once, and idle
-            sample: vec![
-                sample(&[2, 1], 60),
-                sample(&[2, 2, 1], 10),
-                sample(&[3, 1], 30),
+        // main calls work, which calls itself once, and idle
+        let merged = merged(
+            &[
+                ("app::main", "", 1),
+                ("std::work::h0123456789abcdef", "", 1),
+                ("idle", "", 1),
             ],
-            ..Profile::default()
-        };
-        let mut merged = Merged::default();
-        merged.add(&profile, &[], &[]);
+            &[(&[2, 1], 60), (&[2, 2, 1], 10), (&[3, 1], 30)],
+        );
 
         let known = Known::of(&merged, &Sources::default(), false, false);
         let flame = Flame::of(&merged, &known);
@@ -464,7 +430,7 @@ mod tests {
 
     /// A profile whose functions have these names, files and lines, and stacks, leaf first, of their places.
     fn merged(functions: &[(&str, &str, i64)], stacks: &[(&[u64], i64)]) -> Merged {
-        let mut strings = vec![String::new(), "x".to_owned()];
+        let mut strings = vec![String::new(), "nanoseconds".to_owned()];
         let mut profile = Profile {
             sample_type: vec![ValueType { r#type: 1, unit: 1 }],
             ..Profile::default()

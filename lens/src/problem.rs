@@ -27,6 +27,13 @@ pub enum Problem {
     Store(#[from] sqlx::Error),
 }
 
+impl Problem {
+    /// A request that asks for what cannot be; `why` says what can.
+    pub fn bad_request(why: impl Into<String>) -> Self {
+        Self::BadRequest(why.into())
+    }
+}
+
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self {

@@ -52,9 +52,7 @@ impl Time {
         match RANGES.iter().find(|(range, ..)| *range == name) {
             Some((_, 0, _)) => Ok((None, None)),
             Some((_, minutes, _)) => Ok((Some(now_ns - minutes * 60_000_000_000), None)),
-            None => Err(Problem::BadRequest(
-                "range is 5m, 15m, 1h or all".to_owned(),
-            )),
+            None => Err(Problem::bad_request("range is 5m, 15m, 1h or all")),
         }
     }
 }
@@ -94,7 +92,7 @@ impl Traces {
                 "" => None,
                 "ok" => Some(false),
                 "error" => Some(true),
-                _ => return Err(Problem::BadRequest("status is ok or error".to_owned())),
+                _ => return Err(Problem::bad_request("status is ok or error")),
             },
             min_ns: milliseconds("min_ms", &self.min_ms)?,
             max_ns: milliseconds("max_ms", &self.max_ms)?,
@@ -106,8 +104,8 @@ impl Traces {
                 "spans" => traces::Sort::Spans,
                 "errors" => traces::Sort::Errors,
                 _ => {
-                    return Err(Problem::BadRequest(
-                        "sort is time, duration, spans or errors".to_owned(),
+                    return Err(Problem::bad_request(
+                        "sort is time, duration, spans or errors",
                     ));
                 }
             },
@@ -134,7 +132,7 @@ impl Traces {
         match whole("page", &self.page)? {
             None => Ok(1),
             Some(page) if (1..=1_000_000).contains(&page) => Ok(page as u32),
-            Some(_) => Err(Problem::BadRequest("page counts from 1".to_owned())),
+            Some(_) => Err(Problem::bad_request("page counts from 1")),
         }
     }
 }
@@ -236,7 +234,7 @@ pub struct Trace {
 impl Trace {
     pub fn from(&self) -> Result<usize, Problem> {
         let from = whole("from", &self.from)?.unwrap_or(0);
-        usize::try_from(from).map_err(|_| Problem::BadRequest("from counts from 0".to_owned()))
+        usize::try_from(from).map_err(|_| Problem::bad_request("from counts from 0"))
     }
 }
 
@@ -282,7 +280,7 @@ impl Logs {
     pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<logs::Filter, Problem> {
         let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
         let mut search = Search::default();
-        let wrong_field = || Problem::BadRequest("field is written name=value".to_owned());
+        let wrong_field = || Problem::bad_request("field is written name=value");
         if !self.field.is_empty() {
             let (name, value) = self.field.split_once('=').ok_or_else(wrong_field)?;
             search
@@ -318,9 +316,7 @@ impl Logs {
                 None => None,
                 Some((Some(time), Some(id))) => Some((time, id)),
                 Some(_) => {
-                    return Err(Problem::BadRequest(
-                        "before is a record's time and id".to_owned(),
-                    ));
+                    return Err(Problem::bad_request("before is a record's time and id"));
                 }
             },
             oldest_first: false,
@@ -365,7 +361,7 @@ impl Metrics {
             Some(minutes) if (1..=1440).contains(&minutes) => {
                 Ok((Some(now_ns - minutes * 60_000_000_000), None))
             }
-            Some(_) => Err(Problem::BadRequest("minutes is from 1 to 1440".to_owned())),
+            Some(_) => Err(Problem::bad_request("minutes is from 1 to 1440")),
         }
     }
 }
@@ -408,9 +404,7 @@ impl Profiles {
                 Some((name, value)) => Some((name.to_owned(), value.to_owned())),
                 None if self.label.is_empty() => None,
                 None => {
-                    return Err(Problem::BadRequest(
-                        "label is written name=value".to_owned(),
-                    ));
+                    return Err(Problem::bad_request("label is written name=value"));
                 }
             },
             from_ns,
@@ -474,8 +468,8 @@ fn severities(level: &str) -> Result<Option<(i32, i32)>, Problem> {
         "error" => 17,
         "fatal" => 21,
         _ => {
-            return Err(Problem::BadRequest(
-                "level is trace, debug, info, warn, error or fatal".to_owned(),
+            return Err(Problem::bad_request(
+                "level is trace, debug, info, warn, error or fatal",
             ));
         }
     };

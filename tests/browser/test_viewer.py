@@ -90,6 +90,15 @@ def test_the_keyboard_reaches_everything(demo, page):
     assert presses <= 10 and page.evaluate("document.activeElement.classList.contains('exemplar')")
 
 
+def test_a_long_unit_has_room_beside_the_axis(demo, page):
+    def width(metric):
+        page.goto(f"{demo.viewer}/metrics?name={metric}")
+        return page.locator(".u-axis").nth(1).bounding_box()["width"]
+
+    fetch(f"{demo.service}/ping")
+    assert width("otel.sdk.exporter.metric_data_point.exported") > width("http.server.request.duration")
+
+
 def test_a_frame_leads_to_the_line_of_code(demo, page, picture):
     def burnt():
         fetch(f"{demo.service}/demo/cpu?ms=2000")

@@ -348,8 +348,8 @@ async fn import_line(
             .iter()
             .position(|(name, _)| begin.contains(&format!("\"{name}\"")));
         let place = place.ok_or_else(|| {
-            Problem::BadRequest(
-                "a line begins with resourceSpans, resourceLogs or resourceMetrics".to_owned(),
+            Problem::bad_request(
+                "a line begins with resourceSpans, resourceLogs or resourceMetrics",
             )
         })?;
         Ok::<_, Problem>((place, SIGNALS[place].1(Encoding::Json, &line, budget)?))

@@ -98,9 +98,7 @@ pub async fn ingest(
 ) -> Result<HttpResponse, Problem> {
     // A page of another site may send forms and text without asking, but not without these headers.
     if ["origin", "sec-fetch-site"].map(|name| request.headers().contains_key(name)) != [false; 2] {
-        return Err(Problem::BadRequest(
-            "profiles are not taken from browsers".to_owned(),
-        ));
+        return Err(Problem::bad_request("profiles are not taken from browsers"));
     }
     let boundary = header_value(&request, header::CONTENT_TYPE)
         .split_once("boundary=")
@@ -115,7 +113,7 @@ pub async fn ingest(
             "" if !parts.is_empty() => body.to_vec(),
             "" | "folded" | "collapsed" | "lines" => {
                 let text = std::str::from_utf8(body)
-                    .map_err(|_| Problem::BadRequest("the stacks are no text".to_owned()))?;
+                    .map_err(|_| Problem::bad_request("the stacks are no text"))?;
                 of_text(text, &query)?.encode_to_vec()
             }
             other => {
@@ -196,8 +194,8 @@ fn of_text(text: &str, query: &Ingest) -> Result<Profile, Problem> {
         let counted = line.trim_end().rsplit_once(' ');
         let counted = counted.and_then(|(stack, count)| Some((stack, count.parse::<i64>().ok()?)));
         let Some((stack, count)) = counted else {
-            return Err(Problem::BadRequest(
-                "a line of stacks is written root;…;leaf count".to_owned(),
+            return Err(Problem::bad_request(
+                "a line of stacks is written root;…;leaf count",
             ));
         };
         stacks.push((stack, count.saturating_mul(each)));

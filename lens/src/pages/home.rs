@@ -83,7 +83,11 @@ pub async fn page(
     let changing = html! {
         (cards(&store, &last))
         @if empty { (welcome(&request)) } @else {
-            section { h2 { "Services " span.faint { (format::three(minutes)) " minutes" } } (services(&health, &shell, minutes)) }
+            section {
+                h2 { "Services " span.faint { (format::three(minutes)) " minutes" } }
+                @if health.len() == traces::MOST_SERVICES { p.context { "Only the " (traces::MOST_SERVICES) " services with the most requests are shown." } }
+                (services(&health, &shell, minutes))
+            }
             @if !lost.is_empty() {
                 p.context data-testid="lost" { "By their own metrics, services lost telemetry: " @for (service, (_, count)) in &lost { (shell.services.tag(service)) " " span.number { (format::count(*count)) } " " } "spans, records or points." }
             }

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, level, marked,
-    message, query_string, same, select, shown, uri,
+    PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, href, level, marked,
+    message, same, select, shown, uri,
 };
 use crate::attributes::{hex_id, text};
 use crate::format;
@@ -291,7 +291,7 @@ pub fn record(
                 p.actions {
                     @if !trace_id.is_empty() {
                         a.button.primary href={ "/traces/" (trace_id) "#span-" (span_id) } data-testid="log-trace-link" { "Trace" }
-                        a.button href={ "/logs?" (query_string(&[("trace_id", &trace_id)])) } { "Records of this trace" }
+                        a.button href=(href("/logs", &[("trace_id", &trace_id)])) { "Records of this trace" }
                     } @else { span.faint { "Not written inside a trace." } }
                     a.button href=(address("/logs", &query::Logs { around: entry.id.to_string(), ..query.cloned().unwrap_or_default() })) data-testid="log-around" { "Context" }
                     span.faint.number { (format::date_time(entry.time_ns)) }

@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use serde::Serialize;
 
 use super::{
-    PageProblem, Services, Shell, Tab, TimeRange, filters, heading, nothing, query_string, same,
-    select, shown, uri,
+    MOST_CHOICES, PageProblem, Services, Shell, Tab, TimeRange, filters, heading, href, nothing,
+    same, select, shown, uri,
 };
 use crate::attributes::{find, text};
 use crate::chart::{Chart, Grouped, Range};
@@ -22,8 +22,6 @@ use crate::store::{Signal, Store, aside, traces};
 
 /// Rows of the table of series: the newest, which are those of the processes that run.
 const MOST_SERIES: usize = 100;
-/// Attributes, and values of them, that are suggested.
-const MOST_CHOICES: usize = 200;
 /// Shown when no metric is asked for, if it is there.
 const FIRST: &str = "http.server.request.duration";
 /// A point this long before the range says where its first increment begins.
@@ -101,7 +99,7 @@ pub async fn page(
                         datalist id="only" { @for value in values(&series) { option value=(value) {} } }
                     }))
                     // Drawn by chart.js, which looks for another data-src after each change.
-                    div id="charts" tabindex="-1" hx-morph-skip-children="" data-testid="charts" data-src={ "/metrics/data?" (query_string(&[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes), ("range", &query.time.range), ("from_ms", &query.time.from_ms), ("to_ms", &query.time.to_ms)])) } {}
+                    div id="charts" tabindex="-1" hx-morph-skip-children="" data-testid="charts" data-src=(href("/metrics/data", &[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes), ("range", &query.time.range), ("from_ms", &query.time.from_ms), ("to_ms", &query.time.to_ms)])) {}
                     (latest_points(&latest, &shell.services, series.len()))
                 }
             }
@@ -183,9 +181,7 @@ async fn select_series(store: &Store, query: &query::Metrics) -> Result<Vec<Seri
             find(&series.attributes, key.trim()).is_some_and(|found| found == value.trim())
         });
     } else if !query.only.is_empty() {
-        return Err(Problem::BadRequest(
-            "only is written attribute=value".to_owned(),
-        ));
+        return Err(Problem::bad_request("only is written attribute=value"));
     }
     Ok(series)
 }

@@ -215,12 +215,7 @@ impl Shell {
                 ("to_ms", &time.to_ms),
             ]);
         }
-        let query = query_string(&all);
-        if query.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}?{query}")
-        }
+        address(path, &all)
     }
 
     /// The page: `fixed` stays, `changing` is asked for again when something arrives.
@@ -361,6 +356,9 @@ fn nothing(text: &str, hint: Markup) -> Markup {
     html! { div.empty data-testid="empty" { p { (text) } p.hint { (hint) } } }
 }
 
+/// Values that a choice offers or suggests at most.
+const MOST_CHOICES: usize = 200;
+
 /// A choice among values, with "any" first.
 fn select(name: &str, label: &str, any: &str, chosen: &str, values: &[String]) -> Markup {
     html! {
@@ -370,6 +368,7 @@ fn select(name: &str, label: &str, any: &str, chosen: &str, values: &[String]) -
                 option value="" selected[chosen.is_empty()] { (any) }
                 @if !chosen.is_empty() && !values.iter().any(|value| value == chosen) { option value=(chosen) selected { (chosen) } }
                 @for value in values { option value=(value) selected[value == chosen] { (value) } }
+                @if values.len() >= MOST_CHOICES { option disabled { "only the first " (MOST_CHOICES) } }
             }
         }
     }
@@ -389,13 +388,9 @@ fn filters(action: &str, time: &Time, fields: Markup) -> Markup {
     }
 }
 
-/// A URL's query string.
-fn query_string(parameters: &[(&str, &str)]) -> String {
-    let kept: Vec<_> = parameters
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .collect();
-    serde_urlencoded::to_string(kept).unwrap_or_default()
+/// The address of a page with these parameters; what is empty stays out.
+fn href(path: &str, parameters: &[(&str, &str)]) -> String {
+    address(path, &parameters)
 }
 
 /// The address of a page with what is asked of it; what is empty stays out.
@@ -405,7 +400,10 @@ fn address(path: &str, query: &impl Serialize) -> String {
         .split('&')
         .filter(|pair| !pair.ends_with('='))
         .collect();
-    format!("{path}?{}", pairs.join("&"))
+    match pairs.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{}", pairs.join("&")),
+    }
 }
 
 /// Path and query of a request.
@@ -501,8 +499,9 @@ mod tests {
         );
         assert_eq!(marked("nothing", &words).into_string(), "nothing");
         assert_eq!(
-            query_string(&[("q", "a b"), ("level", ""), ("field", "x=y")]),
-            "q=a+b&field=x%3Dy"
+            href("/logs", &[("q", "a b"), ("level", ""), ("field", "x=y")]),
+            "/logs?q=a+b&field=x%3Dy"
         );
+        assert_eq!(href("/logs", &[("q", "")]), "/logs");
     }
 }

@@ -3,9 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{
-    PageProblem, Shell, Tab, TimeRange, filters, heading, query_string, same, select, uri,
-};
+use super::{PageProblem, Shell, Tab, TimeRange, filters, heading, href, same, select, uri};
 use crate::flame::{self, Flame, Function, Known, Spent};
 use crate::format;
 use crate::pprof::Merged;
@@ -72,18 +70,21 @@ pub async fn page(
         same: vec![same::profile(kind, &query)],
     };
     let of_type = |kind: &str| {
-        query_string(&[
-            ("type", kind),
-            ("service", &query.service),
-            ("range", &query.time.range),
-            ("from_ms", &query.time.from_ms),
-            ("to_ms", &query.time.to_ms),
-        ])
+        href(
+            "/profiles",
+            &[
+                ("type", kind),
+                ("service", &query.service),
+                ("range", &query.time.range),
+                ("from_ms", &query.time.from_ms),
+                ("to_ms", &query.time.to_ms),
+            ],
+        )
     };
     let fixed = html! {
         (heading(html! { "Profiles" }, html! {
             div.segments role="group" aria-label="Type" {
-                @for other in &types { a href={ "/profiles?" (of_type(other)) } aria-current=[(other == kind).then_some("true")] data-testid={ "profile-type-" (other) } { (name_of(other)) } }
+                @for other in &types { a href=(of_type(other)) aria-current=[(other == kind).then_some("true")] data-testid={ "profile-type-" (other) } { (name_of(other)) } }
             }
         }))
         (filters("/profiles", &query.time, html! {
@@ -124,7 +125,7 @@ pub async fn page(
                 div { dt { "Profiles" } dd.number { (pushed.len()) @if kind == "heap" { ", at its fullest" } @if left_out > 0 { ", the oldest " (left_out) " left out" } } }
                 div { dt { "From" } dd.number { (format::date_time(pushed.last().map_or(0, |push| push.time_ns))) } }
                 div { dt { "To" } dd.number { (format::date_time(pushed.first().map_or(0, |push| push.time_ns.saturating_add(push.duration_ns)))) } }
-                div { dt { "File" } dd { a href={ "/api/profiles/" (kind) "?" (query_string(&[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &file_from), ("to_ms", &query.time.to_ms)])) } { "pprof" } } }
+                div { dt { "File" } dd { a href=(href(&format!("/api/profiles/{kind}"), &[("service", &query.service), ("profile_id", &query.profile_id), ("label", &query.label), ("from_ms", &file_from), ("to_ms", &query.time.to_ms)])) { "pprof" } } }
             }
             // Drawn by flame.js out of the text beside it.
             div.profile {
@@ -301,7 +302,7 @@ fn timeline(
                     @let middle = push.time_ns.saturating_add(push.duration_ns / 2) / 1_000_000;
                     @let ms = middle.to_string();
                     @let until = (middle + 1).to_string();
-                    a href={ "/profiles?" (query_string(&[("type", kind), ("service", &push.service), ("label", &query.label), ("frames", &query.frames), ("from_ms", &ms), ("to_ms", &until)])) } aria-label={ (format::time_of_day(push.time_ns)) " " (push.service) ", " (format::value(push.total as f64, unit)) } tabindex="-1" {
+                    a href=(href("/profiles", &[("type", kind), ("service", &push.service), ("label", &query.label), ("frames", &query.frames), ("from_ms", &ms), ("to_ms", &until)])) aria-label={ (format::time_of_day(push.time_ns)) " " (push.service) ", " (format::value(push.total as f64, unit)) } tabindex="-1" {
                         rect.(services.colour(&push.service)) x={ (format!("{x:.2}")) "%" } width={ (format!("{width:.2}")) "%" } y={ (format!("{:.1}", 100.0 - height)) "%" } height={ (format!("{height:.1}")) "%" } {
                             title { (format::time_of_day(push.time_ns)) " " (push.service) ": " (format::value(push.total as f64, unit)) }
                         }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::address;
 use crate::format;
 use crate::query::{RANGES, Time};
 
@@ -34,8 +35,7 @@ impl TimeRange {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
-        let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
-        format!("{path}?{query}")
+        address(path, &pairs)
     }
 
     /// The page at the stretch of time before (-1) or after (1) the one that is shown; `None` where everything is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, query_string, same, uri};
+use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, href, same, uri};
 use crate::format;
 use crate::query;
 use crate::store::traces::{self, Edge};
@@ -143,7 +143,7 @@ fn link(name: &str, external: bool) -> String {
     if external {
         "#edges".to_owned()
     } else {
-        format!("/traces?{}", query_string(&[("service", name)]))
+        href("/traces", &[("service", name)])
     }
 }
 

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{
-    PageProblem, Services, Shell, Tab, heading, http_status, level, query_string, same, shown, uri,
+    PageProblem, Services, Shell, Tab, heading, href, http_status, level, same, shown, uri,
 };
 use crate::attributes::{find, find_renamed, hex, is_hex};
 use crate::format;
@@ -76,7 +76,7 @@ pub async fn page(
     query: web::Query<query::Trace>,
 ) -> Result<HttpResponse, PageProblem> {
     if !is_hex(&trace_id, 16) {
-        return Err(Problem::BadRequest("A trace id has 32 hexadecimal digits.".to_owned()).into());
+        return Err(Problem::bad_request("A trace id has 32 hexadecimal digits.").into());
     }
     let trace_id = trace_id.to_ascii_lowercase();
     let spans = traces::spans(&store.pool, &[&trace_id], MOST_SPANS).await?;
@@ -333,8 +333,8 @@ impl View {
         let route = root.attribute("http.route");
         html! {
             (heading(html! { (root.span.name) " " (http_status(root.attribute("http.response.status_code").parse().unwrap_or(0))) }, html! {
-                a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id)])) } data-testid="trace-logs-link" { "Logs" }
-                a.button href={ "/metrics?" (query_string(&[("service", &root.service), ("name", "http.server.request.duration"), ("only", &if route.is_empty() { String::new() } else { format!("http.route={route}") })])) } data-testid="trace-metrics-link" { "Metrics" }
+                a.button href=(href("/logs", &[("trace_id", &self.trace_id)])) data-testid="trace-logs-link" { "Logs" }
+                a.button href=(href("/metrics", &[("service", &root.service), ("name", "http.server.request.duration"), ("only", &if route.is_empty() { String::new() } else { format!("http.route={route}") })])) data-testid="trace-metrics-link" { "Metrics" }
                 a.button href={ "/api/traces/" (self.trace_id) } { "JSON" }
             }))
             dl.facts {
@@ -349,7 +349,7 @@ impl View {
                 p.context data-testid="trace-cut" { "Shown are the first " (format::count(self.rows.len() as i64)) " of " (format::count(spans)) " spans. " a.button href={ "/api/traces/" (self.trace_id) } { "All as JSON" } }
             }
             @if self.more_entries {
-                p.context { "Shown are " (format::count(self.entries.len() as i64)) " records of this trace. " a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id)])) } { "All its records" } }
+                p.context { "Shown are " (format::count(self.entries.len() as i64)) " records of this trace. " a.button href=(href("/logs", &[("trace_id", &self.trace_id)])) { "All its records" } }
             }
             (self.linked())
             form.filters method="get" role="search" {
@@ -384,7 +384,7 @@ impl View {
             ("zoom", &query.zoom),
             ("from", &query.from),
         ];
-        format!("/traces/{}?{}", self.trace_id, query_string(&parameters))
+        href(&format!("/traces/{}", self.trace_id), &parameters)
     }
 
     /// The spans from the first one that is wanted on, and the way to those behind them.
@@ -506,10 +506,10 @@ impl View {
                 (self.services.tag(&row.service))
                 span.faint { (kind_name(span.kind())) " span " } code { (row.id) }
                 span.faint { "starts after " span.number { (format::duration(row.start().saturating_sub(from) as f64)) } ", lasts " span.number { (format::duration(row.duration() as f64)) } }
-                a.button href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &row.id)])) } data-testid="span-logs-link" { "Logs of this span" }
+                a.button href=(href("/logs", &[("trace_id", &self.trace_id), ("span_id", &row.id)])) data-testid="span-logs-link" { "Logs of this span" }
                 a.button href={ (self.address(&query::Trace { zoom: row.id.clone(), from: String::new(), ..self.query.clone() })) "#" (row.anchor) } data-testid="span-zoom" { "Zoom to it" }
                 @if let Some(profile) = profile {
-                    a.button.primary href={ "/profiles?" (query_string(&[("type", "cpu"), ("service", &row.service), ("profile_id", &profile)])) } data-testid="span-profile-link" { "Flame graph of this span" }
+                    a.button.primary href=(href("/profiles", &[("type", "cpu"), ("service", &row.service), ("profile_id", &profile)])) data-testid="span-profile-link" { "Flame graph of this span" }
                 }
             }
             @if let Some(status) = span.status.as_ref().filter(|status| !status.message.is_empty()) { p.bad { (status.message) } }
@@ -549,7 +549,7 @@ impl View {
     fn log(&self, entry: &Entry) -> Markup {
         let level = level(entry.severity);
         html! {
-            a.line href={ "/logs?" (query_string(&[("trace_id", &self.trace_id), ("span_id", &hex(&entry.record.span_id))])) "#log-" (entry.id) } data-testid="trace-log" {
+            a.line href={ (href("/logs", &[("trace_id", &self.trace_id), ("span_id", &hex(&entry.record.span_id))])) "#log-" (entry.id) } data-testid="trace-log" {
                 span.number.faint { (format::time_of_day(entry.time_ns)) }
                 span.level.(level) { (level) }
                 (self.services.tag(&entry.service))

@@ -560,7 +560,10 @@ pub struct Health {
     pub slowest_ns: i64,
 }
 
-/// How the services did in this time.
+/// Services listed.
+pub const MOST_SERVICES: usize = 50;
+
+/// How the services did in this time, those with the most requests first.
 pub async fn health(
     pool: &SqlitePool,
     (from_ns, to_ns): (Option<i64>, Option<i64>),

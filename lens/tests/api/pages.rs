@@ -159,6 +159,21 @@ async fn the_overview_leads_to_the_failed_and_to_the_slowest_requests_of_a_servi
 }
 
 #[tokio::test]
+async fn lists_of_services_that_are_cut_say_so() {
+    let lens = Lens::start().await;
+    for number in 0..201 {
+        let request = span(1, 1 + number, 0, "GET /", 1);
+        lens.export_spans(&format!("service-{number}"), vec![request])
+            .await;
+    }
+    let overview = lens.text("/?range=all").await;
+    assert_eq!(overview.matches("data-testid=\"service-row\"").count(), 50);
+    assert!(visible(&overview).contains("Only the 50 services with the most requests are shown."));
+    let list = lens.text("/traces").await;
+    assert!(visible(&list).contains("only the first 200"), "{list}");
+}
+
+#[tokio::test]
 async fn only_a_list_by_time_has_newer_and_older_pages() {
     let lens = filled().await;
     for (sort, before, behind) in [("", "Newer", "Older"), ("duration", "Previous", "Next")] {
