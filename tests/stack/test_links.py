@@ -108,11 +108,11 @@ def test_cpu_of_a_route_leads_to_the_traces_that_burnt_it(page, burnt):
     plot = panel.locator(".u-over")
     expect(plot).to_be_visible(**EVENTUALLY)
     page.wait_for_timeout(5_000)
-    # A click near a line keeps its tooltip open, with the link of that line. Where the line is only the drawing knows.
+    # A click near a line keeps its tooltip open, with the link of that line. Where the line is only the drawing knows: hundredths of its width, and of its height.
     box = plot.bounding_box()
     link = page.get_by_text("Traces that burnt this").first
-    for across, down in product((0.95, 0.9, 0.85, 0.8, 0.7, 0.6), (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.97)):
-        page.mouse.click(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+    for across, down in product(range(95, 0, -5), (10, 25, 40, 55, 70, 85, 97)):
+        page.mouse.click(box["x"] + box["width"] * across / 100, box["y"] + box["height"] * down / 100)
         page.wait_for_timeout(300)
         if link.is_visible():
             break
