@@ -8,6 +8,7 @@ mod incidents;
 mod mysql;
 mod prometheus;
 mod sampling;
+mod seaweedfs;
 mod tenants;
 
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub enum System {
     Mysql,
     Prometheus,
     Sampling,
+    Seaweedfs,
     Tenants,
 }
 
@@ -126,6 +128,13 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
                     "sampling",
                     "all of them counted",
                     sampling::counted(world, &sent)
+                );
+            }
+            System::Seaweedfs => {
+                row!(
+                    "seaweedfs",
+                    "the stores' objects in it",
+                    seaweedfs::keeps(world)
                 );
             }
             System::Tenants => {
