@@ -38,7 +38,20 @@ struct Entered {
     /// To tell whether the current context still belongs to it.
     trace: TraceId,
     request: Option<Arc<str>>,
-    guard: ContextGuard,
+    _guard: ContextGuard,
+}
+
+impl Entered {
+    /// Makes the context that `held` holds current.
+    fn new(span: Key, held: Held) -> Self {
+        let Held { context, request } = held;
+        Self {
+            span,
+            trace: context.span().span_context().trace_id(),
+            request,
+            _guard: context.attach(),
+        }
+    }
 }
 
 thread_local! {
@@ -50,17 +63,28 @@ thread_local! {
     };
 }
 
-/// Runs `f` with what this thread is at. `None` while the thread ends and its locals are gone: one of them may hold a span.
+/// Runs `f` with what this thread is at. `None` while the thread ends and its locals are gone, one of which may hold a span,
+/// and inside of another `f`, where a context that could not be made current is logged.
 fn here<R>(f: impl FnOnce(&mut Here) -> R) -> Option<R> {
-    HERE.try_with(|here| f(&mut here.borrow_mut())).ok()
+    let found = HERE.try_with(|here| {
+        let mut here = here.try_borrow_mut().ok()?;
+        Some(f(&mut here))
+    });
+    found.ok()?
 }
 
 /// The id of the request that this thread works for. None where the current context is another trace's, as that of a job.
 pub(crate) fn request_id() -> Option<Arc<str>> {
-    let current = Context::map_current(|context| context.span().span_context().trace_id());
+    request_of(Context::map_current(|context| {
+        context.span().span_context().trace_id()
+    }))
+}
+
+/// As [`request_id`], where the current context is one of this trace.
+fn request_of(trace: TraceId) -> Option<Arc<str>> {
     here(|here| {
         let innermost = here.entered.last()?;
-        (innermost.trace == current).then(|| innermost.request.clone())?
+        (innermost.trace == trace).then(|| innermost.request.clone())?
     })?
 }
 
@@ -138,10 +162,11 @@ where
     };
     match attributes.parent() {
         Some(parent) => with_held(parent, spans, Held::clone).unwrap_or_else(none),
-        None if attributes.is_contextual() => Held {
-            context: Context::current(),
-            request: request_id(),
-        },
+        None if attributes.is_contextual() => {
+            let context = Context::current();
+            let request = request_of(context.span().span_context().trace_id());
+            Held { context, request }
+        }
         None => none(),
     }
 }
@@ -211,40 +236,39 @@ where
 
     fn on_enter(&self, id: &Id, spans: LayerContext<'_, S>) {
         let key = self.key(id);
-        let remembered = here(|here| match &here.last {
-            Some((last, held)) if *last == key => Some(held.clone()),
-            _ => None,
+        let entered = here(|here| match &here.last {
+            Some((last, held)) if *last == key => {
+                let entered = Entered::new(key.clone(), held.clone());
+                here.entered.push(entered);
+                true
+            }
+            _ => false,
         });
-        let held = remembered.flatten().or_else(|| {
-            let held = with_held(id, &spans, Held::clone)?;
-            let _before = here(|here| here.last.replace((key.clone(), held.clone())));
-            Some(held)
-        });
-        let Some(Held { context, request }) = held else {
+        if entered == Some(true) {
+            return;
+        }
+        let Some(held) = with_held(id, &spans, Held::clone) else {
             return;
         };
-        let trace = context.span().span_context().trace_id();
-        let guard = context.attach();
-        let entered = Entered {
-            span: key,
-            trace,
-            request,
-            guard,
-        };
-        here(|here| here.entered.push(entered));
+        let _before = here(|here| {
+            let entered = Entered::new(key.clone(), held.clone());
+            here.entered.push(entered);
+            here.last.replace((key, held))
+        });
     }
 
     fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
         let key = self.key(id);
-        // Nearly always the innermost. Its guard is dropped after the borrow.
-        let left = here(|here| {
-            let at = here
-                .entered
-                .iter()
-                .rposition(|entered| entered.span == key)?;
-            Some(here.entered.remove(at))
+        // What is left is dropped after the borrow.
+        let _left = here(|here| match here.entered.last() {
+            // Nearly always the innermost.
+            Some(innermost) if innermost.span == key => here.entered.pop(),
+            _ => {
+                let mut entered = here.entered.iter();
+                let at = entered.rposition(|entered| entered.span == key)?;
+                Some(here.entered.remove(at))
+            }
         });
-        drop(left.flatten().map(|entered| entered.guard));
     }
 
     fn on_close(&self, id: Id, spans: LayerContext<'_, S>) {
