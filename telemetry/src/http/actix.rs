@@ -1,7 +1,7 @@
 //! The server side of HTTP for actix-web: <https://docs.rs/actix-web>.
 mod connections;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -84,16 +84,12 @@ where
 
 type Logger<S> = <TracingLogger<Root> as Transform<S, ServiceRequest>>::Transform;
 
+// `TracingLogger` calls the three one after the other.
 thread_local! {
-    static HANDED: RefCell<Handed> = RefCell::default();
-}
-
-/// What [`Outer`] hands to [`Root`], and [`Root`] to [`Edge`]: `TracingLogger` calls them one after the other.
-#[derive(Default)]
-struct Handed {
-    server: Option<Server>,
-    route: Option<Rc<str>>,
-    exchange: Option<Exchange>,
+    /// What [`Outer`] hands to [`Root`]: whose request it is, and its route.
+    static REACHED: Cell<Option<(Server, Option<Rc<str>>)>> = const { Cell::new(None) };
+    /// What [`Root`] hands to [`Edge`].
+    static STARTED: Cell<Option<Exchange>> = const { Cell::new(None) };
 }
 
 /// Gives `TracingLogger`'s root span, which is made without the middleware, what the middleware was made with.
@@ -115,11 +111,8 @@ impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
         connections::reached(&request);
         // The route is asked for now, because a request that is cut off is gone before its end.
         let find = || request.match_pattern();
-        HANDED.set(Handed {
-            server: Some(self.server.clone()),
-            route: self.routes.of(request.path(), find),
-            ..Handed::default()
-        });
+        let route = self.routes.of(request.path(), find);
+        REACHED.set(Some((self.server.clone(), route)));
         self.logger.call(request)
     }
 }
@@ -130,13 +123,12 @@ pub struct Root;
 
 impl RootSpanBuilder for Root {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let Handed { server, route, .. } = HANDED.take();
+        let (server, route) = REACHED.take().unwrap_or_else(|| (Server::new(None), None));
         let new_id = || {
             let extensions = request.extensions();
             let made = extensions.get::<tracing_actix_web::RequestId>();
             made.map_or_else(uuid::Uuid::new_v4, |id| **id)
         };
-        let server = server.unwrap_or_else(|| Server::new(None));
         let uri = request.uri();
         let head = Head {
             method: request.method().as_str(),
@@ -154,7 +146,7 @@ impl RootSpanBuilder for Root {
         };
         let (exchange, span) = Exchange::start(&server, &head, route.as_deref(), new_id);
         request.extensions_mut().insert(exchange.handle().clone());
-        HANDED.with_borrow_mut(|handed| handed.exchange = Some(exchange));
+        STARTED.set(Some(exchange));
         span
     }
 
@@ -195,7 +187,7 @@ where
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let exchange = HANDED.take().exchange;
+        let exchange = STARTED.take();
         let future = self.service.call(request);
         Answer { future, exchange }
     }

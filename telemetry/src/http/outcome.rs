@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use foldhash::fast::RandomState;
 use opentelemetry::{KeyValue, StringValue};
 use thread_local::ThreadLocal;
 
@@ -86,7 +87,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Targets(ThreadLocal<RefCell<Made>>);
 
 /// By route.
-type Made = HashMap<String, Vec<((usize, bool), Arc<Target>)>>;
+type Made = HashMap<String, Vec<((usize, bool), Arc<Target>)>, RandomState>;
 
 impl Targets {
     /// The target with this route, if any; `method` is an index in [`METHODS`].

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
+#[cfg(feature = "actix")]
+use foldhash::fast::RandomState;
 use opentelemetry::metrics::Meter;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
@@ -428,18 +430,21 @@ fn describe(
         };
         put("url.query", query.into());
     }
-    if let Some(client) = client(head, &settings.trusted_proxies) {
-        put("client.address", address(client));
-    }
-    if let Some(agent) = head.headers.header(Header::UserAgent) {
-        put("user_agent.original", shared(0, agent));
-    }
-    if let Some(authority) = head.headers.header(Header::Host).or(head.authority) {
-        let (host, port) = host_and_port(authority);
-        put("server.address", shared(1, host));
-        let port = port.unwrap_or(if head.secure { 443 } else { 80 });
-        attributes.push(KeyValue::new("server.port", i64::from(port)));
-    }
+    let client = client(head, &settings.trusted_proxies);
+    let agent = head.headers.header(Header::UserAgent);
+    let authority = head.headers.header(Header::Host).or(head.authority);
+    let port = CALLER.with_borrow_mut(|caller| {
+        if let Some(client) = client {
+            put("client.address", caller.address(client));
+        }
+        if let Some(agent) = agent {
+            put("user_agent.original", caller.agent(agent));
+        }
+        let (host, port) = caller.server(authority?);
+        put("server.address", host);
+        Some(port.unwrap_or(if head.secure { 443 } else { 80 }))
+    });
+    attributes.extend(port.map(|port| KeyValue::new("server.port", i64::from(port))));
 }
 
 /// The convention prefers the address that proxies pass on to the peer's.
@@ -453,36 +458,66 @@ fn client(head: &Head<'_, impl Headers>, trusted: &[ipnet::IpNet]) -> Option<IpA
     forwarded::client(head.peer, trusted, &forwarded, &forwarded_for)
 }
 
-/// `text`, shared with the last request that had the same in this place: most callers send many requests.
-fn shared(place: usize, text: &str) -> StringValue {
-    thread_local!(static LAST: RefCell<[Option<Arc<str>>; 2]> = const { RefCell::new([None, None]) });
-    LAST.with_borrow_mut(|last| match &last[place] {
-        Some(known) if &**known == text => Arc::clone(known).into(),
-        _ => {
-            let new: Arc<str> = text.into();
-            last[place] = Some(Arc::clone(&new));
-            new.into()
-        }
-    })
+thread_local! {
+    static CALLER: RefCell<Caller> = const {
+        RefCell::new(Caller {
+            address: None,
+            agent: None,
+            server: None,
+        })
+    };
 }
 
-/// The text of an address, shared with the last request from there.
-fn address(ip: IpAddr) -> StringValue {
-    thread_local!(static LAST: RefCell<Option<(IpAddr, Arc<str>)>> = const { RefCell::new(None) });
-    LAST.with_borrow_mut(|last| match last {
-        Some((known, text)) if *known == ip => Arc::clone(text).into(),
-        _ => {
-            let text: Arc<str> = ip.to_string().into();
-            *last = Some((ip, Arc::clone(&text)));
-            text.into()
-        }
-    })
+/// What the last request said of its caller. Most callers send many requests, which share its texts.
+struct Caller {
+    address: Option<(IpAddr, Arc<str>)>,
+    agent: Option<Arc<str>>,
+    /// The authority that it asked, with the host and port in it.
+    server: Option<(String, Arc<str>, Option<u16>)>,
 }
 
-/// Routes of paths, for frameworks in which finding one takes long.
+impl Caller {
+    fn address(&mut self, ip: IpAddr) -> StringValue {
+        match &self.address {
+            Some((known, text)) if *known == ip => Arc::clone(text).into(),
+            _ => {
+                let text: Arc<str> = ip.to_string().into();
+                self.address = Some((ip, Arc::clone(&text)));
+                text.into()
+            }
+        }
+    }
+
+    fn agent(&mut self, agent: &str) -> StringValue {
+        match &self.agent {
+            Some(known) if **known == *agent => Arc::clone(known).into(),
+            _ => {
+                let text: Arc<str> = agent.into();
+                self.agent = Some(Arc::clone(&text));
+                text.into()
+            }
+        }
+    }
+
+    /// Host and port of `authority`.
+    fn server(&mut self, authority: &str) -> (StringValue, Option<u16>) {
+        match &self.server {
+            Some((known, host, port)) if known == authority => (Arc::clone(host).into(), *port),
+            _ => {
+                let (host, port) = host_and_port(authority);
+                let host: Arc<str> = host.into();
+                self.server = Some((authority.to_owned(), Arc::clone(&host), port));
+                (host.into(), port)
+            }
+        }
+    }
+}
+
+/// Routes of paths, for frameworks in which finding one takes long. Callers choose the paths, but so few are remembered that
+/// the hash need not withstand those who look for collisions.
 #[cfg(feature = "actix")]
 #[derive(Default)]
-pub(crate) struct Routes(RefCell<HashMap<String, Rc<str>>>);
+pub(crate) struct Routes(RefCell<HashMap<String, Rc<str>, RandomState>>);
 
 #[cfg(feature = "actix")]
 impl Routes {
