@@ -2,7 +2,7 @@
 use opentelemetry_sdk::logs::SdkLogRecord;
 
 use super::value::{any_of_record, record_attribute};
-use super::wire::{bytes, fixed32, fixed64, integer, message, text};
+use super::wire::{self, fixed32, fixed64, integer, message, text};
 use crate::base::time::nanos;
 
 /// Appends the fields of `record`. Its limits were applied when it was made.
@@ -26,8 +26,7 @@ pub(crate) fn record(out: &mut Vec<u8>, record: &SdkLogRecord) {
             8,
             ids.trace_flags.map_or(0, |flags| u32::from(flags.to_u8())),
         );
-        bytes(out, 9, &ids.trace_id.to_bytes());
-        bytes(out, 10, &ids.span_id.to_bytes());
+        wire::ids(out, 9, ids.trace_id, ids.span_id);
     }
     if let Some(time) = record.observed_timestamp() {
         fixed64(out, 11, nanos(time));

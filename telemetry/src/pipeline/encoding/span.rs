@@ -6,7 +6,7 @@ use opentelemetry_sdk::trace::SpanData;
 
 use super::repeated;
 use super::value::attribute;
-use super::wire::{bytes, count, fixed32, fixed64, integer, message, text};
+use super::wire::{self, bytes, count, fixed32, fixed64, integer, message, text};
 use crate::base::time::nanos;
 
 /// Says that the next bit is known.
@@ -17,8 +17,7 @@ const IS_REMOTE: u32 = 0x200;
 /// Appends the fields of `span`. Texts of attributes have at most `limit` characters.
 pub(crate) fn span(out: &mut Vec<u8>, span: &SpanData, limit: Option<usize>) {
     let ids = &span.span_context;
-    bytes(out, 1, &ids.trace_id().to_bytes());
-    bytes(out, 2, &ids.span_id().to_bytes());
+    wire::ids(out, 1, ids.trace_id(), ids.span_id());
     trace_state(out, ids);
     if span.parent_span_id != SpanId::INVALID {
         bytes(out, 4, &span.parent_span_id.to_bytes());
@@ -52,8 +51,7 @@ fn event(out: &mut Vec<u8>, event: &Event, limit: Option<usize>) {
 
 fn link(out: &mut Vec<u8>, link: &Link, limit: Option<usize>) {
     let ids = &link.span_context;
-    bytes(out, 1, &ids.trace_id().to_bytes());
-    bytes(out, 2, &ids.span_id().to_bytes());
+    wire::ids(out, 1, ids.trace_id(), ids.span_id());
     trace_state(out, ids);
     for pair in &link.attributes {
         attribute(out, 4, pair, limit);

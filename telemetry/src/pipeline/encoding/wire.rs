@@ -1,6 +1,8 @@
 //! Protobuf's wire format: <https://protobuf.dev/programming-guides/encoding/>.
 use std::ops::Range;
 
+use opentelemetry::trace::{SpanId, TraceId};
+
 /// Wire types, the lowest three bits of a field's tag.
 const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
@@ -61,6 +63,16 @@ pub(super) fn fixed32(out: &mut Vec<u8>, number: u64, value: u32) {
 pub(super) fn bytes(out: &mut Vec<u8>, number: u8, value: &[u8]) {
     head(out, number, value.len());
     out.extend_from_slice(value);
+}
+
+/// Fields `first` and `first + 1` (at most 15) as the ids of a trace and of its span, which every item has. In one piece.
+pub(super) fn ids(out: &mut Vec<u8>, first: u8, trace: TraceId, span: SpanId) {
+    let mut fields = [0; 2 + 16 + 2 + 8];
+    fields[..2].copy_from_slice(&[delimited(first), 16]);
+    fields[2..18].copy_from_slice(&trace.to_bytes());
+    fields[18..20].copy_from_slice(&[delimited(first + 1), 8]);
+    fields[20..].copy_from_slice(&span.to_bytes());
+    out.extend_from_slice(&fields);
 }
 
 /// As [`bytes`]; an empty text is what an absent field means and is left out.
