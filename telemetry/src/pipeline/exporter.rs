@@ -78,9 +78,7 @@ impl Exporter {
             .iter()
             .flat_map(|chunk| self.queue.taken(chunk));
         let runs = runs.map(|(run, items)| (&*run.scope, items));
-        let body = self
-            .transport
-            .compress(encoding::frame(&self.resource, runs));
+        let body = self.transport.body(&encoding::frame(&self.resource, runs));
         let (lost, failure) = self.attempt(&body, batch.items);
         let refused = failure
             .as_ref()

@@ -7,6 +7,7 @@ pub(crate) mod encoding;
 pub(crate) mod exemplars;
 pub(crate) mod export;
 pub(crate) mod exporter;
+mod gzip;
 pub(crate) mod health;
 #[cfg(not(feature = "exemplars"))]
 pub(crate) mod off;

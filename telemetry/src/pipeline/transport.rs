@@ -1,4 +1,5 @@
 //! Posts encoded batches to a collector.
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry_http::Bytes;
@@ -7,11 +8,13 @@ use reqwest::header::{
 };
 
 use super::answer::{PartialSuccess, partial_success, read_answer};
+use super::encoding::Frame;
 use super::export::{cause, client, refusal};
+use super::gzip::Gzip;
 use super::health::Cause;
 use super::retry::retry_after;
 use crate::Error;
-use crate::base::gzip;
+use crate::base::locked;
 use crate::base::settings::Otlp;
 
 /// How an attempt to send a batch ended.
@@ -31,6 +34,8 @@ pub(crate) struct Transport {
     client: reqwest::blocking::Client,
     otlp: Otlp,
     headers: HeaderMap,
+    /// Absent where bodies go as they are.
+    gzip: Option<Mutex<Gzip>>,
 }
 
 impl Transport {
@@ -56,15 +61,16 @@ impl Transport {
             client: client(otlp)?,
             otlp: otlp.clone(),
             headers,
+            gzip: otlp.gzip.then(|| Mutex::new(Gzip::new())),
         })
     }
 
-    /// `body` as it is sent.
-    pub(crate) fn compress(&self, body: Vec<u8>) -> Bytes {
-        if !self.otlp.gzip {
-            return body.into();
+    /// `frame` as it is sent.
+    pub(crate) fn body(&self, frame: &Frame<'_>) -> Bytes {
+        match &self.gzip {
+            Some(gzip) => locked(gzip).compress(frame.pieces()).into(),
+            None => frame.joined().into(),
         }
-        gzip(&body).into()
     }
 
     /// Sends `body` once. Takes no longer than the settings' timeout, and ends before `deadline`.

@@ -107,13 +107,27 @@ impl<'a> Group<'a> {
     }
 }
 
-/// One `ExportTraceServiceRequest` or `ExportLogsServiceRequest` of `runs`, each with its encoded items.
+/// One `ExportTraceServiceRequest` or `ExportLogsServiceRequest`, in pieces: a compressor takes them from where they are.
+pub(crate) struct Frame<'a>(Vec<Cow<'a, [u8]>>);
+
+impl Frame<'_> {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|piece| &**piece)
+    }
+
+    /// All of it.
+    pub(crate) fn joined(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+}
+
+/// The request of `runs`, each with its encoded items.
 ///
 /// Lengths are added up first: a message of a megabyte must not be moved to make room for its length.
 pub(crate) fn frame<'a>(
-    resource: &[u8],
+    resource: &'a [u8],
     runs: impl Iterator<Item = (&'a InstrumentationScope, &'a [u8])>,
-) -> Vec<u8> {
+) -> Frame<'a> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     for (scope, items) in runs {
         // The latest first: a program has few scopes at a time.
@@ -129,17 +143,17 @@ pub(crate) fn frame<'a>(
         .iter()
         .map(|group| head_size(group.length) + group.length);
     let length = resource.len() + sizes.sum::<usize>();
-    let mut out = Vec::with_capacity(head_size(length) + length);
-    head(&mut out, 1, length);
-    out.extend_from_slice(resource);
+    let mut begin = Vec::new();
+    head(&mut begin, 1, length);
+    let mut pieces = vec![Cow::Owned(begin), Cow::Borrowed(resource)];
     for group in groups {
-        head(&mut out, 2, group.length);
-        out.extend_from_slice(&group.head);
-        for items in group.items {
-            out.extend_from_slice(items);
-        }
+        let mut begin = Vec::new();
+        head(&mut begin, 2, group.length);
+        begin.extend_from_slice(&group.head);
+        pieces.push(Cow::Owned(begin));
+        pieces.extend(group.items.into_iter().map(Cow::Borrowed));
     }
-    out
+    Frame(pieces)
 }
 
 /// The items of a run, each as the bytes of its message.

@@ -13,7 +13,7 @@ mod span;
 mod value;
 mod wire;
 
-pub(crate) use frame::{ITEM, Run, frame, items, resource};
+pub(crate) use frame::{Frame, ITEM, Run, frame, items, resource};
 pub(crate) use record::record;
 pub(crate) use span::span;
 pub(crate) use value::cut;

@@ -199,7 +199,8 @@ fn encoded(spans: &[SpanData], limit: Option<usize>) -> ExportTraceServiceReques
     let runs = runs
         .iter()
         .map(|(scope, items)| (&**scope, items.as_slice()));
-    let body = frame(&resource(some_resource()), runs);
+    let resource = resource(some_resource());
+    let body = frame(&resource, runs).joined();
     ExportTraceServiceRequest::decode(body.as_slice()).unwrap()
 }
 
@@ -399,10 +400,9 @@ fn records_are_the_stock_exporter_s_by_value() {
         let mut items = Vec::new();
         long_message(&mut items, ITEM, |out| record(out, data));
         let run = Run::new(scope, data.target(), 0);
-        let body = frame(
-            &resource(some_resource()),
-            std::iter::once((&*run.scope, items.as_slice())),
-        );
+        let resource = resource(some_resource());
+        let runs = std::iter::once((&*run.scope, items.as_slice()));
+        let body = frame(&resource, runs).joined();
         let ours = ExportLogsServiceRequest::decode(body.as_slice()).unwrap();
         let batch = [(data, scope)];
         let theirs = ExportLogsServiceRequest {
