@@ -12,6 +12,10 @@ use signalbox_telemetry::{
 /// Spans, or records, that the handlers of the inner ones make.
 const INNER: usize = 4;
 
+/// How long a connection may say nothing: under callgrind on a busy machine the first request takes longer than the five
+/// seconds that are the default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Served {
@@ -81,6 +85,8 @@ pub fn serve(served: Served) {
             let app = move || App::new().route("/items/{id}", route());
             HttpServer::new(app)
                 .workers(1)
+                .client_request_timeout(IDLE_TIMEOUT)
+                .keep_alive(IDLE_TIMEOUT)
                 .listen(listener)
                 .expect("listens")
                 .run()
@@ -93,6 +99,8 @@ pub fn serve(served: Served) {
             };
             HttpServer::new(app)
                 .workers(1)
+                .client_request_timeout(IDLE_TIMEOUT)
+                .keep_alive(IDLE_TIMEOUT)
                 .listen(listener)
                 .expect("listens")
                 .run()
