@@ -72,7 +72,8 @@ def clone(tmp_path_factory):
 
 def run(clone, commands, **variables):
     """Its commands, one after the other; the outcome with all that they wrote."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "CARGO_TARGET_DIR")}
+    of_make = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "COMPOSE_FILE", "CARGO_TARGET_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in of_make}
     environment["PATH"] = f"{clone.parent / 'bin'}:{environment['PATH']}"
     said = clone.parent / "demo"
     said.write_bytes(b"")
