@@ -246,6 +246,10 @@ NAMESPACE
     for workload in $workloads; do
       k rollout status "$workload" --timeout "$WAIT" || fail "$workload is not ready: kubectl --context $context --namespace $NAMESPACE describe $workload"
     done
+    # The Jobs that make buckets and the role as which Alloy looks at the database: without them the rest is ready, and its signals are not whole.
+    if [ "$TRIAL" = yes ]; then
+      k wait job --selector app.kubernetes.io/part-of=signalbox-trial --for condition=complete --timeout "$WAIT" || fail "a Job did not end: kubectl --context $context --namespace $NAMESPACE describe jobs"
+    fi
     echo "To look at it: kubectl --context $context --namespace $NAMESPACE port-forward service/grafana $GRAFANA_PORT:80"
     echo "          and: kubectl --context $context --namespace $NAMESPACE port-forward service/signalbox-api $API_PORT:18080"
     ;;

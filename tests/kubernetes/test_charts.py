@@ -181,6 +181,14 @@ def test_another_job_has_another_name(change):
     assert len(names[0]) == 2 and not names[0] & names[1]
 
 
+def test_the_job_at_the_database_asks_again():
+    """psql waits for two minutes for an answer that does not come; the Job's pod starts as soon as that of the database, whose address the node may not know yet."""
+    (observer,) = [d for d in of_kind(trial(), "Job") if d["metadata"]["name"].startswith("trial-observer-")]
+    pod = observer["spec"]["template"]["spec"]
+    environment = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+    assert 0 < int(environment["PGCONNECT_TIMEOUT"]) <= 10 and pod["restartPolicy"] == "OnFailure"
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_database_has_a_connection_for_every_pod(size):
     """PostgreSQL allows 100 unless told otherwise, three of them for its administrator; Alloy looks in with a few."""

@@ -92,6 +92,8 @@ containers:
     command: [sh, -eu, /etc/postgres/observer.sh]
     env:
       - { name: PGHOST, value: postgres }
+      # An attempt made before the node knows the Service's address is never answered: seen, two minutes without the role.
+      - { name: PGCONNECT_TIMEOUT, value: "5" }
       - { name: PGUSER, valueFrom: { secretKeyRef: { name: trial-postgres, key: POSTGRES_USER } } }
       - { name: PGPASSWORD, valueFrom: { secretKeyRef: { name: trial-postgres, key: POSTGRES_PASSWORD } } }
       - { name: PGDATABASE, valueFrom: { secretKeyRef: { name: trial-postgres, key: POSTGRES_DB } } }
