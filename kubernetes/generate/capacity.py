@@ -28,7 +28,7 @@ MIMIR_DOC = "Mimir 3.0, *Planning Grafana Mimir capacity*"
 
 # The work of a request, by part: processor milliseconds.
 SERVICE_MS = Input(10.5, "API and worker, telemetry included", "ms a request", MEASURED, COST)
-TELEMETRY_INSTRUCTIONS = Input(23_000, "of which the instrumentation of a request: instructions", "a request", MEASURED, "[overhead.md](overhead.md): all three signals over a bare handler")
+TELEMETRY_INSTRUCTIONS = Input(23_000, "of which the instrumentation of a request: instructions", "a request", MEASURED, "[overhead.md](overhead.md): all three signals over a bare handler, without optimisation at link time, rounded up")
 INSTRUCTIONS_SECOND = Input(1e9, "instructions that a busy core does", "a second", ASSUMED, "one a nanosecond; processors of these years do more")
 ALLOY_MS = Input(0.29, "Alloy", "ms a request", MEASURED, COST)
 TEMPO_MS = Input(0.67, "Tempo with its generator", "ms a request", MEASURED, COST)
