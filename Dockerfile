@@ -6,7 +6,7 @@ ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
-# The release profile's optimisation at link time needs 2.4 GB of memory for a program and minutes that stand before the first page: not for an
+# The release profile's optimisation at link time needs 2.5 GB of memory for a program and minutes that stand before the first page: not for an
 # image that its user builds (docs/adr/0013-link-time-optimisation.md). For one that is built once and runs for long: --build-arg LTO=fat
 ARG LTO=false
 ENV CARGO_PROFILE_RELEASE_LTO=${LTO}
