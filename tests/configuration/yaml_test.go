@@ -28,6 +28,15 @@ func TestYAMLParses(t *testing.T) {
 	}
 }
 
+// Loki 3.7 makes its parts in a random order, and panics at its first record when the tenants' settings come late (loki/loki.yaml, the traps).
+func TestLokiMakesTheTenantsSettingsFirst(t *testing.T) {
+	var content struct{ Target string }
+	must(t, yaml.Unmarshal([]byte(read(t, "loki/loki.yaml")), &content))
+	if content.Target != "tenant-configs,all" {
+		t.Errorf("target is %q", content.Target)
+	}
+}
+
 // .env.light turns what .env says, and adds nothing: what it alone named would be unset in the full shape.
 func TestLightShapeOnlyTurnsSettings(t *testing.T) {
 	full := settings(t, ".env")

@@ -168,10 +168,11 @@ def test_kafka_makes_a_partition_for_each_live_store():
     assert len(set(counts)) == 1, counts
 
 
-def test_lokis_distributor_makes_the_tenants_settings_first():
+@pytest.mark.parametrize(("size", "workload", "target"), [("small", "StatefulSet loki", "all"), ("large", "Deployment loki-distributor", "distributor")])
+def test_loki_makes_the_tenants_settings_before_what_takes_records(size, workload, target):
     """github.com/grafana/loki/issues/23075: made in a random order, it panics now and then at its first record. The last -target counts."""
-    (container,) = workloads(stack("large"))["Deployment loki-distributor"]["spec"]["template"]["spec"]["containers"]
-    assert [a for a in container["args"] if a.startswith("-target=")][-1] == "-target=tenant-configs,distributor"
+    (container,) = workloads(stack(size))[workload]["spec"]["template"]["spec"]["containers"]
+    assert [a for a in container["args"] if a.startswith("-target=")][-1] == f"-target=tenant-configs,{target}"
 
 
 def test_tempo_gets_no_flag_that_it_does_not_know():
