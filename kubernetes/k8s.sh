@@ -212,19 +212,22 @@ ours() {
 
 case $command in
   image)
-    docker build --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "BASE_IMAGE=$BASE_IMAGE" --tag "$image" .
+    # Where it goes is asked first, for a build takes minutes.
     if [ -n "$REGISTRY" ]; then
-      docker push "$image"
-      exit
+      set -- docker push "$image"
+    else
+      choose_context
+      case $context in
+        kind-*) set -- kind load docker-image "$image" --name "${context#kind-}" ;;
+        k3d-*) set -- k3d image import "$image" --cluster "${context#k3d-}" ;;
+        minikube*) set -- minikube image load "$image" --profile "$context" ;;
+        docker-desktop | rancher-desktop | orbstack | colima*) set -- true ;; # its nodes use the images of this Docker
+        *) fail "how an image gets into $context is not known here: push it (REGISTRY=…) or load it by hand ($image)" ;;
+      esac
     fi
-    choose_context
-    case $context in
-      kind-*) kind load docker-image "$image" --name "${context#kind-}" ;;
-      k3d-*) k3d image import "$image" --cluster "${context#k3d-}" ;;
-      minikube*) minikube image load "$image" --profile "$context" ;;
-      docker-desktop | rancher-desktop | orbstack | colima*) ;; # its nodes use the images of this Docker
-      *) fail "how an image gets into $context is not known here: push it (REGISTRY=…) or load it by hand ($image)" ;;
-    esac
+    command -v "$1" >/dev/null || fail "$1 is missing, which hands the image on"
+    docker build --build-arg "RUST_IMAGE=$RUST_IMAGE" --build-arg "BASE_IMAGE=$BASE_IMAGE" --tag "$image" .
+    "$@"
     ;;
 
   template) everything ;;

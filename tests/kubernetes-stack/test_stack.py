@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from functools import partial
 
 import kubernetes_validate
 import pytest
@@ -322,3 +323,19 @@ def test_a_cluster_that_looks_like_no_trial_is_refused(tmp_path, command, contex
     # Without the list of releases none is removed: the namespace stays, so that `down` can be run again.
     if command == "down" and not refused:
         assert done.stderr.startswith("Error: kubernetes cluster unreachable") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_image_is_built_only_if_it_can_be_handed_on(tmp_path):
+    """To a cluster of which nobody knows how it takes images, none is built: that takes minutes."""
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "my-trial", "contexts": [{"name": "my-trial", "context": {"cluster": "c", "user": "u"}}]}
+    (tmp_path / "config").write_text(yaml.dump(config), encoding="utf-8")
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho \"$@\" >>{tmp_path}/asked\n", encoding="utf-8")
+    (tmp_path / "docker").chmod(0o755)
+    environment = os.environ | {"KUBECONFIG": str(tmp_path / "config"), "CONTEXT": "", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    image = partial(subprocess.run, ["sh", "kubernetes/k8s.sh", "image"], cwd=ROOT, capture_output=True, text=True, check=False)
+    refused = image(env=environment | {"REGISTRY": ""})
+    assert refused.returncode == 1 and "how an image gets into my-trial is not known here" in refused.stderr
+    assert not (tmp_path / "asked").exists()
+    assert image(env=environment | {"REGISTRY": "registry.example/team"}).returncode == 0
+    build, push = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert build.startswith("build ") and "--tag registry.example/team/signalbox:" in build and push.startswith("push registry.example/team/signalbox:")
