@@ -1,8 +1,10 @@
 //! The marked requests: one trace id and one request id of our own, and a status that nobody else asks for.
 
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::Client;
+use tokio::time::sleep;
 
 use super::super::send::sample::random_id;
 use super::read::Reader;
@@ -10,6 +12,9 @@ use crate::http;
 
 /// How many requests are counted.
 pub const COUNTED: f64 = 3.0;
+
+/// How long after one request that follows up the next one does.
+const AGAIN: Duration = Duration::from_secs(5);
 
 pub struct Marked {
     /// 32 hexadecimal digits.
@@ -72,6 +77,15 @@ impl Marked {
             }
         }
         Ok(())
+    }
+
+    /// Follows up every few seconds until it is dropped. Of several copies of the service each has series of its own, and nobody
+    /// chooses which of them answers: two requests to one are needed, a metrics export apart. One that fails is told by others.
+    pub async fn keep_following_up(client: &Client, api: &str, sampled: bool) -> Infallible {
+        loop {
+            sleep(AGAIN).await;
+            let _ = Self::follow_up(client, api, sampled).await;
+        }
     }
 
     /// The answer's profile id, if it has one.

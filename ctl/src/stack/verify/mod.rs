@@ -119,7 +119,10 @@ pub async fn run(args: Args) -> Result<(), String> {
     if let Err(reason) = Marked::follow_up(&client, &args.api, sampled).await {
         report.add(Row::broken("links", "service", reason));
     }
-    links::prove(&grafana, &marked, sampled, args.deadline, &mut report).await;
+    tokio::select! {
+        () = links::prove(&grafana, &marked, sampled, args.deadline, &mut report) => {}
+        never = Marked::keep_following_up(&client, &args.api, sampled) => match never {},
+    }
     console::prove(
         &client,
         &args.api,
