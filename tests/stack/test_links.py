@@ -108,6 +108,8 @@ def test_cpu_of_a_route_leads_to_the_traces_that_burnt_it(page, burnt):
     plot = panel.locator(".u-over")
     expect(plot).to_be_visible(**EVENTUALLY)
     page.wait_for_timeout(5_000)
+    # A click in the legend leaves the line of that route alone.
+    panel.get_by_role("button", name="cpu /demo/cpu", exact=True).click()
     # A click near a line keeps its tooltip open, with the link of that line. Where the line is only the drawing knows: hundredths of its width, and of its height.
     box = plot.bounding_box()
     link = page.get_by_text("Traces that burnt this").first
