@@ -7,6 +7,7 @@
 #   NAMESPACE=…          default signalbox
 #   TRIAL=yes|no         yes: database, Redis, object store and Kafka come with it, with demo secrets. no: the Secrets are there already
 #   CHARTS=DIR           the projects' charts from a folder (alloy, loki, mimir-distributed, …) instead of their repositories
+#   VALUES=DIR           values of your own, a file for a release (loki.yaml, alloy-front.yaml, …), laid over those of kubernetes/values
 #   PROFILE=sampling     tail sampling, as with compose: failed and slow traces, and a tenth of the rest. The other systems are compose's alone
 #   REGISTRY=…           k8s-image pushes there; k8s-up takes the image from there
 #   WAIT=10m             how long k8s-up waits for each release to be ready; 0: not at all
@@ -17,12 +18,26 @@ command=${1:?usage: kubernetes/k8s.sh image|up|down|template|verify}
 # shellcheck source=/dev/null # .env has lines of NAME=value alone
 . ./.env
 
-: "${SIZE:=small}" "${NAMESPACE:=signalbox}" "${TRIAL:=yes}" "${WAIT:=10m}" "${CHARTS:=}" "${REGISTRY:=}" "${CONTEXT:=}" "${PROFILE:=}"
+: "${SIZE:=small}" "${NAMESPACE:=signalbox}" "${TRIAL:=yes}" "${WAIT:=10m}" "${CHARTS:=}" "${VALUES:=}" "${REGISTRY:=}" "${CONTEXT:=}" "${PROFILE:=}"
 case $SIZE in small | large) ;; *) echo "SIZE is small or large, not $SIZE" >&2; exit 2 ;; esac
 case $PROFILE in "") kept=all ;; sampling) kept=sampled ;; *) echo "of the systems only sampling is here, not $PROFILE" >&2; exit 2 ;; esac
 image=${REGISTRY:+$REGISTRY/}$SIGNALBOX_IMAGE
 
 fail() { echo "$1" >&2; exit 1; }
+
+# A file that no release has would be passed over in silence.
+releases="trial loki mimir tempo pyroscope alloy alloy-front alloy-watch grafana signalbox"
+if [ -n "$VALUES" ]; then
+  for file in "$VALUES"/*.y*ml; do
+    [ -e "$file" ] || fail "no values in VALUES=$VALUES"
+    name=${file##*/}
+    case " $releases " in
+      *" ${name%.yaml} "*) ;;
+      *) fail "$file is of no release; those are, each with .yaml: $releases" ;;
+    esac
+  done
+fi
+own() { [ -n "$VALUES" ] && [ -e "$VALUES/$1.yaml" ]; }
 
 # ── which cluster ──
 
@@ -58,6 +73,7 @@ release() {
   else
     set -- "$chart" --repo "$repository" --version "$version" "$@"
   fi
+  if own "$name"; then set -- "$@" --values "$VALUES/$name.yaml"; fi
   case $command in
     template) echo "# ── release $name, chart $chart"; helm template "$name" "$@" --namespace "$NAMESPACE" ;;
     up) echo "$name"; helm upgrade --install "$name" "$@" --kube-context "$context" --namespace "$NAMESPACE" --hide-notes >/dev/null ;;
@@ -273,7 +289,9 @@ NAMESPACE
     choose_context
     k delete job signalbox-verify --ignore-not-found >/dev/null
     # shellcheck disable=SC2046 # ours prints several words
-    job=$(helm template signalbox kubernetes/signalbox --namespace "$NAMESPACE" $(ours) --set verify.run=true --show-only templates/verify.yaml)
+    set -- $(ours) --set verify.run=true
+    if own signalbox; then set -- "$@" --values "$VALUES/signalbox.yaml"; fi
+    job=$(helm template signalbox kubernetes/signalbox --namespace "$NAMESPACE" "$@" --show-only templates/verify.yaml)
     printf '%s\n' "$job" | k apply --filename - >/dev/null
     k wait --for=jsonpath='{.status.ready}'=1 job/signalbox-verify --timeout 2m >/dev/null 2>&1 || true # it may have ended already
     k logs --follow job/signalbox-verify

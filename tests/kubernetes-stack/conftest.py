@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
-def stack(size: str, profile: str = "") -> list[dict]:
-    """Every object of this size. `profile` as in `make k8s-up PROFILE=…`."""
-    environment = os.environ | {"SIZE": size, "PROFILE": profile, "KUBECONFIG": "/dev/null"}
+def stack(size: str, profile: str = "", values: str = "") -> list[dict]:
+    """Every object of this size. `profile` and `values` as in `make k8s-up PROFILE=… VALUES=…`."""
+    environment = os.environ | {"SIZE": size, "PROFILE": profile, "VALUES": values, "KUBECONFIG": "/dev/null"}
     done = subprocess.run(["sh", "kubernetes/k8s.sh", "template"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]

@@ -250,6 +250,42 @@ def test_sampling_switches_both_ends(size):
         assert settings.get("TEMPO_PROCESSORS") == processors
 
 
+def test_values_of_ones_own_are_laid_over(tmp_path):
+    """Each changes what it says and nothing else; they come last, so that they win over every file of ours."""
+    (tmp_path / "loki.yaml").write_text("ingester: { resources: { requests: { memory: 3Gi } } }\n", encoding="utf-8")
+    (tmp_path / "signalbox.yaml").write_text("worker: { autoscaling: { enabled: false }, replicas: 4 }\n", encoding="utf-8")
+    before, after = stack("large"), stack("large", values=str(tmp_path))
+    changed = {name for name, d in workloads(after).items() if d["spec"] != workloads(before)[name]["spec"]}
+    assert changed == {"StatefulSet loki-ingester", "Deployment signalbox-worker"}
+    (ingester,) = workloads(after)["StatefulSet loki-ingester"]["spec"]["template"]["spec"]["containers"]
+    assert ingester["resources"] == {"requests": {"cpu": "1", "memory": "3Gi"}, "limits": {"memory": "4Gi"}}
+    assert replicas(after, "Deployment signalbox-worker") == 4
+
+
+@pytest.mark.parametrize(("file", "complaint"), [("mimir-distributed.yaml", "is of no release"), ("loki.yml", "is of no release"), (None, "no values in VALUES=")])
+def test_values_that_no_release_would_read_are_refused(tmp_path, file, complaint):
+    if file:
+        (tmp_path / file).write_text("{}\n", encoding="utf-8")
+    environment = os.environ | {"VALUES": str(tmp_path)}
+    done = subprocess.run(["sh", "kubernetes/k8s.sh", "template"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and complaint in done.stderr and done.stdout == "", done.stderr
+
+
+def test_verify_has_the_values_of_ones_own_too(tmp_path):
+    """Whoever runs the stores elsewhere says in them which way a request takes."""
+    (tmp_path / "values").mkdir()
+    (tmp_path / "values/signalbox.yaml").write_text("verify: { grafana: 'http://grafana.example' }\n", encoding="utf-8")
+    # In place of kubectl: keeps what it is given, and says that the Job has ended well.
+    (tmp_path / "kubectl").write_text(f'#!/bin/sh\ncase "$*" in *apply*) cat >{tmp_path}/job ;; *"get job"*) echo 1/ ;; esac\n', encoding="utf-8")
+    (tmp_path / "kubectl").chmod(0o755)
+    environment = os.environ | {"CONTEXT": "my-trial", "VALUES": str(tmp_path / "values"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "kubernetes/k8s.sh", "verify"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (job,) = of_kind(yaml.safe_load_all((tmp_path / "job").read_text(encoding="utf-8")), "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"][container["args"].index("--grafana") + 1] == "http://grafana.example"
+
+
 CHARTS = {
     "alloy": ("GRAFANA", "alloy", "ALLOY_CHART"),
     "alloy-front": ("GRAFANA", "alloy", "ALLOY_CHART"),
