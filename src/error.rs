@@ -12,14 +12,14 @@ use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use signalbox_telemetry::actix::{self, annotate};
 pub use signalbox_telemetry::causes;
 use signalbox_telemetry::context;
-use signalbox_telemetry::{RequestHandle, actix::annotate};
 
 /// What went wrong, as a closed set: the last part of a problem's `type` and the `error.type` of its signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -362,7 +362,7 @@ pub async fn edge<B: MessageBody + 'static>(
             }
         };
         if let Some(error) = error {
-            report(error, response.request());
+            report(error);
             let document = document(error, response.request());
             return Ok(answer(response, status, &document).map_into_right_body());
         }
@@ -371,11 +371,11 @@ pub async fn edge<B: MessageBody + 'static>(
 }
 
 /// One log record an error; a server error is also an exception on the span.
-fn report(error: &Error, request: &HttpRequest) {
+fn report(error: &Error) {
     let status = i64::from(error.kind.status().as_u16());
     let code = error.kind.code();
     if error.kind.status().is_server_error() {
-        annotate(request, "error.type", code);
+        annotate("error.type", code);
         context::record_exception(error);
         let cause = error.cause.as_ref();
         let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
@@ -394,10 +394,7 @@ fn document(error: &Error, request: &HttpRequest) -> Problem {
         detail: error.detail.clone(),
         instance: request.path().to_owned(),
         trace_id: context::current().map(|ids| ids.trace_id),
-        request_id: request
-            .extensions()
-            .get::<RequestHandle>()
-            .map(|id| id.id().to_owned()),
+        request_id: actix::current().map(|request| request.id().to_owned()),
         extensions: error.extensions.clone(),
     }
 }

@@ -65,7 +65,7 @@ pub async fn api(
 
     let header = request.headers().get("client-id");
     let client_id = clients.admit(header.and_then(|id| id.to_str().ok()));
-    annotate(&request, "signalbox.client.id", client_id.to_owned());
+    annotate("signalbox.client.id", client_id.to_owned());
 
     tokio::time::sleep(Duration::from_millis(delay_ms.into())).await;
     tracing::info!(

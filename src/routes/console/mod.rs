@@ -8,7 +8,7 @@ pub mod go;
 mod page;
 
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use actix_web::web::{Data, Json, ReqData};
+use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::settings::Links;
@@ -32,13 +32,15 @@ pub async fn page(
     request: HttpRequest,
     links: Data<Links>,
     faro: Data<Faro>,
-    request_id: Option<ReqData<RequestHandle>>,
+    handle: Option<RequestHandle>,
 ) -> HttpResponse {
     let ids = context::current();
     let (trace_id, span_id) = ids
         .map(|ids| (ids.trace_id, ids.span_id))
         .unwrap_or_default();
-    let request_id = request_id.map(|id| id.id().to_owned()).unwrap_or_default();
+    let request_id = handle
+        .map(|handle| handle.id().to_owned())
+        .unwrap_or_default();
     let route = request.match_pattern().unwrap_or_default();
     let facts = Facts::now(trace_id, span_id, request_id, route);
     HttpResponse::Ok()

@@ -5,7 +5,7 @@
 //! call with the worker's server span below it, and `send signalbox.jobs`; another trace, `process signalbox.jobs`, links
 //! back to it. Take the worker or Redis away: the answer says `degraded`, the spans say why.
 
-use actix_web::web::{Data, Json, Query, ReqData};
+use actix_web::web::{Data, Json, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -59,7 +59,7 @@ pub struct Placed {
     responses((status = 200, description = "Ordered", body = Placed)))]
 pub async fn work(
     params: Query<Params>,
-    request_id: Option<ReqData<RequestHandle>>,
+    request: Option<RequestHandle>,
     database: Data<Database>,
     cache: Data<Cache>,
     worker: Data<WorkerClient>,
@@ -67,7 +67,7 @@ pub async fn work(
 ) -> Result<Json<Placed>, Error> {
     let random = fastrand::u32(1..=5);
     let quantity = bounded("quantity", params.quantity.as_deref(), random, 1..=100)?.into();
-    let request_id = request_id.map(|id| id.id().to_owned());
+    let request_id = request.map(|request| request.id().to_owned());
     let mut degraded = Vec::new();
 
     let sku = SKUS[fastrand::usize(0..SKUS.len())];

@@ -1,7 +1,7 @@
 //! The server side of HTTP for actix-web: <https://docs.rs/actix-web>.
 mod connections;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 use std::task::{self, Poll};
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::error::InternalError;
+use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::error::{ErrorInternalServerError, InternalError};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
-use actix_web::{Error, HttpMessage, HttpRequest};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use opentelemetry::StringValue;
 use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
@@ -50,11 +50,53 @@ impl Instrument {
     }
 }
 
-/// Adds an attribute to the request's span, its access-log record and its duration metric:
-/// [`RequestHandle::annotate`].
-pub fn annotate(request: &HttpRequest, key: &'static str, value: impl Into<StringValue>) {
-    if let Some(handle) = request.extensions().get::<RequestHandle>() {
+thread_local! {
+    /// The request that this thread works on at this moment.
+    static CURRENT: RefCell<Option<RequestHandle>> = const { RefCell::new(None) };
+}
+
+/// The request that this code works on: in handlers, extractors and middlewares inside [`Instrument`], also after an
+/// `await`. None elsewhere, so in tasks and threads that a handler starts and in a body that is streamed: give them the
+/// handle.
+pub fn current() -> Option<RequestHandle> {
+    CURRENT.with_borrow(Option::clone)
+}
+
+/// Adds an attribute to the span, the access-log record and the duration metric of the [`current`] request, if there is
+/// one: [`RequestHandle::annotate`].
+pub fn annotate(key: &'static str, value: impl Into<StringValue>) {
+    if let Some(handle) = current() {
         handle.annotate(key, value);
+    }
+}
+
+/// The [`current`] request. Fails with status 500 in an app without [`Instrument`]; `Option<RequestHandle>` is none there.
+impl FromRequest for RequestHandle {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let missing = "RequestHandle: this app is not wrapped in signalbox_telemetry's Instrument";
+        ready(current().ok_or_else(|| ErrorInternalServerError(missing)))
+    }
+}
+
+/// Makes a request the [`current`] one until it is dropped. An entry in the request's extensions would be the fourth
+/// there, for which their map grows: 650 instructions a request.
+struct Entered {
+    before: Option<RequestHandle>,
+}
+
+impl Entered {
+    fn new(exchange: &Exchange) -> Self {
+        let before = CURRENT.replace(Some(exchange.handle().clone()));
+        Self { before }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.before.take());
     }
 }
 
@@ -145,7 +187,6 @@ impl RootSpanBuilder for Root {
             headers: RequestHeaders(request.headers()),
         };
         let (exchange, span) = Exchange::start(&server, &head, route.as_deref(), new_id);
-        request.extensions_mut().insert(exchange.handle().clone());
         STARTED.set(Some(exchange));
         span
     }
@@ -188,8 +229,13 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let exchange = STARTED.take();
+        let _entered = exchange.as_ref().map(Entered::new);
         let future = self.service.call(request);
-        Answer { future, exchange }
+        Answer {
+            future,
+            cut_off: None,
+            exchange,
+        }
     }
 }
 
@@ -199,7 +245,16 @@ pin_project_lite::pin_project! {
     pub struct Answer<F> {
         #[pin]
         future: F,
+        // Dropped after the future, so that what a cancelled handler drops sees its own request.
+        cut_off: Option<Entered>,
         exchange: Option<Exchange>,
+    }
+
+    impl<F> PinnedDrop for Answer<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            *this.cut_off = this.exchange.as_ref().map(Entered::new);
+        }
     }
 }
 
@@ -211,6 +266,7 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let _entered = this.exchange.as_ref().map(Entered::new);
         let result = task::ready!(this.future.poll(task));
         let Some(exchange) = this.exchange.take() else {
             return Poll::Ready(result);

@@ -201,7 +201,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The request being served, as its handlers see it. Found in the request's extensions.
+/// The request being served, as its handlers see it: in actix-web an argument of theirs, or `actix::current`; in tower
+/// and axum found in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct RequestHandle(Arc<Inner>);
 

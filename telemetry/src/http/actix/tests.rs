@@ -11,15 +11,15 @@ use actix_web::{App, HttpResponse, test, web};
 use futures_util::FutureExt as _;
 use opentelemetry_sdk::trace::SpanData;
 
-async fn nested(request: HttpRequest, id: web::Path<u32>) -> HttpResponse {
-    annotate(&request, "test.client", "a");
+async fn nested(id: web::Path<u32>) -> HttpResponse {
+    annotate("test.client", "a");
     let span = tracing::info_span!("inner", otel.kind = "client", answer = 42);
     span.in_scope(|| tracing::info!(id = *id, ok = true, "inside"));
     HttpResponse::Ok().finish()
 }
 
-async fn broken(request: HttpRequest) -> HttpResponse {
-    annotate(&request, "error.type", "database-failed");
+async fn broken() -> HttpResponse {
+    annotate("error.type", "database-failed");
     let error = std::io::Error::other("no disk");
     context::record_exception(&error);
     HttpResponse::InternalServerError().finish()
@@ -176,6 +176,133 @@ async fn a_request_is_a_span_a_record_and_a_point() {
     );
 }
 
+fn current_id() -> Option<String> {
+    current().map(|request| request.id().to_owned())
+}
+
+fn with_id(path: &str, id: &'static str) -> actix_http::Request {
+    let request = test::TestRequest::get().uri(path);
+    request.insert_header(("x-request-id", id)).to_request()
+}
+
+/// The ids that a handler and a middleware around it see before and after they wait.
+#[actix_web::test]
+async fn each_of_two_requests_of_a_thread_has_its_own_handle() {
+    capture();
+    async fn handler(handle: RequestHandle) -> String {
+        let before = current_id();
+        actix_web::rt::task::yield_now().await;
+        annotate("test.client", "b");
+        format!("{} {before:?} {:?}", handle.id(), current_id())
+    }
+    let app = App::new()
+        .route("/turns", web::get().to(handler))
+        .wrap_fn(|request, service| {
+            let called = current_id();
+            let answer = service.call(request);
+            async move {
+                let mut answer = answer.await?;
+                let ids = format!("{called:?} {:?}", current_id());
+                let ids = HeaderValue::from_str(&ids).unwrap();
+                answer
+                    .headers_mut()
+                    .insert(HeaderName::from_static("x-around"), ids);
+                Ok(answer)
+            }
+        })
+        .wrap(Instrument::new());
+    let app = test::init_service(app).await;
+    let call = |id| test::call_service(&app, with_id("/turns", id));
+    // Polled in turns: the second begins before the first goes on.
+    let (first, second) = futures_util::join!(call("first"), call("second"));
+    for (answer, id) in [(first, "first"), (second, "second")] {
+        let headers = answer.headers().clone();
+        let header = |name: &str| headers.get(name).unwrap().to_str().unwrap();
+        assert_eq!(header("x-request-id"), id);
+        assert_eq!(header("x-around"), format!("Some({id:?}) Some({id:?})"));
+        let inside = test::read_body(answer).await;
+        assert_eq!(inside, format!("{id} Some({id:?}) Some({id:?})"));
+        // The span has ended with the body.
+        let span = server_span(header("traceresponse").split('-').nth(1).unwrap());
+        assert_eq!(span_attribute(&span, "test.client").as_deref(), Some("b"));
+    }
+    assert_eq!(counted(&["http_route=\"/turns\"", "test_client=\"b\""]), 2);
+    assert_eq!(current_id(), None);
+}
+
+#[actix_web::test]
+async fn a_request_inside_another_and_a_panic_give_the_thread_back() {
+    capture();
+    async fn outer() -> String {
+        let inner = || async { current_id().unwrap_or_default() };
+        let stop = || async { panic!("on purpose") as HttpResponse };
+        let app = App::new()
+            .wrap(Instrument::new())
+            .route("/inner", web::get().to(inner))
+            .route("/stop", web::get().to(stop));
+        let app = test::init_service(app).await;
+        let inner = test::call_and_read_body(&app, with_id("/inner", "inner")).await;
+        let between = current_id();
+        let stopped = test::call_service(&app, with_id("/stop", "stop"));
+        let stopped = std::panic::AssertUnwindSafe(stopped).catch_unwind().await;
+        assert!(stopped.is_err());
+        let inner = str::from_utf8(&inner).unwrap();
+        format!("{inner} {between:?} {:?}", current_id())
+    }
+    let app = App::new()
+        .wrap(Instrument::new())
+        .route("/outer", web::get().to(outer));
+    let app = test::init_service(app).await;
+    let seen = test::call_and_read_body(&app, with_id("/outer", "outer")).await;
+    assert_eq!(seen, "inner Some(\"outer\") Some(\"outer\")");
+    assert_eq!(current_id(), None);
+}
+
+#[actix_web::test]
+async fn a_task_that_a_handler_starts_takes_the_handle_along() {
+    capture();
+    async fn handler(handle: RequestHandle) -> String {
+        let task = actix_web::rt::spawn(async move {
+            annotate("test.lost", "a");
+            handle.annotate("test.client", "task");
+            (handle.id().to_owned(), current_id())
+        });
+        format!("{:?}", task.await.unwrap())
+    }
+    let app = App::new()
+        .wrap(Instrument::new())
+        .route("/task", web::get().to(handler));
+    let app = test::init_service(app).await;
+    let seen = test::call_and_read_body(&app, with_id("/task", "t")).await;
+    assert_eq!(seen, "(\"t\", None)");
+    let labels = ["http_route=\"/task\"", "test_client=\"task\""];
+    assert_eq!(counted(&labels), 1);
+    assert_eq!(counted(&["test_lost"]), 0);
+}
+
+#[actix_web::test]
+async fn an_app_without_the_middleware_has_no_handle() {
+    let wants = |_: RequestHandle| async { "served" };
+    let asks = |handle: Option<RequestHandle>| async move {
+        annotate("test.client", "a");
+        format!("{:?}", handle.map(|handle| handle.id().to_owned()))
+    };
+    let app = App::new()
+        .route("/wants", web::get().to(wants))
+        .route("/asks", web::get().to(asks));
+    let app = test::init_service(app).await;
+    let answer = test::call_service(&app, with_id("/wants", "a")).await;
+    assert_eq!(answer.status(), 500);
+    let said = test::read_body(answer).await;
+    let said = str::from_utf8(&said).unwrap();
+    assert!(
+        said.contains("not wrapped in signalbox_telemetry's Instrument"),
+        "{said}"
+    );
+    let seen = test::call_and_read_body(&app, with_id("/asks", "a")).await;
+    assert_eq!(seen, "None");
+}
+
 #[actix_web::test]
 async fn a_returned_500_is_an_error_with_its_exception() {
     let (trace, status, _) = serve(test::TestRequest::get().uri("/broken")).await;
@@ -279,9 +406,20 @@ async fn an_unsampled_trace_is_continued_but_not_exported() {
 #[actix_web::test]
 async fn a_cancelled_request_is_recorded() {
     capture();
+    /// Tells the request when it is dropped.
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            annotate("test.client", "guard");
+        }
+    }
+    async fn slow() -> HttpResponse {
+        let _guard = Guard;
+        std::future::pending().await
+    }
     let app = App::new()
         .wrap(Instrument::new())
-        .route("/slow", web::get().to(std::future::pending::<HttpResponse>));
+        .route("/slow", web::get().to(slow));
     let app = test::init_service(app).await;
     let trace = "2af7651916cd43dd8448eb211c80319c";
     let request = test::TestRequest::get()
@@ -294,9 +432,11 @@ async fn a_cancelled_request_is_recorded() {
     }
     let span = server_span(trace);
     assert_eq!(span.name, "GET /slow");
-    for (key, value) in [("error.type", "cancelled"), ("http.route", "/slow")] {
+    let told = ("test.client", "guard");
+    for (key, value) in [("error.type", "cancelled"), ("http.route", "/slow"), told] {
         assert_eq!(span_attribute(&span, key).as_deref(), Some(value));
     }
+    assert_eq!(current_id(), None);
     assert_eq!(span.status, Status::Unset);
     let records = capture().records(trace);
     assert_eq!(records.len(), 1);
