@@ -87,8 +87,13 @@ class Lens:
         self.connection = http.client.HTTPConnection("127.0.0.1", int(re.search(r":(\d+),", said)[1]), timeout=600)
 
     def ask(self, method, path, body=None, kind=None):
-        self.connection.request(method, path, body, {"content-type": kind} if kind else {})
-        answer = self.connection.getresponse()
+        try:
+            self.connection.request(method, path, body, {"content-type": kind} if kind else {})
+            answer = self.connection.getresponse()
+        except ConnectionError:  # idle for longer than the server waits
+            self.connection.close()
+            self.connection.request(method, path, body, {"content-type": kind} if kind else {})
+            answer = self.connection.getresponse()
         text = answer.read()
         assert answer.status == 200, (path, answer.status, text[:500])
         return text
@@ -113,7 +118,6 @@ class Lens:
         return int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1000
 
     def measure(self, work, rounds):
-        self.connection.close()  # it may have been idle for longer than the server waits
         before = self.cpu_ms()
         for _ in range(rounds):
             work(self)
