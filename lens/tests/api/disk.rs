@@ -60,7 +60,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_recovers_by_itself(
         |_| {},
     )
     .await;
-    assert_eq!(lens.get("/readyz").await.status(), 200);
+    assert_eq!(lens.status("/readyz").await, 200);
     let filler = at.path().join("filler");
     let mut acknowledged = 0;
     assert_eq!(send(&lens).await.0, 200);
@@ -81,7 +81,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_recovers_by_itself(
     let ready = lens.get("/readyz").await;
     assert_eq!(ready.status(), 503);
     std::fs::remove_file(&filler).expect("a filler");
-    assert_eq!(lens.get("/readyz").await.status(), 200);
+    assert_eq!(lens.status("/readyz").await, 200);
     assert_eq!(send(&lens).await.0, 200);
     acknowledged += 20;
     let directory = lens.stop().await;

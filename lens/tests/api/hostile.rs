@@ -15,7 +15,9 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use serde_json::Value as Json;
 
-use crate::metrics::{CUMULATIVE, DELTA, counter, metric, number, request_of as metrics_of};
+use crate::metrics::{
+    CUMULATIVE, DELTA, counter, export as export_metrics, metric, number, request_of as metrics_of,
+};
 use crate::pages::visible;
 use crate::profiles::{CPU, profile, push, stacks};
 use crate::support::{Lens, PROTOBUF, logs_of, names, now_ns, request_of, resource, span, string};
@@ -53,7 +55,7 @@ async fn everything_answers(lens: &Lens) {
         &format!("/traces/{}", hex(1, 16)),
         &format!("/api/traces/{}", hex(1, 16)),
     ] {
-        assert_eq!(lens.get(path).await.status(), 200, "{path}");
+        assert_eq!(lens.status(path).await, 200, "{path}");
     }
 }
 
@@ -179,8 +181,7 @@ async fn times_that_no_clock_shows_are_the_latest_there_is() {
             }),
         ),
     ];
-    lens.export("/v1/metrics", &metrics_of("api", metrics))
-        .await;
+    export_metrics(&lens, "api", metrics).await;
     for (time_nanos, duration_nanos) in [
         (i64::MAX, i64::MAX),
         (i64::MIN, i64::MIN),
@@ -274,8 +275,7 @@ async fn numbers_that_are_none_are_called_so_and_drawn_as_gaps() {
         gauge("behind", -0.25),
         metric("size", "By", sizes),
     ];
-    lens.export("/v1/metrics", &metrics_of("api", metrics))
-        .await;
+    export_metrics(&lens, "api", metrics).await;
     for (name, shown) in [("nan", "NaN"), ("inf", "inf"), ("behind", "-250 ms")] {
         let page = visible(&lens.text(&format!("/metrics?name={name}")).await);
         assert!(
@@ -445,11 +445,7 @@ async fn what_every_point_of_a_series_shares_counts_too() {
     })
     .await;
     let points = vec![number(0, now_ns(), 6, large(6))];
-    lens.export(
-        "/v1/metrics",
-        &metrics_of("api", vec![counter("c6", CUMULATIVE, points)]),
-    )
-    .await;
+    export_metrics(&lens, "api", vec![counter("c6", CUMULATIVE, points)]).await;
     let page = lens.text("/metrics").await;
     assert!(page.contains("data-name=\"c4\"") && !page.contains("data-name=\"c3\""));
 }

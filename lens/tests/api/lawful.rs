@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Lens, gzip, now_ns};
+use crate::support::{Lens, PROTOBUF, gzip, now_ns};
 
 const JSON: &str = "application/json";
 
@@ -81,16 +81,12 @@ async fn what_cannot_be_taken_is_counted_and_its_neighbours_stay() {
     assert_eq!(lens.spans("").await.len(), 1);
 
     let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": 5}, {"body": {"stringValue": "kept"}}]}]}]});
-    assert_eq!(
-        send(&lens, "/v1/logs", &logs).await["partialSuccess"]["rejectedLogRecords"],
-        "1"
-    );
+    let answer = send(&lens, "/v1/logs", &logs).await;
+    assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "1");
     let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
         gauge("bad", json!({"asDouble": "much"})), gauge("good", json!({"asDouble": 1}))]}]}]});
-    assert_eq!(
-        send(&lens, "/v1/metrics", &metrics).await["partialSuccess"]["rejectedDataPoints"],
-        "1"
-    );
+    let answer = send(&lens, "/v1/metrics", &metrics).await;
+    assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "1");
     let page = lens.text("/metrics?name=good").await;
     assert!(page.contains("data-testid=\"series-row\"") && !page.contains("data-name=\"bad\""));
 }
@@ -356,12 +352,7 @@ async fn a_body_of_several_gzip_members_is_one_body_and_of_very_many_none() {
     let (begin, end) = body.split_at(body.len() / 2);
     let members = [gzip(begin.as_bytes()), gzip(b""), gzip(end.as_bytes())].concat();
     for (body, status) in [(members, 200), (gzip(b"").repeat(300_000), 400)] {
-        let request = lens
-            .client
-            .post(format!("{}/v1/traces", lens.url))
-            .header("content-type", JSON)
-            .header("content-encoding", "gzip");
-        let response = request.body(body).send().await.expect("an answer");
+        let response = lens.post_gzipped("/v1/traces", JSON, body).await;
         assert_eq!(response.status(), status);
     }
     assert_eq!(lens.spans("").await.len(), 1);
@@ -399,17 +390,10 @@ async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
                 nest(groups.clone(), to_value),
                 groups.clone(),
             ] {
-                for (body, zipped) in [(body.clone(), false), (gzip(&body), true)] {
-                    let mut request = lens
-                        .client
-                        .post(format!("{}{path}", lens.url))
-                        .header("content-type", "application/x-protobuf");
-                    if zipped {
-                        request = request.header("content-encoding", "gzip");
-                    }
-                    let response = request.body(body).send().await.expect("an answer");
-                    assert_eq!(response.status(), 400, "{path} {levels}");
-                }
+                let zipped = lens.post_gzipped(path, PROTOBUF, gzip(&body)).await;
+                let bare = lens.post(path, PROTOBUF, body).await;
+                let statuses = [zipped, bare].map(|response| response.status().as_u16());
+                assert_eq!(statuses, [400, 400], "{path} {levels}");
             }
         }
         let profile = gzip(&nest(groups.clone(), &[2, 3]));
@@ -432,7 +416,7 @@ async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
             "{levels}"
         );
     }
-    assert_eq!(lens.get("/api/identity").await.status(), 200);
+    assert_eq!(lens.status("/api/identity").await, 200);
 }
 
 #[tokio::test]
@@ -537,27 +521,21 @@ async fn a_number_that_no_double_holds_takes_only_its_own_item() {
     let records = json!([{"body": {"doubleValue": "HUGE"}}, {"body": {"stringValue": "kept"}}]);
     let logs =
         json!({"unknown": "HUGE", "resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
-    assert_eq!(
-        post("/v1/logs", logs).await["partialSuccess"]["rejectedLogRecords"],
-        "1"
-    );
+    let answer = post("/v1/logs", logs).await;
+    assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "1");
     let points = json!([
         {"name": "a", "gauge": {"dataPoints": [{"asDouble": "HUGE"}, {"asDouble": 1}]}},
         {"name": "b", "histogram": {"dataPoints": [{"count": 1, "sum": "HUGE"}, {"count": 1, "sum": 1}]}},
     ]);
     let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": points}]}]});
-    assert_eq!(
-        post("/v1/metrics", metrics).await["partialSuccess"]["rejectedDataPoints"],
-        "2"
-    );
+    let answer = post("/v1/metrics", metrics).await;
+    assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "2");
     // In what several items share, all of them go, and no other.
     let shared = json!({"resourceSpans": [
         {"resource": {"attributes": of("HUGE")}, "scopeSpans": [{"spans": [span("b", "1", json!({})), span("b", "2", json!({}))]}]},
         {"scopeSpans": [{"scope": {"attributes": of("HUGE")}, "spans": [span("b", "3", json!({}))]}, {"spans": [span("b", "4", json!({}))]}]}]});
-    assert_eq!(
-        post("/v1/traces", shared).await["partialSuccess"]["rejectedSpans"],
-        "3"
-    );
+    let answer = post("/v1/traces", shared).await;
+    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "3");
     assert_eq!(lens.spans("?service=unknown_service").await.len(), 1);
 }
 
@@ -593,10 +571,8 @@ async fn items_are_counted_wherever_what_is_wrong_stands() {
     let point = |value: i32| json!({"dataPoints": [{"asInt": value, "timeUnixNano": now_ns().to_string()}]});
     let both = json!({"name": "both", "gauge": point(1), "sum": point(2)});
     let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [both]}]}]});
-    assert_eq!(
-        send(&lens, "/v1/metrics", &metrics).await["partialSuccess"]["rejectedDataPoints"],
-        "1"
-    );
+    let answer = send(&lens, "/v1/metrics", &metrics).await;
+    assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "1");
 }
 
 #[tokio::test]

@@ -29,16 +29,9 @@ async fn garbage_is_400_and_harms_nothing() {
             serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
         assert_eq!(problem["status"], 400, "{door}");
 
-        let request = lens
-            .client
-            .post(format!("{}{door}", lens.url))
-            .header("content-type", PROTOBUF);
-        let response = request
-            .header("content-encoding", "gzip")
-            .body("not gzip")
-            .send()
-            .await
-            .expect("an answer");
+        let response = lens
+            .post_gzipped(door, PROTOBUF, b"not gzip".to_vec())
+            .await;
         assert_eq!(response.status(), 400, "{door}");
         assert_eq!(
             lens.post(door, "text/plain", Vec::new()).await.status(),
@@ -76,16 +69,7 @@ async fn too_much_is_413_as_sent_and_as_decompressed() {
             413,
             "{door}"
         );
-        let request = lens
-            .client
-            .post(format!("{}{door}", lens.url))
-            .header("content-type", PROTOBUF);
-        let response = request
-            .header("content-encoding", "gzip")
-            .body(bomb.clone())
-            .send()
-            .await
-            .expect("an answer");
+        let response = lens.post_gzipped(door, PROTOBUF, bomb.clone()).await;
         assert_eq!(response.status(), 413, "{door}");
     }
     assert_eq!(names(&lens.spans("").await), ["kept"]);
@@ -140,7 +124,7 @@ async fn it_says_who_it_is_and_forbids_what_it_does_not_need() {
     let identity: serde_json::Value =
         serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
     assert_eq!(identity["name"], "lens");
-    assert_eq!(lens.get("/nothing").await.status(), 404);
+    assert_eq!(lens.status("/nothing").await, 404);
 }
 
 #[tokio::test]

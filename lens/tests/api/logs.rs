@@ -99,7 +99,7 @@ async fn records_are_found_by_words_level_service_field_and_ids() {
         "?limit=none",
     ] {
         assert_eq!(
-            lens.get(&format!("/api/logs{query}")).await.status(),
+            lens.status(&format!("/api/logs{query}")).await,
             400,
             "{query}"
         );

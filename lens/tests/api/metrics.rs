@@ -28,6 +28,11 @@ pub fn request_of(service: &str, metrics: Vec<Metric>) -> ExportMetricsServiceRe
     }
 }
 
+pub async fn export(lens: &Lens, service: &str, metrics: Vec<Metric>) {
+    lens.export("/v1/metrics", &request_of(service, metrics))
+        .await;
+}
+
 pub fn metric(name: &str, unit: &str, data: Data) -> Metric {
     Metric {
         name: name.to_owned(),
@@ -185,9 +190,10 @@ async fn the_newest_points_of_a_series_are_given() {
             value,
             vec![string("a", "b")],
         );
-        lens.export(
-            "/v1/metrics",
-            &request_of("shop", vec![counter("requests", CUMULATIVE, vec![point])]),
+        export(
+            &lens,
+            "shop",
+            vec![counter("requests", CUMULATIVE, vec![point])],
         )
         .await;
     }
@@ -215,7 +221,7 @@ async fn the_newest_points_of_a_series_are_given() {
     };
     assert_eq!(values("/api/metrics").await, [30]);
     assert_eq!(values("/api/metrics?points=2").await, [20, 30]);
-    assert_eq!(lens.get("/api/metrics?points=0").await.status(), 400);
+    assert_eq!(lens.status("/api/metrics?points=0").await, 400);
 }
 
 #[tokio::test]
@@ -223,16 +229,14 @@ async fn the_oldest_points_go_and_series_without_points_too() {
     let lens = Lens::start_with(|settings| settings.bounds.points.rows = 3).await;
     for number_of in 1..=5 {
         let point = number(1, now_ns(), number_of, vec![]);
-        lens.export(
-            "/v1/metrics",
-            &request_of(
-                "shop",
-                vec![counter(
-                    &format!("metric{number_of}"),
-                    CUMULATIVE,
-                    vec![point],
-                )],
-            ),
+        export(
+            &lens,
+            "shop",
+            vec![counter(
+                &format!("metric{number_of}"),
+                CUMULATIVE,
+                vec![point],
+            )],
         )
         .await;
     }
@@ -242,9 +246,10 @@ async fn the_oldest_points_go_and_series_without_points_too() {
         .collect();
     assert_eq!(names, ["metric3", "metric4", "metric5"]);
     let point = number(1, now_ns(), 6, vec![]);
-    lens.export(
-        "/v1/metrics",
-        &request_of("shop", vec![counter("metric1", CUMULATIVE, vec![point])]),
+    export(
+        &lens,
+        "shop",
+        vec![counter("metric1", CUMULATIVE, vec![point])],
     )
     .await;
     let names: Vec<String> = by_name(&lens.json("/api/metrics").await)

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use serde_json::Value as Json;
 
-use crate::metrics::{CUMULATIVE, DELTA, counter, metric, number, request_of as metrics_of};
+use crate::metrics::{CUMULATIVE, DELTA, counter, export as export_metrics, metric, number};
 use crate::profiles::{CPU, profile, push};
 use crate::support::{Lens, failed, int, now_ns, record, span, string};
 
@@ -415,15 +415,13 @@ async fn a_counter_is_drawn_as_what_was_counted_whatever_its_temporality() {
         .map(|(after, value)| number(start, start + after * S, value, route("/a")));
     let delta = [(0, 20, 30), (20, 40, 10)]
         .map(|(from, to, value)| number(start + from * S, start + to * S, value, route("/b")));
-    lens.export(
-        "/v1/metrics",
-        &metrics_of(
-            "shop",
-            vec![
-                counter("requests", CUMULATIVE, cumulative.to_vec()),
-                counter("requests", DELTA, delta.to_vec()),
-            ],
-        ),
+    export_metrics(
+        &lens,
+        "shop",
+        vec![
+            counter("requests", CUMULATIVE, cumulative.to_vec()),
+            counter("requests", DELTA, delta.to_vec()),
+        ],
     )
     .await;
     let data: Json = lens
@@ -438,9 +436,7 @@ async fn a_counter_is_drawn_as_what_was_counted_whatever_its_temporality() {
         .await;
     assert_eq!(only["charts"][0]["lines"].as_array().map(Vec::len), Some(1));
     assert_eq!(
-        lens.get("/metrics/data?name=requests&minutes=0")
-            .await
-            .status(),
+        lens.status("/metrics/data?name=requests&minutes=0").await,
         400
     );
 }
@@ -470,11 +466,7 @@ async fn a_histogram_is_drawn_with_its_quantiles_and_exemplars() {
         data_points: vec![point],
         aggregation_temporality: CUMULATIVE,
     });
-    lens.export(
-        "/v1/metrics",
-        &metrics_of("shop", vec![metric("duration", "s", histogram)]),
-    )
-    .await;
+    export_metrics(&lens, "shop", vec![metric("duration", "s", histogram)]).await;
     let data: Json = lens.json("/metrics/data?name=duration").await;
     assert_eq!(line(&data, "rate", "shop"), [5.0]);
     // By hand: p50 is the 25th of 50, the 15th of the 30 between 0.1 and 0.5; p95 the 7.5th of 10 between 0.5 and 1; p99 the 9.5th.
@@ -524,11 +516,7 @@ async fn what_others_wrote_is_text_and_never_markup() {
     };
     lens.export_records(nasty, vec![record]).await;
     let point = number(1, now_ns(), 1, vec![string(nasty, nasty)]);
-    lens.export(
-        "/v1/metrics",
-        &metrics_of(nasty, vec![counter(nasty, CUMULATIVE, vec![point])]),
-    )
-    .await;
+    export_metrics(&lens, nasty, vec![counter(nasty, CUMULATIVE, vec![point])]).await;
     push(
         &lens,
         nasty,
@@ -589,7 +577,7 @@ async fn pages_load_only_what_lens_itself_has() {
         lens.get("/assets/inter.woff2").await.headers()["content-type"],
         "font/woff2"
     );
-    assert_eq!(lens.get("/assets/nothing.js").await.status(), 404);
+    assert_eq!(lens.status("/assets/nothing.js").await, 404);
 }
 
 #[tokio::test]

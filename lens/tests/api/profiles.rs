@@ -91,20 +91,20 @@ pub async fn push(lens: &Lens, service: &str, profile: &Profile, compressed: boo
             }],
         }],
     };
-    let door = format!("{}/push.v1.PusherService/Push", lens.url);
-    let post = lens
-        .client
-        .post(door)
-        .header("content-type", "application/proto")
-        .header("content-encoding", "gzip");
-    assert_eq!(
-        post.body(gzip(&request.encode_to_vec()))
-            .send()
-            .await
-            .expect("an answer")
-            .status(),
-        200
-    );
+    let body = gzip(&request.encode_to_vec());
+    let response = lens.post_gzipped(PUSH, "application/proto", body).await;
+    assert_eq!(response.status(), 200);
+}
+
+/// Pushes a profile of these stacks.
+async fn push_stacks(
+    lens: &Lens,
+    service: &str,
+    measure: (&str, &str),
+    time_ns: u64,
+    stacks: &[(&str, i64, &str)],
+) {
+    push(lens, service, &profile(measure, time_ns, stacks), true).await;
 }
 
 /// The stacks of an answer, root first, with their values.
@@ -161,40 +161,18 @@ async fn shows(lens: &Lens, path: &str, expected: &[(&str, i64)]) {
 }
 
 const SPAN: &str = "00f067aa0ba902b7";
+const PUSH: &str = "/push.v1.PusherService/Push";
 
 #[tokio::test]
 async fn equal_stacks_are_added_up_over_pushes() {
     let lens = Lens::start().await;
     let now = now_ns();
-    push(
-        &lens,
-        "api",
-        &profile(
-            CPU,
-            now - 20_000_000_000,
-            &[("main;work", 30, ""), ("main;idle", 5, "")],
-        ),
-        false,
-    )
-    .await;
-    push(
-        &lens,
-        "api",
-        &profile(
-            CPU,
-            now - 10_000_000_000,
-            &[("main;work", 12, ""), ("main;work;deep", 1, "")],
-        ),
-        true,
-    )
-    .await;
-    push(
-        &lens,
-        "worker",
-        &profile(CPU, now, &[("main;work", 100, "")]),
-        false,
-    )
-    .await;
+    let first = [("main;work", 30, ""), ("main;idle", 5, "")];
+    let first = profile(CPU, now - 20_000_000_000, &first);
+    push(&lens, "api", &first, false).await;
+    let second = [("main;work", 12, ""), ("main;work;deep", 1, "")];
+    push_stacks(&lens, "api", CPU, now - 10_000_000_000, &second).await;
+    push_stacks(&lens, "worker", CPU, now, &[("main;work", 100, "")]).await;
 
     let api = "/api/profiles/cpu?service=api";
     shows(
@@ -218,49 +196,26 @@ async fn equal_stacks_are_added_up_over_pushes() {
             .await
             .is_empty()
     );
-    assert_eq!(lens.get("/api/profiles/heap").await.status(), 404);
+    assert_eq!(lens.status("/api/profiles/heap").await, 404);
 }
 
 #[tokio::test]
 async fn a_span_has_its_own_samples_only() {
     let lens = Lens::start().await;
     let now = now_ns();
-    push(
-        &lens,
-        "api",
-        &profile(
-            CPU,
-            now,
-            &[
-                ("main;burn", 70, SPAN),
-                ("main;burn", 30, "1111111111111111"),
-                ("main", 9, ""),
-            ],
-        ),
-        false,
-    )
-    .await;
-    push(
-        &lens,
-        "api",
-        &profile(CPU, now, &[("main;burn;deep", 2, SPAN)]),
-        false,
-    )
-    .await;
+    let first = [
+        ("main;burn", 70, SPAN),
+        ("main;burn", 30, "1111111111111111"),
+        ("main", 9, ""),
+    ];
+    push_stacks(&lens, "api", CPU, now, &first).await;
+    push_stacks(&lens, "api", CPU, now, &[("main;burn;deep", 2, SPAN)]).await;
     let of_span = format!("/api/profiles/cpu?profile_id={SPAN}");
     shows(&lens, &of_span, &[("main;burn", 70), ("main;burn;deep", 2)]).await;
-    assert_eq!(
-        lens.get("/api/profiles/cpu?profile_id=2222222222222222")
-            .await
-            .status(),
-        404
-    );
-    assert_eq!(
-        lens.get("/api/profiles/cpu?profile_id=nonsense")
-            .await
-            .status(),
-        400
-    );
+    for (id, status) in [("2222222222222222", 404), ("nonsense", 400)] {
+        let path = format!("/api/profiles/cpu?profile_id={id}");
+        assert_eq!(lens.status(&path).await, status, "{id}");
+    }
 }
 
 #[tokio::test]
@@ -268,24 +223,11 @@ async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
     let lens = Lens::start().await;
     let now = now_ns();
     for (ago_s, held) in [(30, 100), (20, 900), (10, 50)] {
-        push(
-            &lens,
-            "api",
-            &profile(
-                HEAP,
-                now - ago_s * 1_000_000_000,
-                &[("main;hold", held, ""), ("main", 7, "")],
-            ),
-            true,
-        )
-        .await;
+        let stacks = [("main;hold", held, ""), ("main", 7, "")];
+        push_stacks(&lens, "api", HEAP, now - ago_s * 1_000_000_000, &stacks).await;
     }
-    shows(
-        &lens,
-        "/api/profiles/heap",
-        &[("main", 7), ("main;hold", 900)],
-    )
-    .await;
+    let fullest = [("main", 7), ("main;hold", 900)];
+    shows(&lens, "/api/profiles/heap", &fullest).await;
     let late = format!(
         "/api/profiles/heap?from_ms={}",
         (now - 9_000_000_000) / 1_000_000
@@ -297,9 +239,9 @@ async fn a_heap_is_shown_at_its_fullest_and_not_added_up() {
 async fn the_list_says_what_there_is() {
     let lens = Lens::start().await;
     let now = now_ns();
-    push(&lens, "api", &profile(CPU, now, &[("main", 1, "")]), false).await;
-    push(&lens, "api", &profile(CPU, now, &[("main", 1, "")]), false).await;
-    push(&lens, "api", &profile(HEAP, now, &[("main", 1, "")]), false).await;
+    for measure in [CPU, CPU, HEAP] {
+        push_stacks(&lens, "api", measure, now, &[("main", 1, "")]).await;
+    }
     assert_eq!(
         kinds(&lens).await,
         [("cpu".to_owned(), 2), ("heap".to_owned(), 1)]
@@ -312,20 +254,11 @@ async fn the_list_says_what_there_is() {
 async fn the_oldest_profiles_go() {
     let lens = Lens::start_with(|settings| settings.bounds.profiles.rows = 2).await;
     for value in 1..=4 {
-        push(
-            &lens,
-            "api",
-            &profile(CPU, now_ns(), &[(&format!("main;f{value}"), value, SPAN)]),
-            false,
-        )
-        .await;
+        let stack = format!("main;f{value}");
+        push_stacks(&lens, "api", CPU, now_ns(), &[(&stack, value, SPAN)]).await;
     }
-    shows(
-        &lens,
-        "/api/profiles/cpu",
-        &[("main;f3", 3), ("main;f4", 4)],
-    )
-    .await;
+    let kept = [("main;f3", 3), ("main;f4", 4)];
+    shows(&lens, "/api/profiles/cpu", &kept).await;
 }
 
 #[tokio::test]
@@ -340,16 +273,9 @@ async fn a_bomb_inside_a_push_is_413() {
             }],
         }],
     };
-    assert_eq!(
-        lens.post(
-            "/push.v1.PusherService/Push",
-            "application/proto",
-            request.encode_to_vec()
-        )
-        .await
-        .status(),
-        413
-    );
+    let body = request.encode_to_vec();
+    let response = lens.post(PUSH, "application/proto", body).await;
+    assert_eq!(response.status(), 413);
 }
 
 /// What Go's runtime writes of waiting for locks: a count, and the time, which is what is shown.
@@ -418,13 +344,8 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
     let request = PushRequest {
         series: series.to_vec(),
     };
-    let response = lens
-        .post(
-            "/push.v1.PusherService/Push",
-            "application/proto",
-            request.encode_to_vec(),
-        )
-        .await;
+    let body = request.encode_to_vec();
+    let response = lens.post(PUSH, "application/proto", body).await;
     assert_eq!(response.status(), 200);
     // Older ones say it in a part of the form, and what their types are called.
     for (name, value) in [("mutex", 100), ("block", 1000)] {
@@ -447,12 +368,8 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
         assert_eq!(response.status(), 200);
     }
     for (kind, value) in [("mutex", 107), ("block", 1070)] {
-        shows(
-            &lens,
-            &format!("/api/profiles/{kind}?service=go"),
-            &[("main;lock", value)],
-        )
-        .await;
+        let path = format!("/api/profiles/{kind}?service=go");
+        shows(&lens, &path, &[("main;lock", value)]).await;
     }
     assert_eq!(
         kinds(&lens).await,
@@ -487,18 +404,10 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
         let response = lens.post(path, content_type, body).await;
         assert_eq!(response.status(), 200, "{path} {content_type}");
     }
-    shows(
-        &lens,
-        "/api/profiles/cpu?service=old",
-        &[("main", 8), ("main;work", 20)],
-    )
-    .await;
-    shows(
-        &lens,
-        "/api/profiles/cpu?service=old&label=host%3Da",
-        &[("main", 2), ("main;work", 5)],
-    )
-    .await;
+    let old = "/api/profiles/cpu?service=old";
+    shows(&lens, old, &[("main", 8), ("main;work", 20)]).await;
+    let of_host = format!("{old}&label=host%3Da");
+    shows(&lens, &of_host, &[("main", 2), ("main;work", 5)]).await;
     // What is not taken says so, and which forms are.
     let started = br#"{"delay":{"cumulative":true,"display-name":"mutex_duration"}}"#;
     let since_start = form(&[
@@ -560,10 +469,6 @@ async fn a_name_that_is_not_utf_8_takes_nothing_with_it() {
         .collect();
     let response = lens.post("/ingest?name=c&format=pprof", "", bytes).await;
     assert_eq!(response.status(), 200);
-    shows(
-        &lens,
-        "/api/profiles/cpu?service=c",
-        &[("main", 2), ("main;caf?", 5)],
-    )
-    .await;
+    let expected = [("main", 2), ("main;caf?", 5)];
+    shows(&lens, "/api/profiles/cpu?service=c", &expected).await;
 }

@@ -98,18 +98,20 @@ impl Lens {
         request.send().await.expect("an answer")
     }
 
-    /// Sends an OTLP message as exporters do, gzipped, and expects it to be taken.
-    pub async fn export(&self, path: &str, message: &impl Message) {
+    /// With a body that is gzipped already.
+    pub async fn post_gzipped(&self, path: &str, content_type: &str, body: Vec<u8>) -> Response {
         let request = self
             .client
             .post(format!("{}{path}", self.url))
-            .header("content-type", PROTOBUF);
-        let response = request
-            .header("content-encoding", "gzip")
-            .body(gzip(&message.encode_to_vec()))
-            .send()
-            .await
-            .expect("an answer");
+            .header("content-type", content_type)
+            .header("content-encoding", "gzip");
+        request.body(body).send().await.expect("an answer")
+    }
+
+    /// Sends an OTLP message as exporters do, gzipped, and expects it to be taken.
+    pub async fn export(&self, path: &str, message: &impl Message) {
+        let body = gzip(&message.encode_to_vec());
+        let response = self.post_gzipped(path, PROTOBUF, body).await;
         assert_eq!(
             response.status(),
             200,
@@ -132,6 +134,10 @@ impl Lens {
             .send()
             .await
             .expect("an answer")
+    }
+
+    pub async fn status(&self, path: &str) -> u16 {
+        self.get(path).await.status().as_u16()
     }
 
     /// The answer's text; it must be a 200.

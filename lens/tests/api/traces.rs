@@ -5,6 +5,7 @@ use opentelemetry_proto::tonic::common::v1::{ArrayValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use prost::Message;
 
+use crate::pages::visible;
 use crate::support::{Lens, PROTOBUF, attribute, failed, int, names, request_of, span, string};
 
 #[tokio::test]
@@ -80,6 +81,49 @@ async fn an_export_sent_twice_is_stored_once() {
 }
 
 #[tokio::test]
+async fn a_trace_that_comes_whole_is_as_one_that_comes_span_by_span() {
+    let mut call = span(1, 2, 1, "call", 5);
+    call.kind = 3;
+    // As it was when it began: the one that ended later stays.
+    let mut begun = call.clone();
+    begun.end_time_unix_nano = 0;
+    let of_api = vec![
+        begun,
+        failed(span(1, 4, 1, "check", 3)),
+        call.clone(),
+        span(1, 1, 0, "root", 9),
+        span(2, 1, 7, "orphan", 4),
+    ];
+    let of_worker = vec![span(1, 3, 2, "answer", 2), span(2, 5, 1, "same process", 1)];
+    let whole = Lens::start().await;
+    let mut request = request_of("api", of_api.clone());
+    let rest = request_of("worker", of_worker.clone());
+    request.resource_spans.extend(rest.resource_spans);
+    whole.export("/v1/traces", &request).await;
+    let single = Lens::start().await;
+    for span in of_worker.into_iter().rev() {
+        single.export_spans("worker", vec![span]).await;
+    }
+    for span in of_api.into_iter().rev() {
+        single.export_spans("api", vec![span]).await;
+    }
+    // The rows, and at the foot what they count against their bound.
+    let rows = async |lens: &Lens, page: &str| {
+        let page = lens.text(&format!("{page}?range=all")).await;
+        let (_, table) = page.split_once("<tbody>").expect("a table");
+        let (rows, rest) = table.split_once("</tbody>").expect("its end");
+        let (_, footer) = rest.split_once("<footer").expect("a footer");
+        (visible(rows), visible(footer))
+    };
+    for (page, expected) in [("/traces", "root api"), ("/services", "api worker 1")] {
+        let shown = rows(&whole, page).await;
+        assert_eq!(shown, rows(&single, page).await, "{page}");
+        assert!(shown.0.contains(expected), "{shown:?}");
+        assert!(shown.1.contains("Traces 6 of 200,000 spans"), "{shown:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_span_without_ids_is_rejected_and_its_neighbours_are_kept() {
     let lens = Lens::start().await;
     let mut nameless = span(0, 1, 0, "no trace", 1);
@@ -135,7 +179,7 @@ async fn filters_choose_whole_traces() {
     }
     for query in ["?status=maybe", "?min_ms=soon", "?limit=0", "?limit=1001"] {
         assert_eq!(
-            lens.get(&format!("/api/traces{query}")).await.status(),
+            lens.status(&format!("/api/traces{query}")).await,
             400,
             "{query}"
         );
@@ -198,10 +242,9 @@ async fn what_is_stored_outlives_the_process() {
 async fn a_trace_that_never_came_is_404_and_no_trace_id_is_400() {
     let lens = Lens::start().await;
     assert_eq!(
-        lens.get("/api/traces/ffffffffffffffffffffffffffffffff")
-            .await
-            .status(),
+        lens.status("/api/traces/ffffffffffffffffffffffffffffffff")
+            .await,
         404
     );
-    assert_eq!(lens.get("/api/traces/xyz").await.status(), 400);
+    assert_eq!(lens.status("/api/traces/xyz").await, 400);
 }
