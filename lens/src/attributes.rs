@@ -75,7 +75,9 @@ pub fn searchable(attributes: &[KeyValue], texts: &[&str]) -> String {
 /// Adds a line of these parts as it stands in what is searched.
 fn line(parts: &[&str], lines: &mut String) {
     for part in parts {
-        if part.is_ascii() && !part.contains(['\n', '\0']) {
+        // In one go over all bytes, which the processor does many at a time.
+        let odd = |odd: bool, byte: u8| odd | !byte.is_ascii() | (byte == b'\n') | (byte == 0);
+        if !part.bytes().fold(false, odd) {
             let begin = lines.len();
             lines.push_str(part);
             lines[begin..].make_ascii_lowercase();
@@ -119,11 +121,11 @@ pub fn hex_id(id: &[u8], length: usize) -> String {
 /// Lower-case hexadecimal of an id.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-    digits.collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.push(DIGITS[usize::from(half)].into());
+    }
+    text
 }
 
 /// Whether `text` is an id of that many bytes in hexadecimal.

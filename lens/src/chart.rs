@@ -124,14 +124,14 @@ enum Amount {
 impl Amount {
     /// `None` if the point says that there is no value, or has none.
     fn of(point: &Point) -> Option<Self> {
-        if !is_recorded(point) {
+        if !point.is_recorded() {
             return None;
         }
         Some(match point {
             // With infinity no difference and no sum can be told.
             Point::Number(point) => Self::Number(number(point).filter(|value| value.is_finite())?),
-            Point::Histogram(point) => Self::Distribution(point.into()),
-            Point::Exponential(point) => Self::Distribution(point.into()),
+            Point::Histogram(point) => Self::Distribution((&**point).into()),
+            Point::Exponential(point) => Self::Distribution((&**point).into()),
             Point::Summary(point) => Self::Number(point.count as f64),
         })
     }
@@ -195,7 +195,7 @@ fn increments(points: &[Point], delta: bool, seen: &Seen, origin: i64) -> Vec<In
     let mut increments = Vec::with_capacity(points.len());
     let mut writers: HashMap<i64, Last> = HashMap::new();
     for point in points {
-        let (start_ns, time_ns) = times(point);
+        let (start_ns, time_ns) = (point.start(), point.time());
         let amount = Amount::of(point);
         if delta {
             increments.extend(amount.map(|amount| Increment {
@@ -274,7 +274,7 @@ impl Grouped {
             };
             let delta = is_delta(&series.metric);
             for point in points.iter().filter(|_| !delta) {
-                let (start_ns, time_ns) = times(point);
+                let (start_ns, time_ns) = (point.start(), point.time());
                 seen.0
                     .entry((series.origin, start_ns))
                     .or_default()
@@ -294,27 +294,8 @@ impl Grouped {
         }
     }
 
-    /// Of a metric of which only the counts matter: distributions become numbers.
-    pub fn counts(mut series: Vec<(Series, Vec<Point>)>) -> Self {
-        for point in series.iter_mut().flat_map(|(_, points)| points) {
-            let count = match point {
-                Point::Histogram(point) => point.count,
-                Point::Exponential(point) => point.count,
-                Point::Number(_) | Point::Summary(_) => continue,
-            };
-            let (start, time) = times(point);
-            *point = Point::Number(NumberDataPoint {
-                start_time_unix_nano: start as u64,
-                time_unix_nano: time as u64,
-                flags: if is_recorded(point) {
-                    0
-                } else {
-                    DataPointFlags::NoRecordedValueMask as u32
-                },
-                value: Some(number_data_point::Value::AsDouble(count as f64)),
-                ..NumberDataPoint::default()
-            });
-        }
+    /// Of a metric of which only the counts matter, its points read by [`Point::decode_count`].
+    pub fn counts(series: Vec<(Series, Vec<Point>)>) -> Self {
         Self::new(Kind::Counter, String::new(), series, "")
     }
 
@@ -376,7 +357,7 @@ impl Grouped {
             let Point::Summary(summary) = point else {
                 continue;
             };
-            let step = (times(point).1 - 1 - range.from_ns).div_euclid(range.step_ns);
+            let step = (point.time() - 1 - range.from_ns).div_euclid(range.step_ns);
             let Some(step) = usize::try_from(step)
                 .ok()
                 .filter(|step| *step < range.steps)
@@ -386,7 +367,7 @@ impl Grouped {
             for quantile in summary
                 .quantile_values
                 .iter()
-                .filter(|quantile| is_recorded(point) && quantile.value.is_finite())
+                .filter(|quantile| point.is_recorded() && quantile.value.is_finite())
             {
                 let line = lines
                     .entry(format!("p{}", quantile.quantile * 100.0))
@@ -622,7 +603,7 @@ impl Member {
             // Each point says what was added: the line is their sum, which holds until the next one.
             let (mut points, mut sum) = (self.points.iter().peekable(), None);
             for (place, end) in sums.iter_mut().zip(range.ends()) {
-                while let Some(point) = points.next_if(|point| times(point).1 <= end) {
+                while let Some(point) = points.next_if(|point| point.time() <= end) {
                     sum = value(point).map(|added| sum.unwrap_or(0.0) + added).or(sum);
                 }
                 *place = sum;
@@ -635,13 +616,13 @@ impl Member {
             let writer = if kind == Kind::Gauge {
                 0
             } else {
-                times(point).0
+                point.start()
             };
             writers.entry(writer).or_default().push(point);
         }
-        let newest = self.points.last().map_or(0, |point| times(point).1);
+        let newest = self.points.last().map_or(0, |point| point.time());
         for points in writers.values() {
-            let last_ns = points.last().map_or(0, |point| times(point).1);
+            let last_ns = points.last().map_or(0, |point| point.time());
             let until_ns = if last_ns == newest {
                 last_ns.saturating_add(STALE_NS)
             } else {
@@ -650,8 +631,8 @@ impl Member {
             let mut points = points.iter().peekable();
             let mut last: Option<(i64, f64)> = None;
             for (sum, end) in sums.iter_mut().zip(range.ends()) {
-                while let Some(point) = points.next_if(|point| times(point).1 <= end) {
-                    last = value(point).map(|value| (times(point).1, value));
+                while let Some(point) = points.next_if(|point| point.time() <= end) {
+                    last = value(point).map(|value| (point.time(), value));
                 }
                 if let Some((_, value)) = last
                     .filter(|(time, _)| end - time <= STALE_NS && end - range.step_ns < until_ns)
@@ -664,17 +645,6 @@ impl Member {
     }
 }
 
-/// Whether a point has a value at all: a sender marks with a flag that a series has ended.
-fn is_recorded(point: &Point) -> bool {
-    let flags = match point {
-        Point::Number(point) => point.flags,
-        Point::Histogram(point) => point.flags,
-        Point::Exponential(point) => point.flags,
-        Point::Summary(point) => point.flags,
-    };
-    flags & DataPointFlags::NoRecordedValueMask as u32 == 0
-}
-
 /// The value of a point of a gauge or a sum, `None` if it has none.
 pub fn number(point: &NumberDataPoint) -> Option<f64> {
     if point.flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
@@ -684,17 +654,6 @@ pub fn number(point: &NumberDataPoint) -> Option<f64> {
         number_data_point::Value::AsDouble(value) => (!value.is_nan()).then_some(value),
         number_data_point::Value::AsInt(value) => Some(value as f64),
     }
-}
-
-/// Start and time in nanoseconds.
-fn times(point: &Point) -> (i64, i64) {
-    let start = match point {
-        Point::Number(point) => point.start_time_unix_nano,
-        Point::Histogram(point) => point.start_time_unix_nano,
-        Point::Exponential(point) => point.start_time_unix_nano,
-        Point::Summary(point) => point.start_time_unix_nano,
-    };
-    (time_ns(start), point.time())
 }
 
 #[cfg(test)]
@@ -731,7 +690,7 @@ mod tests {
     fn of(kind: Kind, members: Vec<Member>) -> Grouped {
         let mut seen = Seen::default();
         for point in members.iter().flat_map(|member| &member.points) {
-            let (start_ns, time_ns) = times(point);
+            let (start_ns, time_ns) = (point.start(), point.time());
             seen.0.entry((0, start_ns)).or_default().insert(time_ns);
         }
         Grouped {
@@ -749,8 +708,18 @@ mod tests {
         steps: 6,
     };
 
-    fn line(chart: &Chart) -> &[Option<f64>] {
-        &chart.lines[0].values
+    /// The first values of a line, rounded to thousandths; `-` for none.
+    fn first(steps: usize, line: &Line) -> String {
+        let value = |value: &Option<f64>| match value {
+            Some(value) => ((value * 1000.0).round() / 1000.0).to_string(),
+            None => "-".to_owned(),
+        };
+        let values: Vec<String> = line.values[..steps].iter().map(value).collect();
+        values.join(" ")
+    }
+
+    fn line(steps: usize, chart: &Chart) -> String {
+        first(steps, &chart.lines[0])
     }
 
     #[test]
@@ -760,74 +729,40 @@ mod tests {
             step_ns: 10,
             steps: 60,
         };
-        assert_eq!(
-            (
-                range.beginning_at(205).from_ns,
-                range.beginning_at(205).steps
-            ),
-            (200, 40)
-        );
-        assert_eq!(
-            (range.beginning_at(-5).from_ns, range.beginning_at(-5).steps),
-            (0, 60)
-        );
-        assert_eq!(
-            (
-                range.beginning_at(9999).from_ns,
-                range.beginning_at(9999).steps
-            ),
-            (500, 10)
-        );
+        for (first_ns, expected) in [(205, (200, 40)), (-5, (0, 60)), (9999, (500, 10))] {
+            let begins = range.beginning_at(first_ns);
+            assert_eq!((begins.from_ns, begins.steps), expected, "{first_ns}");
+        }
     }
 
     #[test]
     fn a_cumulative_counter_gives_what_was_added_and_survives_a_reset() {
         // 20 in 10 s, then 10 in 20 s, then a restart that counted 5 in 10 s.
-        let rate = grouped(
-            Kind::Counter,
-            false,
-            &[(100, 110, 20.0), (100, 130, 30.0), (140, 150, 5.0)],
-        )
-        .rate(RANGE);
-        assert_eq!(
-            line(&rate),
-            [Some(2.0), Some(0.5), Some(0.5), None, Some(0.5), None]
-        );
+        let list = [(100, 110, 20.0), (100, 130, 30.0), (140, 150, 5.0)];
+        let rate = grouped(Kind::Counter, false, &list).rate(RANGE);
+        assert_eq!(line(6, &rate), "2 0.5 0.5 - 0.5 -");
         assert_eq!(rate.times, [110, 120, 130, 140, 150, 160]);
     }
 
     #[test]
     fn a_reset_is_seen_by_its_falling_value_where_no_start_is_told() {
-        let rate = grouped(
-            Kind::Counter,
-            false,
-            &[(0, 100, 7.0), (0, 110, 17.0), (0, 120, 4.0)],
-        )
-        .rate(RANGE);
-        assert_eq!(line(&rate)[..3], [Some(1.0), Some(0.4), None]);
+        let list = [(0, 100, 7.0), (0, 110, 17.0), (0, 120, 4.0)];
+        let rate = grouped(Kind::Counter, false, &list).rate(RANGE);
+        assert_eq!(line(3, &rate), "1 0.4 -");
     }
 
     #[test]
     fn a_delta_counter_gives_its_points() {
         let rate = grouped(Kind::Counter, true, &[(100, 110, 20.0), (110, 120, 30.0)]).rate(RANGE);
-        assert_eq!(line(&rate)[..3], [Some(2.0), Some(3.0), None]);
+        assert_eq!(line(3, &rate), "2 3 -");
     }
 
     #[test]
     fn an_increment_over_several_steps_is_shared_out_and_nothing_is_lost() {
         let rate = grouped(Kind::Counter, true, &[(95, 125, 30.0), (125, 160, 70.0)]).rate(RANGE);
-        assert_eq!(
-            line(&rate),
-            [
-                Some(1.0),
-                Some(1.0),
-                Some(1.5),
-                Some(2.0),
-                Some(2.0),
-                Some(2.0)
-            ]
-        );
-        let counted: f64 = line(&rate).iter().flatten().map(|rate| rate * 10.0).sum();
+        assert_eq!(line(6, &rate), "1 1 1.5 2 2 2");
+        let rates = rate.lines[0].values.iter().flatten();
+        let counted: f64 = rates.map(|rate| rate * 10.0).sum();
         assert!(
             (counted - 95.0).abs() < 1e-9,
             "all but the 5 that came before the range: {counted}"
@@ -837,31 +772,19 @@ mod tests {
     #[test]
     fn a_gauge_keeps_its_value_until_it_is_stale() {
         let value = grouped(Kind::Gauge, false, &[(0, 105, 4.0), (0, 112, 8.0)]).values(RANGE);
-        assert_eq!(
-            line(&value),
-            [
-                Some(4.0),
-                Some(8.0),
-                Some(8.0),
-                Some(8.0),
-                Some(8.0),
-                Some(8.0)
-            ]
-        );
+        assert_eq!(line(6, &value), "4 8 8 8 8 8");
         let late = Range {
             from_ns: 170 * S,
             ..RANGE
         };
-        assert_eq!(
-            line(&grouped(Kind::Gauge, false, &[(0, 112, 8.0)]).values(late))[..4],
-            [Some(8.0), Some(8.0), Some(8.0), None]
-        );
+        let value = grouped(Kind::Gauge, false, &[(0, 112, 8.0)]).values(late);
+        assert_eq!(line(4, &value), "8 8 8 -");
     }
 
     #[test]
     fn quantiles_are_of_the_step_and_not_of_all_time() {
         let histogram = |time_s: i64, counts: [u64; 3]| {
-            Point::Histogram(
+            Point::Histogram(Box::new(
                 opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint {
                     start_time_unix_nano: (100 * S) as u64,
                     time_unix_nano: (time_s * S) as u64,
@@ -870,7 +793,7 @@ mod tests {
                     explicit_bounds: vec![0.1, 0.5],
                     ..Default::default()
                 },
-            )
+            ))
         };
         let series = member(
             false,
@@ -881,32 +804,17 @@ mod tests {
             ],
         );
         let quantiles = of(Kind::Histogram, vec![series]).quantiles(RANGE);
-        let rounded = |line: &Line| -> Vec<Option<i64>> {
-            line.values
+        for (line, expected) in
+            quantiles
+                .lines
                 .iter()
-                .map(|value| value.map(|value| (value * 1000.0).round() as i64))
-                .collect()
-        };
-        assert_eq!(
-            rounded(&quantiles.lines[0])[..3],
-            [Some(50), Some(300), Some(500)]
-        );
-        assert_eq!(
-            rounded(&quantiles.lines[1])[..3],
-            [Some(95), Some(480), Some(500)]
-        );
-        assert_eq!(
-            rounded(&quantiles.lines[2])[..3],
-            [Some(99), Some(496), Some(500)]
-        );
+                .zip(["0.05 0.3 0.5", "0.095 0.48 0.5", "0.099 0.496 0.5"])
+        {
+            assert_eq!(first(3, line), expected);
+        }
         let buckets =
             ["0–100 ms", "100 ms–500 ms", "above 500 ms"].map(|text| Some(text.to_owned()));
         assert_eq!(quantiles.lines[0].buckets[..3], buckets);
-    }
-
-    fn rounded(chart: &Chart) -> Vec<Option<f64>> {
-        let round = |value: f64| (value * 1000.0).round() / 1000.0;
-        line(chart).iter().map(|value| value.map(round)).collect()
     }
 
     #[test]
@@ -926,14 +834,10 @@ mod tests {
             of(kind, vec![member(false, list)])
         };
         for gap in [unrecorded(120), points(&[(100, 120, f64::NAN)]).remove(0)] {
-            assert_eq!(
-                line(&with(Kind::Counter, gap.clone()).rate(RANGE)),
-                [Some(2.0), None, None, Some(1.0), None, None]
-            );
-            assert_eq!(
-                line(&with(Kind::Gauge, gap).values(RANGE))[..4],
-                [Some(20.0), None, Some(920.0), Some(930.0)]
-            );
+            let rate = with(Kind::Counter, gap.clone()).rate(RANGE);
+            assert_eq!(line(6, &rate), "2 - - 1 - -");
+            let value = with(Kind::Gauge, gap).values(RANGE);
+            assert_eq!(line(4, &value), "20 - 920 930");
         }
     }
 
@@ -949,20 +853,17 @@ mod tests {
             (60, 126, 720.0),
         ];
         let grouped = grouped(Kind::Counter, false, &list);
-        let rate = rounded(&grouped.rate(Range {
+        let later = Range {
             from_ns: 110 * S,
             ..RANGE
-        }));
-        assert_eq!(rate[0], Some(2.0));
+        };
+        assert_eq!(line(1, &grouped.rate(later)), "2");
         let sum = of(Kind::UpDownCounter, vec![member(false, points(&list))]).values(RANGE);
-        assert_eq!(line(&sum)[..3], [Some(1200.0), Some(1220.0), Some(1240.0)]);
+        assert_eq!(line(3, &sum), "1200 1220 1240");
         // A restart does not count twice.
-        let sum = of(
-            Kind::UpDownCounter,
-            vec![member(false, points(&[(50, 105, 7.0), (111, 115, 3.0)]))],
-        )
-        .values(RANGE);
-        assert_eq!(line(&sum)[..2], [Some(7.0), Some(3.0)]);
+        let restarted = member(false, points(&[(50, 105, 7.0), (111, 115, 3.0)]));
+        let sum = of(Kind::UpDownCounter, vec![restarted]).values(RANGE);
+        assert_eq!(line(2, &sum), "7 3");
     }
 
     #[test]
@@ -971,41 +872,21 @@ mod tests {
             from_ns: 5100 * S,
             ..RANGE
         };
-        let old = grouped(
-            Kind::Counter,
-            false,
-            &[(100, 5110, 9000.0), (100, 5120, 9010.0)],
-        );
-        assert_eq!(line(&old.rate(LATER))[..2], [None, Some(1.0)]);
+        let list = [(100, 5110, 9000.0), (100, 5120, 9010.0)];
+        let old = grouped(Kind::Counter, false, &list);
+        assert_eq!(line(2, &old.rate(LATER)), "- 1");
         let members = vec![
             member(false, points(&[(100, 5110, 9000.0), (100, 5120, 9000.0)])),
             member(false, points(&[(100, 5120, 10.0)])),
         ];
-        assert_eq!(
-            line(&of(Kind::Counter, members).rate(LATER))[..2],
-            [None, Some(1.0)]
-        );
+        assert_eq!(line(2, &of(Kind::Counter, members).rate(LATER)), "- 1");
     }
 
     #[test]
     fn deltas_of_an_up_down_counter_are_summed_up() {
-        let sum = grouped(
-            Kind::UpDownCounter,
-            true,
-            &[(100, 110, 5.0), (110, 120, -2.0), (120, 150, 4.0)],
-        )
-        .values(RANGE);
-        assert_eq!(
-            line(&sum),
-            [
-                Some(5.0),
-                Some(3.0),
-                Some(3.0),
-                Some(3.0),
-                Some(7.0),
-                Some(7.0)
-            ]
-        );
+        let list = [(100, 110, 5.0), (110, 120, -2.0), (120, 150, 4.0)];
+        let sum = grouped(Kind::UpDownCounter, true, &list).values(RANGE);
+        assert_eq!(line(6, &sum), "5 3 3 3 7 7");
     }
 
     #[test]
@@ -1036,7 +917,7 @@ mod tests {
             (charts[0].lines.len(), charts[0].lines[0].label.as_str()),
             (1, "p50")
         );
-        assert_eq!(line(&charts[0])[..2], [Some(0.3), None]);
+        assert_eq!(line(2, &charts[0]), "0.3 -");
     }
 
     #[test]

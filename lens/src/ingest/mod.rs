@@ -101,8 +101,11 @@ async fn decoded<T: Send + 'static>(
         }
     };
     let most = limits.body_bytes;
+    let told = header_value(request, header::CONTENT_LENGTH)
+        .parse()
+        .unwrap_or(0);
     let read = async {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(most.min(told));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
                 Problem::BadRequest(format!("the body could not be read: {error}"))

@@ -1,6 +1,7 @@
 //! OTLP over HTTP, protobuf or JSON: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -46,7 +47,7 @@ impl Origins {
         &mut self,
         (resource, resource_schema_url): (&Option<Resource>, &str),
         (scope, scope_schema_url): (Option<InstrumentationScope>, String),
-    ) -> Result<(usize, String), Problem> {
+    ) -> Result<(usize, Arc<str>), Problem> {
         let origin = Origin {
             resource: resource.clone(),
             resource_schema_url: resource_schema_url.to_owned(),
@@ -60,7 +61,7 @@ impl Origins {
                 Problem::TooLarge("the resources and scopes are too large".to_owned())
             })?;
         let row = OriginRow::from(&origin);
-        let service = row.service.clone();
+        let service = row.service.as_str().into();
         self.rows.push(row);
         Ok((self.rows.len() - 1, service))
     }

@@ -129,9 +129,14 @@ async fn totals(
     let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for name in names {
         let series = metrics::series(&store.pool, name, "").await?;
-        let found = metrics::with_points_in(&store.pool, series, from_ns - LEAD_NS, to_ns)
-            .await?
-            .0;
+        let found = metrics::with_points_in(
+            &store.pool,
+            series,
+            (from_ns - LEAD_NS, to_ns),
+            metrics::Point::decode_count,
+        )
+        .await?
+        .0;
         let counted = aside(move || {
             let (failed, others): (Vec<_>, Vec<_>) = found
                 .into_iter()

@@ -140,9 +140,15 @@ pub async fn data(
     let whole = |series: &Series| kind == Kind::UpDownCounter && metrics::is_delta(&series.metric);
     let (whole, recent): (Vec<_>, Vec<_>) = of_kind.partition(whole);
     let to = to_ns.unwrap_or(now_ns);
-    let (mut series, cut) =
-        metrics::with_points_in(&store.pool, recent, range.from_ns - LEAD_NS, to).await?;
-    let (others, more_cut) = metrics::with_points_in(&store.pool, whole, 0, to).await?;
+    let (mut series, cut) = metrics::with_points_in(
+        &store.pool,
+        recent,
+        (range.from_ns - LEAD_NS, to),
+        Point::decode,
+    )
+    .await?;
+    let (others, more_cut) =
+        metrics::with_points_in(&store.pool, whole, (0, to), Point::decode).await?;
     if cut || more_cut {
         return Err(Problem::TooLarge(
             "these are too many points: ask for fewer minutes, one service or one attribute"
@@ -277,8 +283,8 @@ fn value(point: &Point, unit: &str) -> String {
             }
             (None, _) => "no value".to_owned(),
         },
-        Point::Histogram(histogram) => distribution(histogram.count, histogram.into()),
-        Point::Exponential(histogram) => distribution(histogram.count, histogram.into()),
+        Point::Histogram(histogram) => distribution(histogram.count, (&**histogram).into()),
+        Point::Exponential(histogram) => distribution(histogram.count, (&**histogram).into()),
         Point::Summary(summary) => {
             let mut text = format::count(i64::try_from(summary.count).unwrap_or(i64::MAX));
             for quantile in &summary.quantile_values {

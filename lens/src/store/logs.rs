@@ -1,45 +1,48 @@
 //! Log records.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, time_ns};
+use super::{Amount, Search, aside, first_of, pieces, time_ns};
 use crate::attributes::{hex_id, searchable, text};
 use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 200;
-const ROWS_A_STATEMENT: usize = 100;
 
 /// A log record ready to be stored.
 pub struct LogRow {
     pub origin: usize,
-    service: String,
+    // Shared with the statements that bind them, not copied for each.
+    service: Arc<str>,
     time_ns: i64,
     severity: i32,
-    trace_id: String,
-    span_id: String,
-    text: String,
+    trace_id: Arc<str>,
+    span_id: Arc<str>,
+    text: Arc<str>,
     body: Vec<u8>,
 }
 
 impl LogRow {
     /// `now_ns` stands in for a record without any time.
-    pub fn new(origin: usize, service: &str, record: &LogRecord, now_ns: i64) -> Self {
+    pub fn new(origin: usize, service: &Arc<str>, record: &LogRecord, now_ns: i64) -> Self {
         let time = [record.time_unix_nano, record.observed_time_unix_nano]
             .into_iter()
             .find(|time| *time != 0);
         Self {
             origin,
-            service: service.to_owned(),
+            service: service.clone(),
             time_ns: time.map_or(now_ns, time_ns),
             severity: severity(record),
-            trace_id: hex_id(&record.trace_id, 16),
-            span_id: hex_id(&record.span_id, 8),
+            trace_id: hex_id(&record.trace_id, 16).into(),
+            span_id: hex_id(&record.span_id, 8).into(),
             text: searchable(
                 &record.attributes,
                 &[&record.event_name, &text(record.body.as_ref())],
-            ),
+            )
+            .into(),
             body: record.encode_to_vec(),
         }
     }
@@ -73,20 +76,20 @@ pub async fn insert(
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
     let mut added = Amount::default();
-    for chunk in rows.chunks(ROWS_A_STATEMENT) {
+    for chunk in pieces(rows) {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT INTO logs (origin, service, time_ns, severity, trace_id, span_id, size, text, body) ",
+            "INSERT OR FAIL INTO logs (origin, service, time_ns, severity, trace_id, span_id, size, text, body) ",
         );
         query.push_values(chunk, |mut values, row| {
             values
                 .push_bind(origins[row.origin])
-                .push_bind(&row.service)
+                .push_bind(row.service.clone())
                 .push_bind(row.time_ns)
                 .push_bind(row.severity)
-                .push_bind(&row.trace_id)
-                .push_bind(&row.span_id)
+                .push_bind(row.trace_id.clone())
+                .push_bind(row.span_id.clone())
                 .push_bind(row.size())
-                .push_bind(&row.text)
+                .push_bind(row.text.clone())
                 .push_bind(&row.body);
         });
         query.build().execute(&mut *connection).await?;

@@ -6,20 +6,19 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, ExponentialHistogramDataPoint, HistogramDataPoint, Metric,
-    NumberDataPoint, SummaryDataPoint,
+    AggregationTemporality, DataPointFlags, ExponentialHistogramDataPoint, HistogramDataPoint,
+    Metric, NumberDataPoint, SummaryDataPoint, number_data_point,
 };
 use prost::Message;
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::known::REMEMBERED_BYTES;
 use super::traces::json_list;
-use super::{ANSWER_BYTES, Amount, aside, evict_oldest, first_of, time_ns};
+use super::{ANSWER_BYTES, Amount, aside, evict_oldest, first_of, pieces, time_ns};
 use crate::attributes::column;
 use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 80;
-const ROWS_A_STATEMENT: usize = 200;
 /// Metadata of a metric is let go beyond this many bytes.
 const METADATA_BYTES: usize = 1024;
 /// Metrics listed.
@@ -89,52 +88,61 @@ pub fn is_delta(metric: &Metric) -> bool {
     temporality == AggregationTemporality::Delta as i32
 }
 
-/// One data point, whatever its type.
+/// One data point, whatever its type. Those that are much larger than a number stand apart, as thousands of points are held at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Point {
     Number(NumberDataPoint),
-    Histogram(HistogramDataPoint),
-    Exponential(ExponentialHistogramDataPoint),
+    Histogram(Box<HistogramDataPoint>),
+    Exponential(Box<ExponentialHistogramDataPoint>),
     Summary(SummaryDataPoint),
+}
+
+/// The same of a point of any type: its fields have the same names.
+macro_rules! of_any {
+    ($point:expr, $any:ident => $what:expr) => {
+        match $point {
+            Point::Number($any) => $what,
+            Point::Histogram($any) => $what,
+            Point::Exponential($any) => $what,
+            Point::Summary($any) => $what,
+        }
+    };
 }
 
 impl Point {
     fn attributes(&mut self) -> &mut Vec<KeyValue> {
-        match self {
-            Self::Number(point) => &mut point.attributes,
-            Self::Histogram(point) => &mut point.attributes,
-            Self::Exponential(point) => &mut point.attributes,
-            Self::Summary(point) => &mut point.attributes,
-        }
-    }
-
-    fn time_ns(&mut self) -> &mut u64 {
-        match self {
-            Self::Number(point) => &mut point.time_unix_nano,
-            Self::Histogram(point) => &mut point.time_unix_nano,
-            Self::Exponential(point) => &mut point.time_unix_nano,
-            Self::Summary(point) => &mut point.time_unix_nano,
-        }
+        of_any!(self, point => &mut point.attributes)
     }
 
     /// Nanoseconds since 1970.
     pub fn time(&self) -> i64 {
-        let time = match self {
-            Self::Number(point) => point.time_unix_nano,
-            Self::Histogram(point) => point.time_unix_nano,
-            Self::Exponential(point) => point.time_unix_nano,
-            Self::Summary(point) => point.time_unix_nano,
-        };
-        time_ns(time)
+        time_ns(of_any!(self, point => point.time_unix_nano))
     }
 
-    fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Number(point) => point.encode_to_vec(),
-            Self::Histogram(point) => point.encode_to_vec(),
-            Self::Exponential(point) => point.encode_to_vec(),
-            Self::Summary(point) => point.encode_to_vec(),
+    /// When it began to count, in nanoseconds since 1970, 0 if it does not say.
+    pub fn start(&self) -> i64 {
+        time_ns(of_any!(self, point => point.start_time_unix_nano))
+    }
+
+    /// Whether it has a value at all: a sender marks with a flag that a series has ended.
+    pub fn is_recorded(&self) -> bool {
+        let flags = of_any!(self, point => point.flags);
+        flags & DataPointFlags::NoRecordedValueMask as u32 == 0
+    }
+
+    /// Of a distribution the number of observations, without its buckets; anything else whole.
+    pub fn decode_count(kind: Kind, body: &[u8]) -> Option<Self> {
+        if !matches!(kind, Kind::Histogram | Kind::ExponentialHistogram) {
+            return Self::decode(kind, body);
         }
+        let count = Count::decode(body).ok()?;
+        Some(Self::Number(NumberDataPoint {
+            start_time_unix_nano: count.start,
+            time_unix_nano: count.time,
+            flags: count.flags,
+            value: Some(number_data_point::Value::AsDouble(count.count as f64)),
+            ..NumberDataPoint::default()
+        }))
     }
 
     pub fn decode(kind: Kind, body: &[u8]) -> Option<Self> {
@@ -142,39 +150,44 @@ impl Point {
             Kind::Gauge | Kind::Counter | Kind::UpDownCounter => {
                 Self::Number(NumberDataPoint::decode(body).ok()?)
             }
-            Kind::Histogram => Self::Histogram(HistogramDataPoint::decode(body).ok()?),
+            Kind::Histogram => Self::Histogram(Message::decode(body).map(Box::new).ok()?),
             Kind::ExponentialHistogram => {
-                Self::Exponential(ExponentialHistogramDataPoint::decode(body).ok()?)
+                Self::Exponential(Message::decode(body).map(Box::new).ok()?)
             }
             Kind::Summary => Self::Summary(SummaryDataPoint::decode(body).ok()?),
         })
     }
 }
 
+/// What a histogram of either type says without its buckets.
+#[derive(Clone, PartialEq, Message)]
+struct Count {
+    #[prost(fixed64, tag = "2")]
+    start: u64,
+    #[prost(fixed64, tag = "3")]
+    time: u64,
+    #[prost(fixed64, tag = "4")]
+    count: u64,
+    #[prost(uint32, tag = "10")]
+    flags: u32,
+}
+
 /// The points of a metric, taken out of it.
 fn take_points(metric: &mut Metric) -> Vec<Point> {
+    fn take<T>(points: &mut Vec<T>, point: impl Fn(T) -> Point) -> Vec<Point> {
+        std::mem::take(points).into_iter().map(point).collect()
+    }
     match &mut metric.data {
         None => Vec::new(),
-        Some(Data::Gauge(data)) => std::mem::take(&mut data.data_points)
-            .into_iter()
-            .map(Point::Number)
-            .collect(),
-        Some(Data::Sum(data)) => std::mem::take(&mut data.data_points)
-            .into_iter()
-            .map(Point::Number)
-            .collect(),
-        Some(Data::Histogram(data)) => std::mem::take(&mut data.data_points)
-            .into_iter()
-            .map(Point::Histogram)
-            .collect(),
-        Some(Data::ExponentialHistogram(data)) => std::mem::take(&mut data.data_points)
-            .into_iter()
-            .map(Point::Exponential)
-            .collect(),
-        Some(Data::Summary(data)) => std::mem::take(&mut data.data_points)
-            .into_iter()
-            .map(Point::Summary)
-            .collect(),
+        Some(Data::Gauge(data)) => take(&mut data.data_points, Point::Number),
+        Some(Data::Sum(data)) => take(&mut data.data_points, Point::Number),
+        Some(Data::Histogram(data)) => take(&mut data.data_points, |point| {
+            Point::Histogram(Box::new(point))
+        }),
+        Some(Data::ExponentialHistogram(data)) => take(&mut data.data_points, |point| {
+            Point::Exponential(Box::new(point))
+        }),
+        Some(Data::Summary(data)) => take(&mut data.data_points, Point::Summary),
     }
 }
 
@@ -183,9 +196,9 @@ fn put_point(metric: &mut Metric, point: Point) {
     match (&mut metric.data, point) {
         (Some(Data::Gauge(data)), Point::Number(point)) => data.data_points.push(point),
         (Some(Data::Sum(data)), Point::Number(point)) => data.data_points.push(point),
-        (Some(Data::Histogram(data)), Point::Histogram(point)) => data.data_points.push(point),
+        (Some(Data::Histogram(data)), Point::Histogram(point)) => data.data_points.push(*point),
         (Some(Data::ExponentialHistogram(data)), Point::Exponential(point)) => {
-            data.data_points.push(point)
+            data.data_points.push(*point)
         }
         (Some(Data::Summary(data)), Point::Summary(point)) => data.data_points.push(point),
         _ => {}
@@ -195,8 +208,8 @@ fn put_point(metric: &mut Metric, point: Point) {
 /// A data point ready to be stored.
 pub struct PointRow {
     pub origin: usize,
-    service: String,
-    name: String,
+    service: Arc<str>,
+    name: Arc<str>,
     kind: Kind,
     time_ns: i64,
     /// The metric without points, which its points share: a [`SeriesBody`] together with what follows.
@@ -207,7 +220,12 @@ pub struct PointRow {
 
 impl PointRow {
     /// The rows of a metric; `now_ns` stands in for a point without time.
-    pub fn of_metric(origin: usize, service: &str, mut metric: Metric, now_ns: i64) -> Vec<Self> {
+    pub fn of_metric(
+        origin: usize,
+        service: &Arc<str>,
+        mut metric: Metric,
+        now_ns: i64,
+    ) -> Vec<Self> {
         let points = take_points(&mut metric);
         let Some(kind) = metric.data.as_ref().map(Kind::of) else {
             return Vec::new();
@@ -225,7 +243,7 @@ impl PointRow {
         {
             metric.metadata.clear();
         }
-        let name = metric.name.clone();
+        let name: Arc<str> = metric.name.as_str().into();
         let shared: Arc<[u8]> = SeriesBody {
             metric: Some(metric),
             attributes: Vec::new(),
@@ -237,9 +255,8 @@ impl PointRow {
             .map(|mut point| {
                 let mut attributes = std::mem::take(point.attributes());
                 attributes.sort_by(|a, b| a.key.cmp(&b.key));
-                let time = point.time_ns();
-                if *time == 0 {
-                    *time = now_ns as u64;
+                if point.time() == 0 {
+                    of_any!(&mut point, point => point.time_unix_nano = now_ns as u64);
                 }
                 let series = SeriesBody {
                     metric: None,
@@ -247,13 +264,13 @@ impl PointRow {
                 };
                 Self {
                     origin,
-                    service: service.to_owned(),
+                    service: service.clone(),
                     name: name.clone(),
                     kind,
                     time_ns: point.time(),
                     metric: shared.clone(),
                     series: series.encode_to_vec(),
-                    body: point.encode(),
+                    body: of_any!(&point, point => point.encode_to_vec()),
                 }
             })
             .collect()
@@ -279,26 +296,23 @@ pub async fn insert(
     rows: &[PointRow],
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
-    let mut series = Vec::with_capacity(rows.len());
+    let mut with_series = Vec::with_capacity(rows.len());
     let mut of_series = 0;
     for row in rows {
         let (id, bytes) = series_id(connection, known, row, origins[row.origin]).await?;
-        series.push(id);
+        with_series.push((row, id));
         of_series += bytes;
     }
     let before: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM points")
         .fetch_one(&mut *connection)
         .await?;
-    for (rows, series) in rows
-        .chunks(ROWS_A_STATEMENT)
-        .zip(series.chunks(ROWS_A_STATEMENT))
-    {
+    for chunk in pieces(&with_series) {
         // A retried export stores nothing twice.
         let mut query: QueryBuilder<Sqlite> =
             QueryBuilder::new("INSERT OR IGNORE INTO points (series, time_ns, size, body) ");
-        query.push_values(rows.iter().zip(series), |mut values, (row, series)| {
+        query.push_values(chunk, |mut values, (row, series)| {
             values
-                .push_bind(series)
+                .push_bind(*series)
                 .push_bind(row.time_ns)
                 .push_bind(row.size())
                 .push_bind(&row.body);
@@ -336,8 +350,8 @@ async fn series_id(
     )))
     .bind(&key)
     .bind(origin)
-    .bind(&row.service)
-    .bind(&row.name)
+    .bind(row.service.clone())
+    .bind(row.name.clone())
     .bind(row.kind as i64)
     .bind(&key[size_of_val(&origin)..])
     .fetch_optional(&mut *connection)
@@ -480,12 +494,12 @@ pub async fn by_id(pool: &SqlitePool, ids: &[i64]) -> Result<Vec<Series>, Proble
     aside(move || rows.into_iter().filter_map(one_series).collect()).await
 }
 
-/// Series with their points in a time, oldest first, and whether some were left out because they do not fit into one answer.
+/// Series with their points in a time, oldest first, as `decode` reads them, and whether some were left out because they do not fit into one answer.
 pub async fn with_points_in(
     pool: &SqlitePool,
     series: Vec<Series>,
-    from_ns: i64,
-    to_ns: i64,
+    (from_ns, to_ns): (i64, i64),
+    decode: fn(Kind, &[u8]) -> Option<Point>,
 ) -> Result<(Vec<(Series, Vec<Point>)>, bool), Problem> {
     let ids: Vec<i64> = series.iter().map(|series| series.id).collect();
     let rows = sqlx::query_as(
@@ -505,7 +519,7 @@ pub async fn with_points_in(
             let series = series.remove(&rows[0].0)?;
             let points = rows
                 .iter()
-                .filter_map(|(_, body)| Point::decode(series.kind, body));
+                .filter_map(|(_, body)| decode(series.kind, body));
             let points = points.collect();
             Some((series, points))
         };

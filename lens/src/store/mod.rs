@@ -64,6 +64,20 @@ async fn first_of<T>(
     Ok((kept, false))
 }
 
+/// Rows of one INSERT, at most: a batch costs a few statements and not hundreds. They begin with `INSERT OR FAIL`: the transaction is given up when one
+/// fails, and so SQLite need not keep what the pages were before the statement.
+const ROWS_A_STATEMENT: usize = 128;
+
+/// The rows in pieces of [`ROWS_A_STATEMENT`] or a smaller power of two. A statement is prepared for one number of rows: eight numbers, and all stay so.
+fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = 1 << rows.len().checked_ilog2()?;
+        let (piece, rest) = rows.split_at(ROWS_A_STATEMENT.min(size));
+        rows = rest;
+        Some(piece)
+    })
+}
+
 /// Attributes and texts that a span or record must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
@@ -190,6 +204,8 @@ impl Store {
         let mut options = SqliteConnectOptions::new()
             .filename(directory.join(FILE))
             .create_if_missing(true)
+            // A page is written and read with one call each, and at a commit SQLite may go through all that are in memory: larger ones are fewer.
+            .page_size(16_384)
             .journal_mode(SqliteJournalMode::Wal)
             // A crash of the machine may lose the last moments, a crash of lens nothing.
             .synchronous(SqliteSynchronous::Normal)
@@ -197,7 +213,9 @@ impl Store {
             .pragma("journal_size_limit", "67108864")
             // The indexes of ids are written all over: with the default of 2 MB most of what is written is read again first.
             .pragma("cache_size", "-8000")
-            .pragma("wal_autocheckpoint", "8000")
+            .pragma("wal_autocheckpoint", "4000")
+            // What a statement may have to take back; readers, who may sort a whole table, have files.
+            .pragma("temp_store", "MEMORY")
             .row_buffer_size(1000)
             .disable_statement_logging();
         if let Some(pages) = max_pages {
@@ -213,7 +231,8 @@ impl Store {
                 options
                     .clone()
                     .read_only(true)
-                    .pragma("cache_size", "-2000"),
+                    .pragma("cache_size", "-2000")
+                    .pragma("temp_store", "FILE"),
             )
             .await?;
 
@@ -370,7 +389,7 @@ mod tests {
         };
         Rows::Logs(
             (0..count)
-                .map(|_| logs::LogRow::new(0, "s", &record, 1))
+                .map(|_| logs::LogRow::new(0, &"s".into(), &record, 1))
                 .collect(),
         )
     }

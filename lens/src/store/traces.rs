@@ -1,47 +1,47 @@
 //! Spans, the traces they make up, and the edges between services.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, time_ns};
+use super::{Amount, Search, aside, first_of, pieces, time_ns};
 use crate::attributes::{column, find_renamed, hex, hex_id, searchable, valid_id};
 use crate::problem::Problem;
 
 /// What a row counts besides its body: the other columns and the indexes, roughly.
 const OVERHEAD_BYTES: usize = 300;
-/// Rows of one INSERT, so that a batch costs a few statements and not hundreds.
-const ROWS_A_STATEMENT: usize = 100;
 /// Links of one span that can be followed, as many as SDKs keep; the record has all.
 const MOST_LINKS: usize = 128;
 
 /// A span ready to be stored.
 pub struct SpanRow {
     pub origin: usize,
-    service: String,
-    trace_id: String,
-    span_id: String,
-    parent_id: String,
-    name: String,
+    // Shared with the statements that bind them, not copied for each.
+    service: Arc<str>,
+    trace_id: Arc<str>,
+    span_id: Arc<str>,
+    parent_id: Arc<str>,
+    name: Arc<str>,
     kind: i32,
-    route: String,
-    peer: String,
+    route: Arc<str>,
+    peer: Arc<str>,
     http_status: i64,
     error: bool,
     profiled: bool,
     start_ns: i64,
     end_ns: i64,
     links: Vec<(String, String)>,
-    text: String,
+    text: Arc<str>,
     body: Vec<u8>,
 }
 
 impl SpanRow {
     /// `None` if one of the span's ids is none; `now_ns` stands in for a span without any time.
-    pub fn new(origin: usize, service: &str, mut span: Span, now_ns: i64) -> Option<Self> {
+    pub fn new(origin: usize, service: &Arc<str>, mut span: Span, now_ns: i64) -> Option<Self> {
         if !valid_id(&span.trace_id, 16) || !valid_id(&span.span_id, 8) {
             return None;
         }
@@ -56,14 +56,14 @@ impl SpanRow {
         };
         Some(Self {
             origin,
-            service: service.to_owned(),
-            trace_id: hex(&span.trace_id),
-            span_id: hex(&span.span_id),
-            parent_id: hex_id(&span.parent_span_id, 8),
-            name: column(span.name.clone()),
+            service: service.clone(),
+            trace_id: hex(&span.trace_id).into(),
+            span_id: hex(&span.span_id).into(),
+            parent_id: hex_id(&span.parent_span_id, 8).into(),
+            name: column(span.name.clone()).into(),
             kind: span.kind,
-            route: column(attribute("http.route")),
-            peer: column(peer),
+            route: column(attribute("http.route")).into(),
+            peer: column(peer).into(),
             http_status: attribute("http.response.status_code").parse().unwrap_or(0),
             error: is_error(&span),
             profiled: span
@@ -75,7 +75,7 @@ impl SpanRow {
             links: links(&span)
                 .map(|link| (hex(&link.trace_id), hex(&link.span_id)))
                 .collect(),
-            text: searchable(&span.attributes, &[&span.name]),
+            text: searchable(&span.attributes, &[&span.name]).into(),
             body: span.encode_to_vec(),
         })
     }
@@ -109,83 +109,123 @@ pub fn is_error(span: &Span) -> bool {
         .is_some_and(|status| status.code() == StatusCode::Error)
 }
 
-/// Stores the spans and makes the rows of their traces again. Of a span that is already there, the one that ended last stays: a retry changes
+/// Of spans that are the same, the one that ended last.
+const TAKE_THE_PLACE: &str = " ON CONFLICT (trace, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
+     name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error, profiled = excluded.profiled,
+     end_ns = excluded.end_ns, was = iif(spans.was = 0, spans.size, spans.was), size = excluded.size, text = excluded.text, body = excluded.body
+     WHERE excluded.end_ns > spans.end_ns";
+
+/// Stores the spans and makes the rows of their traces. Of a span that is already there, the one that ended last stays: a retry changes
 /// nothing, and a span that was sent when it began is replaced once it has ended.
 pub async fn insert(
     connection: &mut SqliteConnection,
     rows: &[SpanRow],
     origins: &[i64],
 ) -> sqlx::Result<Amount> {
-    let traces = numbers(connection, rows).await?;
-    let before: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM spans")
-        .fetch_one(&mut *connection)
-        .await?;
+    let last: i64 = sqlx::query_scalar(
+        "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'spans'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let traces = Traces::of(connection, rows, last).await?;
+    let is_known = |row: &SpanRow| traces.known.contains(&traces.numbers[&*row.trace_id]);
+    let (of_known, of_new): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .zip(last + 1..)
+        .partition(|(row, _)| is_known(row));
     let mut stored = 0;
-    for chunk in rows.chunks(ROWS_A_STATEMENT) {
+    for (chunk, conflict) in pieces(&of_new)
+        .map(|chunk| (chunk, ""))
+        .chain(pieces(&of_known).map(|chunk| (chunk, TAKE_THE_PLACE)))
+    {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT INTO spans (origin, trace, span_id, parent_id, service, name, kind, route, peer, http_status, error, profiled,
+            "INSERT OR FAIL INTO spans (id, origin, trace, span_id, parent_id, service, name, kind, route, peer, caller, http_status, error, profiled,
              start_ns, end_ns, size, text, body) ",
         );
-        query.push_values(chunk, |mut values, row| {
+        query.push_values(chunk, |mut values, (row, id)| {
             values
+                .push_bind(*id)
                 .push_bind(origins[row.origin])
-                .push_bind(traces[row.trace_id.as_str()])
-                .push_bind(&row.span_id)
-                .push_bind(&row.parent_id)
-                .push_bind(&row.service)
-                .push_bind(&row.name)
+                .push_bind(traces.numbers[&*row.trace_id])
+                .push_bind(row.span_id.clone())
+                .push_bind(row.parent_id.clone())
+                .push_bind(row.service.clone())
+                .push_bind(row.name.clone())
                 .push_bind(row.kind)
-                .push_bind(&row.route)
-                .push_bind(&row.peer)
+                .push_bind(row.route.clone())
+                .push_bind(row.peer.clone())
+                .push_bind(traces.caller(row))
                 .push_bind(row.http_status)
                 .push_bind(row.error)
                 .push_bind(row.profiled)
                 .push_bind(row.start_ns)
                 .push_bind(row.end_ns)
                 .push_bind(row.size())
-                .push_bind(&row.text)
+                .push_bind(row.text.clone())
                 .push_bind(&row.body);
         });
-        query.push(
-            " ON CONFLICT (trace, span_id, service, kind, start_ns) DO UPDATE SET origin = excluded.origin, parent_id = excluded.parent_id,
-             name = excluded.name, route = excluded.route, peer = excluded.peer, http_status = excluded.http_status, error = excluded.error, profiled = excluded.profiled,
-             end_ns = excluded.end_ns, was = iif(spans.was = 0, spans.size, spans.was), size = excluded.size, text = excluded.text, body = excluded.body
-             WHERE excluded.end_ns > spans.end_ns",
-        );
+        query.push(conflict);
         let done = query.build().execute(&mut *connection).await?;
         stored += done.rows_affected();
     }
     for row in rows {
         for (trace_id, span_id) in &row.links {
             sqlx::query("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?)")
-                .bind(traces[row.trace_id.as_str()])
-                .bind(&row.span_id)
+                .bind(traces.numbers[&*row.trace_id])
+                .bind(row.span_id.clone())
                 .bind(trace_id)
                 .bind(span_id)
                 .execute(&mut *connection)
                 .await?;
         }
     }
-    let touched: Vec<i64> = traces.into_values().collect();
-    let touched = json_list(&touched);
-    let (new, mut bytes): (i64, i64) =
-        sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM spans WHERE id > ?")
-            .bind(before)
-            .fetch_one(&mut *connection)
-            .await?;
+    traces.store_new(connection).await?;
+    let mut added = Amount::default();
+    let whole = |(id, _): &(&i64, _)| !traces.known.contains(id);
+    for (_, trace) in traces.new.iter().filter(whole) {
+        added.rows += trace.spans as u64;
+        added.bytes += trace.bytes as u64;
+    }
+    if !traces.known.is_empty() {
+        let stored = stored - added.rows;
+        let more = update_known(connection, &traces.known, last, stored).await?;
+        added.rows += more.rows;
+        // May be less than before: then it wraps, and so does the sum that it is added to.
+        added.bytes = added.bytes.wrapping_add(more.bytes);
+    }
+    Ok(added)
+}
+
+/// Makes the rows of these traces again from what is stored, and finds the callers of their spans. Says what they grew by: the spans whose id is
+/// greater than `last`, and those that took the place of another if `stored` is more than these.
+async fn update_known(
+    connection: &mut SqliteConnection,
+    traces: &HashSet<i64>,
+    last: i64,
+    stored: u64,
+) -> sqlx::Result<Amount> {
+    let traces: Vec<&i64> = traces.iter().collect();
+    let traces = json_list(&traces);
+    let (new, mut bytes): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(size), 0) FROM spans WHERE id > ? AND trace IN (SELECT value FROM json_each(?))",
+    )
+    .bind(last)
+    .bind(&traces)
+    .fetch_one(&mut *connection)
+    .await?;
     if stored > new as u64 {
         let grown: i64 = sqlx::query_scalar(
             "SELECT coalesce(sum(size - was), 0) FROM spans WHERE was <> 0 AND id <= ? AND trace IN (SELECT value FROM json_each(?))",
         )
-        .bind(before)
-        .bind(&touched)
+        .bind(last)
+        .bind(&traces)
         .fetch_one(&mut *connection)
         .await?;
         bytes += grown;
         sqlx::query(
             "UPDATE spans SET was = 0 WHERE was <> 0 AND trace IN (SELECT value FROM json_each(?))",
         )
-        .bind(&touched)
+        .bind(&traces)
         .execute(&mut *connection)
         .await?;
     }
@@ -195,7 +235,7 @@ pub async fn insert(
          WHERE spans.trace IN (SELECT value FROM json_each(?)) AND spans.kind IN (2, 5) AND spans.caller = ''
          AND p.trace = spans.trace AND p.span_id IN (spans.parent_id, spans.span_id) AND p.kind IN (3, 4) AND p.service <> spans.service",
     )
-    .bind(&touched)
+    .bind(&traces)
     .execute(&mut *connection)
     .await?;
     sqlx::query(
@@ -207,45 +247,154 @@ pub async fn insert(
                 FROM spans s WHERE trace IN (SELECT value FROM json_each(?)) GROUP BY trace) of
          WHERE traces.id = of.trace",
     )
-    .bind(touched)
+    .bind(traces)
     .execute(connection)
     .await?;
     Ok(Amount {
         rows: new as u64,
-        // May be less than before: then it wraps, and so does the sum that it is added to.
         bytes: bytes as u64,
     })
 }
 
-/// The number of each trace; one that is new gets the next, in the order of arrival.
-async fn numbers<'a>(
-    connection: &mut SqliteConnection,
-    rows: &'a [SpanRow],
-) -> sqlx::Result<HashMap<&'a str, i64>> {
-    let mut numbers = HashMap::new();
-    let mut ids: Vec<&str> = Vec::new();
-    for row in rows {
-        if numbers.insert(row.trace_id.as_str(), 0).is_none() {
-            ids.push(&row.trace_id);
-        }
-    }
-    let ids = json_list(&ids);
-    sqlx::query("INSERT OR IGNORE INTO traces (trace_id) SELECT value FROM json_each(?)")
-        .bind(&ids)
-        .execute(&mut *connection)
+/// The traces of a batch. What the rows of a new one say follows from the batch alone, and most traces come whole.
+struct Traces<'a> {
+    /// By trace id.
+    numbers: HashMap<&'a str, i64>,
+    /// By number: one that is new gets the next, in the order of arrival.
+    new: BTreeMap<i64, NewTrace<'a>>,
+    /// Those that have spans already, or two of the same id in this batch: one may take the other's place.
+    known: HashSet<i64>,
+    /// By trace id and span id.
+    spans: HashMap<(&'a str, &'a str), &'a SpanRow>,
+}
+
+/// A row of `traces`.
+struct NewTrace<'a> {
+    root: &'a SpanRow,
+    root_id: i64,
+    start_ns: i64,
+    end_ns: i64,
+    spans: i64,
+    errors: i64,
+    bytes: i64,
+    services: String,
+}
+
+impl<'a> Traces<'a> {
+    /// Of rows whose ids follow upon `last`.
+    async fn of(
+        connection: &mut SqliteConnection,
+        rows: &'a [SpanRow],
+        last: i64,
+    ) -> sqlx::Result<Self> {
+        // 0 until it has its number.
+        let mut numbers: HashMap<&str, i64> = rows.iter().map(|row| (&*row.trace_id, 0)).collect();
+        let ids: Vec<&&str> = numbers.keys().collect();
+        let found: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT trace_id, id FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(json_list(&ids))
+        .fetch_all(&mut *connection)
         .await?;
-    let found: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT trace_id, id FROM traces WHERE trace_id IN (SELECT value FROM json_each(?))",
-    )
-    .bind(&ids)
-    .fetch_all(connection)
-    .await?;
-    for (trace_id, number) in found {
-        if let Some(known) = numbers.get_mut(trace_id.as_str()) {
-            *known = number;
+        let known: HashSet<i64> = found.iter().map(|(_, number)| *number).collect();
+        for (trace_id, number) in found {
+            if let Some(place) = numbers.get_mut(trace_id.as_str()) {
+                *place = number;
+            }
+        }
+        let first: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) + 1 FROM traces")
+            .fetch_one(connection)
+            .await?;
+        let mut traces = Self {
+            numbers,
+            known,
+            new: BTreeMap::new(),
+            spans: HashMap::with_capacity(rows.len()),
+        };
+        for (row, id) in rows.iter().zip(last + 1..) {
+            let number = traces.numbers.entry(&row.trace_id).or_default();
+            if *number == 0 {
+                *number = first + traces.new.len() as i64;
+            }
+            let number = *number;
+            let of_id = traces.spans.insert((&*row.trace_id, &*row.span_id), row);
+            if of_id.is_some() {
+                traces.known.insert(number);
+            }
+            if number >= first {
+                let trace = traces.new.entry(number);
+                trace.or_insert_with(|| NewTrace::of(row, id)).add(row, id);
+            }
+        }
+        Ok(traces)
+    }
+
+    /// Service that called a server or consumer span: its parent's, if that is another.
+    fn caller(&self, row: &SpanRow) -> Arc<str> {
+        let parent = self.spans.get(&(&*row.trace_id, &*row.parent_id));
+        let calls = |parent: &&&SpanRow| {
+            matches!((parent.kind, row.kind), (3 | 4, 2 | 5)) && parent.service != row.service
+        };
+        parent
+            .filter(calls)
+            .map(|parent| parent.service.clone())
+            .unwrap_or_default()
+    }
+
+    async fn store_new(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        let new: Vec<(&i64, &NewTrace)> = self.new.iter().collect();
+        for chunk in pieces(&new) {
+            let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+                "INSERT OR FAIL INTO traces (id, trace_id, root_id, start_ns, end_ns, spans, errors, bytes, services) ",
+            );
+            query.push_values(chunk, |mut values, (id, trace)| {
+                values
+                    .push_bind(**id)
+                    .push_bind(trace.root.trace_id.clone())
+                    .push_bind(trace.root_id)
+                    .push_bind(trace.start_ns)
+                    .push_bind(trace.end_ns)
+                    .push_bind(trace.spans)
+                    .push_bind(trace.errors)
+                    .push_bind(trace.bytes)
+                    .push_bind(&trace.services);
+            });
+            query.build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> NewTrace<'a> {
+    fn of(root: &'a SpanRow, root_id: i64) -> Self {
+        Self {
+            root,
+            root_id,
+            start_ns: root.start_ns,
+            end_ns: root.end_ns,
+            spans: 0,
+            errors: 0,
+            bytes: 0,
+            services: String::new(),
         }
     }
-    Ok(numbers)
+
+    fn add(&mut self, row: &'a SpanRow, id: i64) {
+        // As `update_known` says it in SQL.
+        let order = |row: &SpanRow| (!row.parent_id.is_empty(), row.start_ns, row.kind != 3);
+        if order(row) < order(self.root) {
+            (self.root, self.root_id) = (row, id);
+        }
+        self.start_ns = self.start_ns.min(row.start_ns);
+        self.end_ns = self.end_ns.max(row.end_ns);
+        self.spans += 1;
+        self.errors += i64::from(row.error);
+        self.bytes += row.size();
+        let service = format!("\n{}\n", row.service);
+        if !self.services.contains(&service) {
+            self.services.push_str(&service);
+        }
+    }
 }
 
 /// Lets the oldest traces go, together about `rows` spans.
@@ -487,7 +636,7 @@ pub struct Edge {
 /// Edges listed.
 pub const MOST_EDGES: usize = 100;
 
-/// Edges from the spans that started in this time (of kinds 2 server, 3 client, 4 producer, 5 consumer): server and consumer spans with a caller, consumer spans that link to a producer, and client spans that name a database.
+/// Edges from the spans that started in this time (of kinds 2 server, 3 client, 4 producer, 5 consumer): server and consumer spans with a caller, consumer spans that link to a producer, and client spans that name a database. The inner groups are those of the indexes, which need no sorting.
 pub async fn edges(
     pool: &SqlitePool,
     (from_ns, to_ns): (Option<i64>, Option<i64>),
@@ -495,7 +644,7 @@ pub async fn edges(
     sqlx::query_as(
         "SELECT caller, callee, external, messages, sum(calls) AS calls, sum(errors) AS errors, sum(duration) / sum(calls) AS mean_ns FROM (
              SELECT caller, service AS callee, 0 AS external, kind = 5 AS messages, count(*) AS calls, sum(error) AS errors, total(end_ns - start_ns) AS duration
-             FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND caller <> '' AND start_ns BETWEEN ?1 AND ?2 GROUP BY caller, service, kind
+             FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND caller <> '' AND start_ns BETWEEN ?1 AND ?2 GROUP BY service, kind, route, caller
              UNION ALL
              SELECT p.service, c.service, 0, 1, count(*), sum(c.error), total(c.end_ns - c.start_ns)
              FROM links l CROSS JOIN spans c ON c.trace = l.trace AND c.span_id = l.span_id

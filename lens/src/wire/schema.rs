@@ -47,7 +47,9 @@ pub enum Kind {
 impl Message {
     /// The field of this number.
     pub fn field(&self, number: u32) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.number == number)
+        // Most messages number their fields without gaps.
+        let there = self.fields.get((number as usize).wrapping_sub(1));
+        there.filter(|field| field.number == number).or_else(|| self.fields.iter().find(|field| field.number == number))
     }
 }
 
