@@ -124,9 +124,10 @@ alloy-reload: ## Let Alloy read its configuration again; prints why, if it does 
 	@$(COMPOSE) exec -T alloy bash -c 'exec 3<>/dev/tcp/127.0.0.1/12345; printf "POST /-/reload HTTP/1.0\r\n\r\n" >&3; \
 	  read -r status <&3; tail -n 1 <&3; [[ $$status == *" 200 "* ]]'
 
+our-image = $${SIGNALBOX_IMAGE:-$$(sed -n 's/^SIGNALBOX_IMAGE=//p' .env)}
 clean: ## Remove the stack with its data and our image: nothing is left
 	@$(COMPOSE) --profile '*' down --remove-orphans --volumes
-	@docker image rm --force "$${SIGNALBOX_IMAGE:-$$(sed -n 's/^SIGNALBOX_IMAGE=//p' .env)}" 2>/dev/null || true
+	@docker image rm --force "$(our-image)" 2>/dev/null || true
 
 reset: ## Begin anew, as between two groups of learners: remove all data, keep the images, start again in the same shape. PROFILE= as with up
 	@shape=up; if test -n "$$($(COMPOSE) ps --quiet --all mimir-1)" && test -z "$$($(COMPOSE) ps --quiet --all mimir-2)"; then shape=up-light; fi; \
@@ -361,10 +362,12 @@ overhead: ## The same load with each signal on and off: what each costs on this 
 	@CARGO_PROFILE_RELEASE_LTO=false cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
 
 # cargo-cyclonedx writes beside each manifest, from where they are moved.
-sbom: ## The bill of materials of each crate, in CycloneDX's format: target/sbom
-	@$(call need,cargo-cyclonedx,bill of materials (cargo install --locked cargo-cyclonedx)); mkdir -p target/sbom && \
-	  cargo cyclonedx --quiet --format json --all --target all && \
-	  find . -maxdepth 2 -name '*.cdx.json' -exec mv {} target/sbom/ \; && ls target/sbom
+sbom: ## Bills of materials in CycloneDX's format, of each crate and of the image: target/sbom
+	@mkdir -p target/sbom
+	@$(call need,cargo-cyclonedx,bill of materials of the crates (cargo install --locked cargo-cyclonedx)); \
+	  cargo cyclonedx --quiet --format json --all --target all && find . -maxdepth 2 -name '*.cdx.json' -exec mv {} target/sbom/ \;
+	@$(call need,syft,bill of materials of the image (github.com/anchore/syft)); syft scan --quiet "docker:$(our-image)" --output cyclonedx-json=target/sbom/image.cdx.json
+	@ls target/sbom
 
 bench: bench-telemetry bench-viewer ## Both of the following
 
