@@ -265,13 +265,14 @@ def records(begun, run, share):
 
 def points(begun, run, share):
     """A gauge of many series that is sent once a minute, as exporters do unless told; histograms with exemplars, and gauges, sent more often."""
-    if run == 0:
-        for number in range(15):
-            yield from exports(begun + SPREAD * (number + 1) // 15, begun, number, 1, [("shop.stock", SERIES)])
     rounds = int(100 * share)
     for number in range(rounds):
         at = begun + (SPREAD * (number + 1) // rounds if run == 0 else run * SECOND + number * 1000)
         yield from exports(at, begun, number, 1, [("http.server.request.duration", 100)] + [(f"shop.gauge_{metric}", 50) for metric in range(83)])
+    # Last, so that what is sent later lets others go.
+    if run == 0:
+        for number in range(15):
+            yield from exports(begun + SPREAD * (number + 1) // 15, begun, number, 1, [("shop.stock", SERIES)])
 
 
 def exports(at, begun, number, service, metrics):
