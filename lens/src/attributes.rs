@@ -121,11 +121,11 @@ pub fn hex_id(id: &[u8], length: usize) -> String {
 /// Lower-case hexadecimal of an id.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
-        text.push(DIGITS[usize::from(half)].into());
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        digits.extend([byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
     }
-    text
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 /// Whether `text` is an id of that many bytes in hexadecimal.

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, pieces, time_ns};
+use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
 use crate::attributes::{hex_id, searchable, text};
 use crate::problem::Problem;
 
@@ -77,22 +77,21 @@ pub async fn insert(
 ) -> sqlx::Result<Amount> {
     let mut added = Amount::default();
     for chunk in pieces(rows) {
-        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT OR FAIL INTO logs (origin, service, time_ns, severity, trace_id, span_id, size, text, body) ",
-        );
-        query.push_values(chunk, |mut values, row| {
-            values
-                .push_bind(origins[row.origin])
-                .push_bind(row.service.clone())
-                .push_bind(row.time_ns)
-                .push_bind(row.severity)
-                .push_bind(row.trace_id.clone())
-                .push_bind(row.span_id.clone())
-                .push_bind(row.size())
-                .push_bind(row.text.clone())
-                .push_bind(&row.body);
-        });
-        query.build().execute(&mut *connection).await?;
+        let begin = "INSERT OR FAIL INTO logs (origin, service, time_ns, severity, trace_id, span_id, size, text, body)";
+        let mut query = insertion(begin, chunk.len(), "");
+        for row in chunk {
+            query = query
+                .bind(origins[row.origin])
+                .bind(row.service.clone())
+                .bind(row.time_ns)
+                .bind(row.severity)
+                .bind(row.trace_id.clone())
+                .bind(row.span_id.clone())
+                .bind(row.size())
+                .bind(row.text.clone())
+                .bind(&row.body);
+        }
+        query.execute(&mut *connection).await?;
         added.rows += chunk.len() as u64;
         added.bytes += chunk.iter().map(|row| row.size() as u64).sum::<u64>();
     }

@@ -10,11 +10,11 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Metric, NumberDataPoint, SummaryDataPoint, number_data_point,
 };
 use prost::Message;
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::REMEMBERED_BYTES;
 use super::traces::json_list;
-use super::{ANSWER_BYTES, Amount, aside, evict_oldest, first_of, pieces, time_ns};
+use super::{ANSWER_BYTES, Amount, aside, evict_oldest, first_of, insertion, pieces, time_ns};
 use crate::attributes::column;
 use crate::problem::Problem;
 
@@ -308,16 +308,16 @@ pub async fn insert(
         .await?;
     for chunk in pieces(&with_series) {
         // A retried export stores nothing twice.
-        let mut query: QueryBuilder<Sqlite> =
-            QueryBuilder::new("INSERT OR IGNORE INTO points (series, time_ns, size, body) ");
-        query.push_values(chunk, |mut values, (row, series)| {
-            values
-                .push_bind(*series)
-                .push_bind(row.time_ns)
-                .push_bind(row.size())
-                .push_bind(&row.body);
-        });
-        query.build().execute(&mut *connection).await?;
+        let begin = "INSERT OR IGNORE INTO points (series, time_ns, size, body)";
+        let mut query = insertion(begin, chunk.len(), "");
+        for (row, series) in chunk {
+            query = query
+                .bind(series)
+                .bind(row.time_ns)
+                .bind(row.size())
+                .bind(&row.body);
+        }
+        query.execute(&mut *connection).await?;
     }
     let (new, bytes): (i64, i64) =
         sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM points WHERE id > ?")

@@ -16,7 +16,10 @@ use std::time::Duration;
 
 use actix_web::web;
 use futures_util::{Stream, StreamExt};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
@@ -76,6 +79,13 @@ fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
         rows = rest;
         Some(piece)
     })
+}
+
+/// A statement that inserts so many rows, their columns yet to be bound. `begin` ends with the columns' names, `end` stands behind the values.
+fn insertion<'q>(begin: &str, rows: usize, end: &str) -> Query<'q, Sqlite, SqliteArguments> {
+    let columns = vec!["?"; begin.matches(',').count() + 1].join(",");
+    let values = vec![format!("({columns})"); rows].join(",");
+    sqlx::query(AssertSqlSafe(format!("{begin} VALUES {values}{end}")))
 }
 
 /// Attributes and texts that a span or record must have.

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, pieces, time_ns};
+use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
 use crate::attributes::{column, find_renamed, hex, hex_id, searchable, valid_id};
 use crate::problem::Problem;
 
@@ -138,34 +138,32 @@ pub async fn insert(
         .map(|chunk| (chunk, ""))
         .chain(pieces(&of_known).map(|chunk| (chunk, TAKE_THE_PLACE)))
     {
-        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-            "INSERT OR FAIL INTO spans (id, origin, trace, span_id, parent_id, service, name, kind, route, peer, caller, http_status, error, profiled,
-             start_ns, end_ns, size, text, body) ",
-        );
-        query.push_values(chunk, |mut values, (row, id)| {
-            values
-                .push_bind(*id)
-                .push_bind(origins[row.origin])
-                .push_bind(traces.numbers[&*row.trace_id])
-                .push_bind(row.span_id.clone())
-                .push_bind(row.parent_id.clone())
-                .push_bind(row.service.clone())
-                .push_bind(row.name.clone())
-                .push_bind(row.kind)
-                .push_bind(row.route.clone())
-                .push_bind(row.peer.clone())
-                .push_bind(traces.caller(row))
-                .push_bind(row.http_status)
-                .push_bind(row.error)
-                .push_bind(row.profiled)
-                .push_bind(row.start_ns)
-                .push_bind(row.end_ns)
-                .push_bind(row.size())
-                .push_bind(row.text.clone())
-                .push_bind(&row.body);
-        });
-        query.push(conflict);
-        let done = query.build().execute(&mut *connection).await?;
+        let begin = "INSERT OR FAIL INTO spans (id, origin, trace, span_id, parent_id, service, name, kind, route, peer, caller, http_status, error,
+             profiled, start_ns, end_ns, size, text, body)";
+        let mut query = insertion(begin, chunk.len(), conflict);
+        for (row, id) in chunk {
+            query = query
+                .bind(*id)
+                .bind(origins[row.origin])
+                .bind(traces.numbers[&*row.trace_id])
+                .bind(row.span_id.clone())
+                .bind(row.parent_id.clone())
+                .bind(row.service.clone())
+                .bind(row.name.clone())
+                .bind(row.kind)
+                .bind(row.route.clone())
+                .bind(row.peer.clone())
+                .bind(traces.caller(row))
+                .bind(row.http_status)
+                .bind(row.error)
+                .bind(row.profiled)
+                .bind(row.start_ns)
+                .bind(row.end_ns)
+                .bind(row.size())
+                .bind(row.text.clone())
+                .bind(&row.body);
+        }
+        let done = query.execute(&mut *connection).await?;
         stored += done.rows_affected();
     }
     for row in rows {
@@ -344,22 +342,21 @@ impl<'a> Traces<'a> {
     async fn store_new(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
         let new: Vec<(&i64, &NewTrace)> = self.new.iter().collect();
         for chunk in pieces(&new) {
-            let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-                "INSERT OR FAIL INTO traces (id, trace_id, root_id, start_ns, end_ns, spans, errors, bytes, services) ",
-            );
-            query.push_values(chunk, |mut values, (id, trace)| {
-                values
-                    .push_bind(**id)
-                    .push_bind(trace.root.trace_id.clone())
-                    .push_bind(trace.root_id)
-                    .push_bind(trace.start_ns)
-                    .push_bind(trace.end_ns)
-                    .push_bind(trace.spans)
-                    .push_bind(trace.errors)
-                    .push_bind(trace.bytes)
-                    .push_bind(&trace.services);
-            });
-            query.build().execute(&mut *connection).await?;
+            let begin = "INSERT OR FAIL INTO traces (id, trace_id, root_id, start_ns, end_ns, spans, errors, bytes, services)";
+            let mut query = insertion(begin, chunk.len(), "");
+            for (id, trace) in chunk {
+                query = query
+                    .bind(**id)
+                    .bind(trace.root.trace_id.clone())
+                    .bind(trace.root_id)
+                    .bind(trace.start_ns)
+                    .bind(trace.end_ns)
+                    .bind(trace.spans)
+                    .bind(trace.errors)
+                    .bind(trace.bytes)
+                    .bind(&trace.services);
+            }
+            query.execute(&mut *connection).await?;
         }
         Ok(())
     }
