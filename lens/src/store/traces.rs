@@ -607,8 +607,16 @@ pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String
         sqlx::query_scalar("SELECT DISTINCT service FROM origins ORDER BY service LIMIT 200")
             .fetch_all(pool)
             .await?;
+    // From one route in the index to the next, instead of through all rows of each.
     let routes = sqlx::query_scalar(
-        "SELECT DISTINCT route FROM spans INDEXED BY spans_served WHERE kind IN (2, 5) AND route <> '' ORDER BY route LIMIT 200",
+        "WITH RECURSIVE served (service, kind, route) AS (
+             SELECT service, kind, '' FROM (SELECT DISTINCT service FROM origins), (SELECT 2 AS kind UNION ALL SELECT 5)
+             UNION ALL
+             SELECT service, kind, (SELECT min(s.route) FROM spans s INDEXED BY spans_served
+                 WHERE s.service = served.service AND s.kind = served.kind AND s.kind IN (2, 5) AND s.route > served.route)
+             FROM served WHERE route IS NOT NULL
+         )
+         SELECT DISTINCT route FROM served WHERE route <> '' ORDER BY route LIMIT 200",
     )
     .fetch_all(pool)
     .await?;

@@ -91,6 +91,7 @@ async fn the_list_of_traces_shows_name_status_errors_and_leads_to_the_trace() {
     let page = lens.text("/traces?status=error").await;
     assert_eq!(page.matches("data-testid=\"trace-row\"").count(), 1);
     assert!(page.contains(&format!("href=\"/traces/{}\"", trace())));
+    assert!(page.contains("<option value=\"/demo/work\">"), "a filter");
     let text = visible(&page);
     assert!(
         text.contains("GET /demo/work shop-api")
