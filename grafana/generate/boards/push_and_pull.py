@@ -45,7 +45,7 @@ def dashboard():
             row("The same metric, both ways"),
             graph("Requests", "One counter.", *both(total), unit="none", decimals=0),
             graph("Rate", "Requests per second.", *both(lambda matchers: rate(selector(COUNT, *matchers))), unit="reqps"),
-            graph("Latency, p95", "Dots are exemplars; each way brought its own.", *(prom(classic(0.95, *matchers), name, exemplars=True) for name, matchers in (("push", PUSHED), ("pull", PULLED))), unit="s"),
-            graph("Latency, p95, native", "The pulled histogram as one series instead of one for each boundary: the same boundaries, the same answer.", prom(native(0.95, *PULLED), "pull, native"), prom(classic(0.95, *PULLED), "pull, classic"), unit="s"),
+            graph("Latency, p95", "Dots are exemplars of the push. Prometheus keeps those of a converted histogram with the native series: they are in the next panel.", prom(classic(0.95, *PUSHED), "push", exemplars=True), prom(classic(0.95, *PULLED), "pull"), unit="s"),
+            graph("Latency, p95, native", "The pulled histogram as one series instead of one for each boundary: the same boundaries, the same answer. Dots are its exemplars.", prom(native(0.95, *PULLED), "pull, native", exemplars=True), prom(classic(0.95, *PULLED), "pull, classic"), unit="s"),
         ],
     )

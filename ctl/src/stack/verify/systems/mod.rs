@@ -116,6 +116,11 @@ pub async fn prove(systems: &[System], world: &World<'_>) -> Vec<Row> {
                     "push and pull agree",
                     prometheus::agree(world)
                 );
+                row!(
+                    "prometheus",
+                    "pulled exemplar → trace",
+                    prometheus::exemplar(world)
+                );
             }
             System::Sampling => {
                 let sent = sampling::Sent::send(world).await;
