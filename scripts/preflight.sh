@@ -51,6 +51,16 @@ if ! printf '%s %s\n' "$version" "$MIN_COMPOSE" | awk '{
   problem "Compose: version $version is too old, $MIN_COMPOSE or newer is needed (https://docs.docker.com/compose/install/)"
 fi
 
+# ── systems that do not go together ──
+case ${COMPOSE_FILE:-} in
+  *systems/collector/*)
+    for system in sampling tenants; do
+      case $COMPOSE_FILE in
+        *"systems/$system/"*) problem "PROFILE: $system is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two" ;;
+      esac
+    done ;;
+esac
+
 # ── Docker ──
 if ! said=$(docker info --format '{{.MemTotal}} {{.DockerRootDir}}' 2>&1); then
   case $said in

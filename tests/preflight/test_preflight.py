@@ -72,6 +72,18 @@ def test_a_port_wanted_twice_is_named(free):
 
 
 @needs_engine
+@pytest.mark.parametrize("system", ["sampling", "tenants"])
+def test_what_alloy_does_is_refused_where_the_collector_stands_in_its_place(free, system):
+    def files(*systems):
+        return ":".join(["docker-compose.yml", *(f"systems/{name}/compose.yml" for name in systems)])
+
+    status, [line] = preflight(COMPOSE_FILE=files("collector", system), **free)
+    assert status == 1
+    assert line == f"PROFILE: {system} is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two"
+    assert preflight(COMPOSE_FILE=files("prometheus", system), **free) == (0, [])
+
+
+@needs_engine
 def test_too_little_memory_and_disk_are_told_with_both_figures(free):
     status, lines = preflight(NEED_MB="99000000", **{**free, "FIRST_GB": "9000000", "LATER_GB": "9000000"})
     assert status == 1
