@@ -41,7 +41,7 @@ def stored(began):
     mimir = ("QUERY_MIMIR_PORT", "/prometheus/api/v1/query")
     seconds = int(time.time() - began) + 5
     return {
-        "metrics": value(*mimir, f'sum(http_server_request_duration_seconds_count{{service_name="signalbox-api",{routes}}})'),
+        "metrics": value(*mimir, f'sum(last_over_time(http_server_request_duration_seconds_count{{service_name="signalbox-api",{routes}}}[1d]))'),
         "logs": value("QUERY_LOKI_PORT", "/loki/api/v1/query",
                       f'sum(count_over_time({{service_name="signalbox-api"}} | scope_name="access" | {routes} [{seconds}s]))'),
         "traces": spans(began),
