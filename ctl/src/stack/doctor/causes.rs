@@ -91,7 +91,7 @@ fn at_service(reason: &str) -> &'static str {
 }
 
 /// A piece of the reason that a store gives, and what it means. The first that fits.
-const BY_REASON: [(&[&str], &str); 8] = [
+const BY_REASON: [(&[&str], &str); 9] = [
     (
         &["rate", "max_ingestion"],
         "more arrives than the rate limit in {limits} allows",
@@ -114,8 +114,12 @@ const BY_REASON: [(&[&str], &str); 8] = [
         "it is older than the store takes: a replay after a long outage, or a clock that is behind",
     ),
     (
-        &["series_limit", "stream_limit", "max_series", "live_traces"],
-        "more series, streams or traces than {limits} allows: has an attribute too many values?",
+        &["live_traces"],
+        "more traces are under way at once than max_traces_per_user of {limits} allows (10,000 unless it says otherwise)",
+    ),
+    (
+        &["series_limit", "stream_limit", "max_series"],
+        "more series or streams than {limits} allows: an attribute may have too many values",
     ),
     (
         &["too_long", "too_large", "size"],
@@ -168,6 +172,7 @@ mod tests {
             ("greater_than_max_sample_age", "older than the store takes"),
             ("too_far_in_future", "clock is ahead"),
             ("per_user_series_limit", "more series"),
+            ("live_traces_exceeded", "more traces are under way"),
             ("line_too_long", "larger than"),
             ("structured_metadata_too_large", "larger than"),
             ("structured_metadata_too_many", "labels or attributes"),
