@@ -42,7 +42,7 @@ RECORDS = Input(3.1, "log records", "a request", MEASURED, COST)
 LOG_BYTES = Input(1000, "log records, as received", "bytes a request", MEASURED, COST)
 SERIES_SERVICE = Input(524, "series of one pod of API or worker", "a pod", MEASURED, COST + " (1,048 of one API and one worker)")
 SERIES_GENERATOR = Input(2497, "series that Tempo's generator makes of spans", "in all", MEASURED, COST)
-EXPORT_SECONDS = Input(60, "between two exports of metrics", "s", ASSUMED, "the SDK's default; the demo exports every 5 s")
+EXPORT_SECONDS = Input(5, "between two exports of metrics", "s", MEASURED, "`OTEL_METRIC_EXPORT_INTERVAL` of values/large: what the dashboards ask for")
 PROFILE_MS = Input(50, "Pyroscope, for what one pod sends in 10 s", "ms", ASSUMED, "not measured yet")
 PROFILE_BYTES = Input(60_000, "CPU and heap profiles of one pod, compressed", "bytes every 10 s", ASSUMED, "not measured yet")
 

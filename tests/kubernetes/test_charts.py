@@ -198,3 +198,13 @@ def test_the_database_has_a_connection_for_every_pod(size):
     (api,) = [d["spec"] for d in of_kind(documents, "Deployment") if d["metadata"]["name"] == "signalbox-api"]
     surge = api["strategy"]["rollingUpdate"]["maxSurge"]
     assert (most.get("signalbox-api", api.get("replicas")) + surge) * (int(pool) + 1) <= 90  # and one for readiness
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_metrics_come_as_often_as_the_dashboards_ask(size):
+    """They and the links look at windows of a minute or less: with the SDK's minute between two exports a rate finds nothing."""
+    sources = yaml.safe_load((ROOT / "grafana/provisioning/datasources/signalbox.yaml").read_text(encoding="utf-8"))["datasources"]
+    (interval,) = {source["jsonData"]["timeInterval"] for source in sources if "timeInterval" in source.get("jsonData", {})}
+    pods = [d["spec"]["template"]["spec"] for d in of_kind(ours(size), "Deployment")]
+    told = [{v["name"]: v.get("value") for v in pod["containers"][0]["env"]}.get("OTEL_METRIC_EXPORT_INTERVAL") for pod in pods]
+    assert told == [str(int(interval.removesuffix("s")) * 1000)] * 2
