@@ -4,6 +4,7 @@
 #   preflight.sh [options of docker compose, such as --env-file .env.light]
 #
 # COMPOSE     the command, default `docker compose`
+# PROFILE     systems that are asked for, as with `make up`
 # NEED_MB     memory that Docker must have, in MB; README.md has the measured figures it is made of
 # PREFLIGHT   `off` skips all of it
 #
@@ -52,11 +53,12 @@ if ! printf '%s %s\n' "$version" "$MIN_COMPOSE" | awk '{
 fi
 
 # ── systems that do not go together ──
-case ${COMPOSE_FILE:-} in
-  *systems/collector/*)
+profile=" $(printf '%s' "${PROFILE:-}" | tr ',' ' ') "
+case $profile in
+  *" collector "*)
     for system in sampling tenants; do
-      case $COMPOSE_FILE in
-        *"systems/$system/"*) problem "PROFILE: $system is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two" ;;
+      case $profile in
+        *" $system "*) problem "PROFILE: $system is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two" ;;
       esac
     done ;;
 esac

@@ -74,13 +74,11 @@ def test_a_port_wanted_twice_is_named(free):
 @needs_engine
 @pytest.mark.parametrize("system", ["sampling", "tenants"])
 def test_what_alloy_does_is_refused_where_the_collector_stands_in_its_place(free, system):
-    def files(*systems):
-        return ":".join(["docker-compose.yml", *(f"systems/{name}/compose.yml" for name in systems)])
-
-    status, [line] = preflight(COMPOSE_FILE=files("collector", system), **free)
-    assert status == 1
-    assert line == f"PROFILE: {system} is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two"
-    assert preflight(COMPOSE_FILE=files("prometheus", system), **free) == (0, [])
+    for profile in [f"collector {system}", f"{system},prometheus,collector"]:
+        status, [line] = preflight(PROFILE=profile, **free)
+        assert status == 1
+        assert line == f"PROFILE: {system} is Alloy's work, and with collector the signals do not pass Alloy: choose one of the two"
+    assert preflight(PROFILE=f"prometheus {system}", **free) == (0, [])
 
 
 @needs_engine
