@@ -208,3 +208,10 @@ def test_metrics_come_as_often_as_the_dashboards_ask(size):
     pods = [d["spec"]["template"]["spec"] for d in of_kind(ours(size), "Deployment")]
     told = [{v["name"]: v.get("value") for v in pod["containers"][0]["env"]}.get("OTEL_METRIC_EXPORT_INTERVAL") for pod in pods]
     assert told == [str(int(interval.removesuffix("s")) * 1000)] * 2
+
+
+def test_a_search_at_the_small_loki_reads_no_more_at_a_time_than_with_compose():
+    compose = yaml.safe_load((ROOT / "loki/loki.yaml").read_text())
+    small = yaml.safe_load((ROOT / "kubernetes/values/small/loki.yaml").read_text())["loki"]["structuredConfig"]
+    for part, limit in [("querier", "max_concurrent"), ("storage_config", "max_chunk_batch_size")]:
+        assert small[part][limit] == compose[part][limit]
