@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Lens, now_ns};
+use crate::support::{JSON, Lens, now_ns};
 
 /// A mounted file system of 6 MiB; unmounted when dropped.
 struct Small(PathBuf);
@@ -34,17 +34,10 @@ async fn send(lens: &Lens) -> (u16, Option<String>) {
         .map(|_| json!({"timeUnixNano": now_ns().to_string(), "body": {"stringValue": "x".repeat(2000)}}))
         .collect();
     let body = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
-    let response = lens
-        .post(
-            "/v1/logs",
-            "application/json",
-            body.to_string().into_bytes(),
-        )
-        .await;
-    let retry = response
-        .headers()
-        .get("retry-after")
-        .map(|after| after.to_str().expect("text").to_owned());
+    let body = body.to_string().into_bytes();
+    let response = lens.post("/v1/logs", JSON, body).await;
+    let retry = response.headers().get("retry-after");
+    let retry = retry.map(|after| after.to_str().expect("text").to_owned());
     (response.status().as_u16(), retry)
 }
 
@@ -55,11 +48,8 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_recovers_by_itself(
         eprintln!("skipped: this user may not mount a file system");
         return;
     };
-    let lens = Lens::start_in(
-        tempfile::tempdir_in(at.path()).expect("a directory"),
-        |_| {},
-    )
-    .await;
+    let directory = tempfile::tempdir_in(at.path()).expect("a directory");
+    let lens = Lens::start_in(directory, |_| {}).await;
     assert_eq!(lens.status("/readyz").await, 200);
     let filler = at.path().join("filler");
     let mut acknowledged = 0;

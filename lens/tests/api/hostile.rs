@@ -1,34 +1,32 @@
 //! What no exporter should send, and yet some will: it is taken or refused, and every page goes on answering.
 
-use lens::pprof::{Line, Profile};
+use lens::Settings;
+use lens::pprof::Profile;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
-    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, NumberDataPoint, exemplar,
+    Exemplar, ExponentialHistogramDataPoint, NumberDataPoint, exemplar,
 };
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use serde_json::Value as Json;
 
 use crate::metrics::{
-    CUMULATIVE, DELTA, counter, export as export_metrics, metric, number, request_of as metrics_of,
+    CUMULATIVE, DELTA, counter, exponential, export as export_metrics, gauge, number,
+    request_of as metrics_of,
 };
-use crate::pages::visible;
-use crate::profiles::{CPU, profile, push, stacks};
-use crate::support::{Lens, PROTOBUF, logs_of, names, now_ns, request_of, resource, span, string};
+use crate::pages::line;
+use crate::profiles::{CPU, profile, push, shows};
+use crate::support::{
+    Lens, PROTOBUF, count, has, hex, logs_of, names, now_ns, request_of, span, string, visible,
+};
 
 const S: u64 = 1_000_000_000;
 /// The first time that an `i64` does not hold, and the last that OTLP can tell.
 const BEYOND: [u64; 2] = [1 << 63, u64::MAX];
-
-fn hex(byte: u8, length: usize) -> String {
-    format!("{byte:02x}").repeat(length)
-}
 
 /// Every page and every answer of the API there is, with what these tests send in it.
 async fn everything_answers(lens: &Lens) {
@@ -79,20 +77,17 @@ async fn ids_that_are_none_lead_nowhere() {
     linked.parent_span_id = vec![0; 8];
     linked.attributes = vec![string("pyroscope.profile.id", "none")];
     lens.export_spans("api", vec![linked]).await;
-    let page = lens.text(&format!("/traces/{}", hex(1, 16))).await;
-    assert_eq!(page.matches("data-testid=\"link-out\"").count(), 1);
-    assert!(visible(&page).contains("linked continues from trace 09090909…"));
-    assert!(page.contains(&format!(
-        "href=\"/traces/{}#span-{}\"",
-        hex(9, 16),
-        hex(8, 8)
-    )));
+    let page = lens.trace(1).await;
+    assert_eq!(count(&page, "link-out"), 1);
+    has(&visible(&page), &["linked continues from trace 09090909…"]);
+    let target = format!("href=\"/traces/{}#span-{}\"", hex(9, 16), hex(8, 8));
+    has(&page, &[&target]);
     assert!(!page.contains("span-profile-link"));
-    assert!(!visible(&lens.text("/traces").await).contains("parent not here yet"));
+    assert!(!lens.seen("/traces").await.contains("parent not here yet"));
     lens.export_spans("worker", vec![span(9, 8, 0, "target", 1)])
         .await;
-    let page = lens.text(&format!("/traces/{}", hex(9, 16))).await;
-    assert!(visible(&page).contains("Continued by linked api"));
+    let page = lens.trace(9).await;
+    has(&visible(&page), &["Continued by linked api"]);
 
     let record = |trace_id: Vec<u8>| LogRecord {
         time_unix_nano: now_ns(),
@@ -102,7 +97,7 @@ async fn ids_that_are_none_lead_nowhere() {
     };
     lens.export_records("api", vec![record(vec![7; 3])]).await;
     let page = lens.text("/logs").await;
-    assert!(visible(&page).contains("Not written inside a trace."));
+    has(&visible(&page), &["Not written inside a trace."]);
     assert!(!page.contains("log-trace-link"));
     everything_answers(&lens).await;
 }
@@ -110,33 +105,25 @@ async fn ids_that_are_none_lead_nowhere() {
 #[tokio::test]
 async fn times_that_no_clock_shows_are_the_latest_there_is() {
     let lens = Lens::start().await;
-    let mut spans = Vec::new();
-    for (number, (start, end)) in [
-        (BEYOND[0], BEYOND[1]),
-        (BEYOND[1], 0),
-        (0, BEYOND[0]),
-        (1, 0),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        for trace in [1, number as u8 + 2] {
-            spans.push(Span {
-                start_time_unix_nano: start,
-                end_time_unix_nano: end,
-                kind: 2,
-                events: BEYOND
-                    .map(|time_unix_nano| Event {
-                        time_unix_nano,
-                        ..Event::default()
-                    })
-                    .to_vec(),
-                ..span(trace, number as u8 + 1, 0, "late", 0)
-            });
-        }
+    let event = |time_unix_nano| Event {
+        time_unix_nano,
+        ..Event::default()
+    };
+    for (number, start, end) in [
+        (1, BEYOND[0], BEYOND[1]),
+        (2, BEYOND[1], 0),
+        (3, 0, BEYOND[0]),
+        (4, 1, 0),
+    ] {
+        let late = |trace| Span {
+            start_time_unix_nano: start,
+            end_time_unix_nano: end,
+            events: BEYOND.map(event).to_vec(),
+            ..span(trace, number, 0, "late", 0)
+        };
+        lens.export_spans("api", vec![late(1), late(number + 1)])
+            .await;
     }
-    let sent = request_of("api", spans);
-    lens.export("/v1/traces", &sent).await;
     let record = |time_unix_nano| LogRecord {
         time_unix_nano,
         trace_id: vec![1; 16],
@@ -164,22 +151,10 @@ async fn times_that_no_clock_shows_are_the_latest_there_is() {
         (BEYOND[0], BEYOND[1]),
         (BEYOND[1], now - 20 * S),
     ];
+    let requests = requests.map(|(start, time)| number(start, time, 60, vec![]));
     let metrics = vec![
-        counter(
-            "requests",
-            DELTA,
-            requests
-                .map(|(start, time)| number(start, time, 60, vec![]))
-                .to_vec(),
-        ),
-        metric(
-            "size",
-            "By",
-            Data::ExponentialHistogram(ExponentialHistogram {
-                data_points: vec![sizes],
-                aggregation_temporality: DELTA,
-            }),
-        ),
+        counter("requests", DELTA, requests.to_vec()),
+        exponential("size", DELTA, vec![sizes]),
     ];
     export_metrics(&lens, "api", metrics).await;
     for (time_nanos, duration_nanos) in [
@@ -205,43 +180,32 @@ async fn times_that_no_clock_shows_are_the_latest_there_is() {
         (1, 0),
         "what came in goes out equal"
     );
-    let page = lens.text(&format!("/traces/{}", hex(2, 16))).await;
-    assert!(visible(&page).contains("Started 2116-02-20 23:53:38.427 Duration 1 ns"));
-    assert!(visible(&lens.text("/logs").await).contains("23:53:38.427"));
+    let page = visible(&lens.trace(2).await);
+    has(&page, &["Started 2116-02-20 23:53:38.427 Duration 1 ns"]);
+    has(&lens.seen("/logs").await, &["23:53:38.427"]);
     // Two exemplars are of a time that is not drawn, and only one point is of now.
     let data: Json = lens.json("/metrics/data?name=size").await;
-    assert_eq!(
-        data["charts"][0]["exemplars"].as_array().map(Vec::len),
-        Some(1)
-    );
+    let exemplars = data["charts"][0]["exemplars"].as_array();
+    assert_eq!(exemplars.map(Vec::len), Some(1));
     let data: Json = lens.json("/metrics/data?name=requests").await;
-    let rates = data["charts"][0]["lines"][0]["values"]
-        .as_array()
-        .expect("values");
-    let rates: Vec<f64> = rates.iter().filter_map(Json::as_f64).collect();
+    let rates = line(&data, "rate", "api");
     assert_eq!(rates, [6.0], "60 in the one step of 10 s that they end in");
-    assert!(visible(&lens.text("/profiles?from_ms=0").await).contains("Total 21 ns"));
+    has(&lens.seen("/profiles?from_ms=0").await, &["Total 21 ns"]);
 }
 
 #[tokio::test]
 async fn numbers_that_are_none_are_called_so_and_drawn_as_gaps() {
     let lens = Lens::start().await;
     let now = now_ns();
-    let gauge = |name: &str, value: f64| {
+    let gauge_of = |name: &str, value: f64| {
         let point = NumberDataPoint {
             time_unix_nano: now - 20 * S,
             value: Some(Number::AsDouble(value)),
             ..NumberDataPoint::default()
         };
-        metric(
-            name,
-            "s",
-            Data::Gauge(Gauge {
-                data_points: vec![point],
-            }),
-        )
+        gauge(name, "s", point)
     };
-    let extreme = |scale, offset, ago: u64| ExponentialHistogramDataPoint {
+    let extreme = |(scale, offset, ago)| ExponentialHistogramDataPoint {
         start_time_unix_nano: now - 120 * S,
         time_unix_nano: now - ago * S,
         count: 3,
@@ -263,31 +227,19 @@ async fn numbers_that_are_none_are_called_so_and_drawn_as_gaps() {
         (i32::MAX, i32::MAX, 20),
         (i32::MIN, -1, 10),
     ];
-    let sizes = Data::ExponentialHistogram(ExponentialHistogram {
-        data_points: sizes
-            .map(|(scale, offset, ago)| extreme(scale, offset, ago))
-            .to_vec(),
-        aggregation_temporality: CUMULATIVE,
-    });
     let metrics = vec![
-        gauge("nan", f64::NAN),
-        gauge("inf", f64::INFINITY),
-        gauge("behind", -0.25),
-        metric("size", "By", sizes),
+        gauge_of("nan", f64::NAN),
+        gauge_of("inf", f64::INFINITY),
+        gauge_of("behind", -0.25),
+        exponential("size", CUMULATIVE, sizes.map(extreme).to_vec()),
     ];
     export_metrics(&lens, "api", metrics).await;
     for (name, shown) in [("nan", "NaN"), ("inf", "inf"), ("behind", "-250 ms")] {
-        let page = visible(&lens.text(&format!("/metrics?name={name}")).await);
-        assert!(
-            page.contains(&format!("Series Value At api {shown} ")),
-            "{name}: {page}"
-        );
+        let page = lens.seen(&format!("/metrics?name={name}")).await;
+        has(&page, &[&format!("Series Value At api {shown} ")]);
     }
     let data: Json = lens.json("/metrics/data?name=nan").await;
-    let values = data["charts"][0]["lines"][0]["values"]
-        .as_array()
-        .expect("values");
-    assert!(values.iter().all(Json::is_null), "{values:?}");
+    assert!(line(&data, "value", "api").is_empty(), "{data}");
     everything_answers(&lens).await;
 }
 
@@ -295,38 +247,23 @@ async fn numbers_that_are_none_are_called_so_and_drawn_as_gaps() {
 async fn a_profile_of_any_numbers_is_drawn() {
     let lens = Lens::start().await;
     let now = now_ns();
-    let pushed = profile(
-        CPU,
-        now,
-        &[
-            ("main;a", i64::MAX, ""),
-            ("main;b", i64::MAX, ""),
-            ("main;c", i64::MIN, ""),
-            ("main;d", -5, "neither a span id"),
-        ],
-    );
-    push(&lens, "api", &pushed, true).await;
+    let extremes = [
+        ("main;a", i64::MAX, ""),
+        ("main;b", i64::MAX, ""),
+        ("main;c", i64::MIN, ""),
+        ("main;d", -5, "neither a span id"),
+    ];
+    push(&lens, "api", &profile(CPU, now, &extremes), true).await;
     push(&lens, "api", &profile(CPU, now, &[]), true).await;
-    assert_eq!(
-        stacks(&lens, "/api/profiles/cpu").await,
-        [
-            ("main;a".to_owned(), i64::MAX),
-            ("main;b".to_owned(), i64::MAX)
-        ]
-    );
+    let kept = [("main;a", i64::MAX), ("main;b", i64::MAX)];
+    shows(&lens, "/api/profiles/cpu", &kept).await;
     // A location whose lines are read again for each of its mentions would be 25 million frames.
     let mut bomb = profile(CPU, now, &[("leaf", 3, "")]);
-    bomb.location[0].line = vec![
-        Line {
-            function_id: 1,
-            line: 7
-        };
-        5000
-    ];
+    bomb.location[0].line = bomb.location[0].line.repeat(5000);
     bomb.sample[0].location_id = vec![1; 5000];
     push(&lens, "deep", &bomb, true).await;
-    let deep = stacks(&lens, "/api/profiles/cpu?service=deep").await;
-    assert_eq!(deep, [(vec!["leaf"; 2000].join(";"), 3)]);
+    let deep = [(&*vec!["leaf"; 2000].join(";"), 3)];
+    shows(&lens, "/api/profiles/cpu?service=deep", &deep).await;
     everything_answers(&lens).await;
 }
 
@@ -341,23 +278,18 @@ async fn profiles_are_merged_until_the_sum_is_as_much_as_an_answer_holds() {
     for pushed in [large, older] {
         push(&lens, "api", &pushed, true).await;
     }
-    let page = visible(&lens.text("/profiles?type=cpu").await);
-    assert!(
-        page.contains("Total 3 ns Profiles 2, the oldest 1 left out"),
-        "{page}"
-    );
+    let page = lens.seen("/profiles?type=cpu").await;
+    has(&page, &["Total 3 ns Profiles 2, the oldest 1 left out"]);
 }
 
 #[tokio::test]
 async fn an_answer_holds_so_much_and_a_page_shows_so_much_of_a_text() {
     let lens = Lens::start_with(|settings| settings.max_body_bytes = 16 << 20).await;
-    let mut large: Vec<Span> = (1..=5)
-        .map(|number| span(1, number, 0, &format!("large {number}"), 1))
-        .collect();
-    for span in &mut large {
-        span.attributes = vec![string("filler", &"x".repeat(8_000_000))];
-        let body = request_of("api", vec![span.clone()]).encode_to_vec();
-        assert_eq!(lens.post("/v1/traces", PROTOBUF, body).await.status(), 200);
+    for number in 1..=5 {
+        let mut large = span(1, number, 0, &format!("large {number}"), 1);
+        large.attributes = vec![string("filler", &"x".repeat(8_000_000))];
+        let body = request_of("api", vec![large]).encode_to_vec();
+        assert_eq!(lens.sent("/v1/traces", PROTOBUF, body).await, 200);
     }
     lens.export_spans("worker", vec![span(2, 1, 0, "small", 1)])
         .await;
@@ -366,13 +298,11 @@ async fn an_answer_holds_so_much_and_a_page_shows_so_much_of_a_text() {
         ["small"],
         "whole traces, the newest first"
     );
-    let page = lens.text(&format!("/traces/{}", hex(1, 16))).await;
+    let page = lens.trace(1).await;
     assert!(page.len() < 200_000, "{} bytes", page.len());
     let page = visible(&page);
-    assert!(
-        page.contains("Spans 5 Errors 0") && page.contains("Shown are the first 4 of 5 spans."),
-        "{page}"
-    );
+    let cut = "Shown are the first 4 of 5 spans.";
+    has(&page, &["Spans 5 Errors 0", cut]);
     assert_eq!(page.matches("x… (7.63 MiB in all)").count(), 4);
 }
 
@@ -380,22 +310,12 @@ async fn an_answer_holds_so_much_and_a_page_shows_so_much_of_a_text() {
 async fn a_request_that_would_become_much_more_than_it_is_is_413() {
     let lens = Lens::start_with(|settings| settings.max_decoded_bytes = 1_000_000).await;
     let repeated = |spans: Vec<Span>, scopes: usize, filler: usize| {
-        let mut resource = resource("api");
-        resource
-            .attributes
-            .push(string("filler", &"x".repeat(filler)));
-        let of_scope = ScopeSpans {
-            spans,
-            ..ScopeSpans::default()
-        };
-        ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans {
-                resource: Some(resource),
-                scope_spans: vec![of_scope; scopes],
-                schema_url: String::new(),
-            }],
-        }
-        .encode_to_vec()
+        let mut request = request_of("api", spans);
+        let of_resource = &mut request.resource_spans[0];
+        let attributes = &mut of_resource.resource.as_mut().expect("one").attributes;
+        attributes.push(string("filler", &"x".repeat(filler)));
+        of_resource.scope_spans = vec![of_resource.scope_spans.remove(0); scopes];
+        request.encode_to_vec()
     };
     for (body, status) in [
         (repeated(vec![Span::default(); 100_001], 1, 0), 413),
@@ -403,51 +323,40 @@ async fn a_request_that_would_become_much_more_than_it_is_is_413() {
         (repeated(vec![Span::default()], 200, 10_000), 413),
         (repeated(vec![Span::default()], 50, 10_000), 200),
     ] {
-        assert_eq!(
-            lens.post("/v1/traces", PROTOBUF, body).await.status(),
-            status
-        );
+        assert_eq!(lens.sent("/v1/traces", PROTOBUF, body).await, status);
     }
     let points = vec![NumberDataPoint::default(); 100_001];
     let body = metrics_of("api", vec![counter("requests", DELTA, points)]).encode_to_vec();
-    assert_eq!(lens.post("/v1/metrics", PROTOBUF, body).await.status(), 413);
+    assert_eq!(lens.sent("/v1/metrics", PROTOBUF, body).await, 413);
     let body = logs_of("api", vec![LogRecord::default(); 100_001]).encode_to_vec();
-    assert_eq!(lens.post("/v1/logs", PROTOBUF, body).await.status(), 413);
+    assert_eq!(lens.sent("/v1/logs", PROTOBUF, body).await, 413);
 }
 
 #[tokio::test]
 async fn what_every_point_of_a_series_shares_counts_too() {
-    let lens = Lens::start_with(|settings| settings.bounds.points.bytes = 200_000).await;
-    let large =
-        |value: i64| -> Vec<KeyValue> { vec![string("filler", &value.to_string().repeat(20_000))] };
+    let bound = |settings: &mut Settings| settings.bounds.points.bytes = 200_000;
+    let send = async |lens: &Lens, value: i64| {
+        let large = vec![string("filler", &value.to_string().repeat(20_000))];
+        let points = vec![number(0, now_ns(), value, large)];
+        let metric = counter(&format!("c{value}"), CUMULATIVE, points);
+        export_metrics(lens, "api", vec![metric]).await;
+    };
+    let kept = async |lens: &Lens| {
+        let page = lens.text("/metrics").await;
+        let names = ["c1", "c2", "c3", "c4", "c5", "c6"].into_iter();
+        let kept = names.filter(|name| page.contains(&format!("data-name=\"{name}\"")));
+        kept.collect::<Vec<_>>().join(" ")
+    };
+    let lens = Lens::start_with(bound).await;
     for value in 1..=5 {
-        let points = vec![number(0, now_ns(), value, large(value))];
-        let message = metrics_of(
-            "api",
-            vec![counter(&format!("c{value}"), CUMULATIVE, points)],
-        );
-        lens.export("/v1/metrics", &message).await;
+        send(&lens, value).await;
     }
-    let page = lens.text("/metrics").await;
-    let kept: Vec<&str> = ["c1", "c2", "c3", "c4", "c5"]
-        .into_iter()
-        .filter(|name| page.contains(&format!("data-name=\"{name}\"")))
-        .collect();
-    assert_eq!(
-        kept,
-        ["c3", "c4", "c5"],
-        "three times 20,000 bytes each: three fit, four do not"
-    );
+    // Three times 20,000 bytes each: three fit, four do not.
+    assert_eq!(kept(&lens).await, "c3 c4 c5");
     // And is counted again after a restart.
-    let directory = lens.stop().await;
-    let lens = Lens::start_in(directory, |settings| {
-        settings.bounds.points.bytes = 200_000;
-    })
-    .await;
-    let points = vec![number(0, now_ns(), 6, large(6))];
-    export_metrics(&lens, "api", vec![counter("c6", CUMULATIVE, points)]).await;
-    let page = lens.text("/metrics").await;
-    assert!(page.contains("data-name=\"c4\"") && !page.contains("data-name=\"c3\""));
+    let lens = Lens::start_in(lens.stop().await, bound).await;
+    send(&lens, 6).await;
+    assert_eq!(kept(&lens).await, "c4 c5 c6");
 }
 
 #[tokio::test]
@@ -468,10 +377,6 @@ async fn what_is_asked_may_hold_any_character() {
         ("field==x", 0),
     ] {
         let page = lens.text(&format!("/logs?{query}")).await;
-        assert_eq!(
-            page.matches("data-testid=\"log-row\"").count(),
-            found,
-            "{query}"
-        );
+        assert_eq!(count(&page, "log-row"), found, "{query}");
     }
 }

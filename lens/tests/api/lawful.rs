@@ -2,14 +2,30 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Lens, PROTOBUF, gzip, now_ns};
+use crate::profiles::PUSH;
+use crate::support::{JSON, Lens, PROTOBUF, count, gzip, has, header, now_ns};
 
-const JSON: &str = "application/json";
-
+/// Sends it; the answer must be a 200.
 async fn send(lens: &Lens, path: &str, body: &Value) -> Value {
-    let response = lens.post(path, JSON, body.to_string().into_bytes()).await;
-    assert_eq!(response.status(), 200, "{body}");
+    taken(lens, path, JSON, body.to_string().into_bytes()).await
+}
+
+async fn taken(lens: &Lens, path: &str, content_type: &str, body: Vec<u8>) -> Value {
+    let response = lens.post(path, content_type, body).await;
+    assert_eq!(response.status(), 200, "{path}");
     response.json().await.expect("JSON")
+}
+
+async fn send_spans(lens: &Lens, service: &str, list: Value) -> Value {
+    send(lens, "/v1/traces", &spans(service, list)).await
+}
+
+fn records(records: Value) -> Value {
+    json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]})
+}
+
+fn metrics(metrics: Value) -> Value {
+    json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]})
 }
 
 fn spans(service: &str, spans: Value) -> Value {
@@ -46,11 +62,10 @@ async fn spans_with_absent_and_odd_values_are_stored() {
     .into_iter()
     .enumerate()
     {
-        let answer = send(&lens, "/v1/traces", &spans("s", json!([span("a", &(number + 1).to_string(), change)]))).await;
-        assert_eq!(answer, json!({}), "{number}");
+        let odd = span("a", &(number + 1).to_string(), change);
+        assert_eq!(send_spans(&lens, "s", json!([odd])).await, json!({}), "{number}");
     }
-    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
-    assert!(page.contains("data-testid=\"trace-spans\">7<"));
+    has(&lens.trace(0xaa).await, &["data-testid=\"trace-spans\">7<"]);
     // Around them: no resource, no scope, and names as the definition has them.
     let bare = json!({"resource_spans": [{"resource": null, "scope_spans": [{"scope": null, "spans": [span("b", "1", json!({}))]}]}]});
     assert_eq!(send(&lens, "/v1/traces", &bare).await, json!({}));
@@ -60,42 +75,36 @@ async fn spans_with_absent_and_odd_values_are_stored() {
 #[tokio::test]
 async fn what_cannot_be_taken_is_counted_and_its_neighbours_stay() {
     let lens = Lens::start().await;
-    let answer = send(
-        &lens,
-        "/v1/traces",
-        &spans(
-            "s",
-            json!([
-                span("a", "1", json!({"startTimeUnixNano": "soon"})),
-                span("a", "2", json!({})),
-                span("0", "3", json!({}))
-            ]),
-        ),
-    )
-    .await;
-    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2");
+    let list = json!([
+        span("a", "1", json!({"startTimeUnixNano": "soon"})),
+        span("a", "2", json!({})),
+        span("0", "3", json!({}))
+    ]);
+    let why = "Span: startTimeUnixNano cannot be \"soon\"";
     assert_eq!(
-        answer["partialSuccess"]["errorMessage"],
-        "Span: startTimeUnixNano cannot be \"soon\""
+        send_spans(&lens, "s", list).await["partialSuccess"],
+        json!({"rejectedSpans": "2", "errorMessage": why})
     );
     assert_eq!(lens.spans("").await.len(), 1);
 
-    let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": 5}, {"body": {"stringValue": "kept"}}]}]}]});
-    let answer = send(&lens, "/v1/logs", &logs).await;
+    let list = records(json!([{"body": 5}, {"body": {"stringValue": "kept"}}]));
+    let answer = send(&lens, "/v1/logs", &list).await;
     assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "1");
-    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
-        gauge("bad", json!({"asDouble": "much"})), gauge("good", json!({"asDouble": 1}))]}]}]});
-    let answer = send(&lens, "/v1/metrics", &metrics).await;
+    let list = metrics(json!([
+        gauge("bad", json!({"asDouble": "much"})),
+        gauge("good", json!({"asDouble": 1}))
+    ]));
+    let answer = send(&lens, "/v1/metrics", &list).await;
     assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "1");
     let page = lens.text("/metrics?name=good").await;
-    assert!(page.contains("data-testid=\"series-row\"") && !page.contains("data-name=\"bad\""));
+    assert!(count(&page, "series-row") > 0 && !page.contains("data-name=\"bad\""));
 }
 
 #[tokio::test]
 async fn every_kind_of_point_is_taken_in_every_spelling() {
     let lens = Lens::start().await;
     let time = now_ns().to_string();
-    let metrics = json!([
+    let list = json!([
         gauge("quoted", json!({"timeUnixNano": time, "asDouble": "1.5"})),
         gauge("nan", json!({"timeUnixNano": time, "asDouble": "NaN"})),
         gauge("flags", json!({"timeUnixNano": time, "asDouble": 1, "flags": "0"})),
@@ -110,7 +119,7 @@ async fn every_kind_of_point_is_taken_in_every_spelling() {
         {"name": "summary", "summary": {"dataPoints": [{"timeUnixNano": time, "count": "4", "sum": 1e0,
             "quantileValues": [{"quantile": 0.5, "value": "0.25"}]}]}},
     ]);
-    let body = json!({"resourceMetrics": [{"resource": {"attributes": null}, "scopeMetrics": [{"scope": {}, "metrics": metrics}]}]});
+    let body = json!({"resourceMetrics": [{"resource": {"attributes": null}, "scopeMetrics": [{"scope": {}, "metrics": list}]}]});
     assert_eq!(send(&lens, "/v1/metrics", &body).await, json!({}));
     for (name, value) in [
         ("quoted", "1.5"),
@@ -124,43 +133,24 @@ async fn every_kind_of_point_is_taken_in_every_spelling() {
         ("summary", "4 · p50 0.25"),
     ] {
         let page = lens.text(&format!("/metrics?name={name}")).await;
-        let cell = page
-            .split("data-testid=\"series-value\">")
-            .nth(1)
-            .expect("a value");
-        assert_eq!(cell.split('<').next(), Some(value), "{name}");
+        has(&page, &[&format!("data-testid=\"series-value\">{value}<")]);
     }
 }
 
 #[tokio::test]
 async fn a_client_and_a_server_that_share_an_id_are_two_spans() {
     let lens = Lens::start().await;
-    let client = spans(
-        "front",
-        json!([span("a", "1", json!({"kind": 3, "name": "call front"}))]),
-    );
-    let server = spans(
-        "back",
-        json!([span("a", "1", json!({"name": "call back"}))]),
-    );
-    for body in [&client, &server, &client] {
-        send(&lens, "/v1/traces", body).await;
+    let client = span("a", "1", json!({"kind": 3, "name": "call front"}));
+    let server = span("a", "1", json!({"name": "call back"}));
+    for (service, span) in [("front", &client), ("back", &server), ("front", &client)] {
+        send_spans(&lens, service, json!([span])).await;
     }
     assert_eq!(lens.spans("").await.len(), 2, "the retry is stored once");
-    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
-    let (front, back) = (
-        page.find("data-name=\"call front\""),
-        page.find("data-name=\"call back\""),
-    );
-    assert!(
-        front.expect("the client") < back.expect("the server"),
-        "the server stands below"
-    );
-    let graph = lens.text("/services").await;
-    assert!(
-        graph.contains("front") && graph.contains("back"),
-        "and is a call"
-    );
+    let page = lens.trace(0xaa).await;
+    let place = |name: &str| page.find(&format!("data-name=\"{name}\"")).expect(name);
+    // The server stands below, and is a call.
+    assert!(place("call front") < place("call back"));
+    has(&lens.text("/services").await, &["front", "back"]);
 }
 
 #[tokio::test]
@@ -170,40 +160,23 @@ async fn a_span_that_is_sent_when_it_begins_is_replaced_once_it_has_ended() {
     let mut ended = begun.clone();
     ended["endTimeUnixNano"] = json!(now_ns().to_string());
     ended["status"] = json!({"code": 2, "message": "failed"});
-    send(&lens, "/v1/traces", &spans("s", json!([begun]))).await;
-    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
-    assert!(page.contains("not ended yet"));
-    send(&lens, "/v1/traces", &spans("s", json!([ended]))).await;
-    send(&lens, "/v1/traces", &spans("s", json!([begun]))).await; // late
+    send_spans(&lens, "s", json!([begun])).await;
+    has(&lens.trace(0xaa).await, &["not ended yet"]);
+    send_spans(&lens, "s", json!([ended])).await;
+    send_spans(&lens, "s", json!([begun])).await; // late
     let found = lens.spans("?status=error").await;
-    assert_eq!(
-        (
-            found.len(),
-            found[0].status.clone().map(|status| status.code)
-        ),
-        (1, Some(2))
-    );
-    let usage = lens.text("/").await;
-    assert!(
-        usage.contains("<b>Traces</b> <span class=\"number\">1</span>"),
-        "one row"
-    );
+    let codes = found.iter().map(|span| Some(span.status.as_ref()?.code));
+    assert!(codes.eq([Some(2)]), "{found:?}");
+    let one_row = "<b>Traces</b> <span class=\"number\">1</span>";
+    has(&lens.text("/").await, &[one_row]);
 }
 
 #[tokio::test]
 async fn a_span_without_a_start_stands_where_it_ended() {
     let lens = Lens::start().await;
-    send(
-        &lens,
-        "/v1/traces",
-        &spans(
-            "s",
-            json!([span("a", "1", json!({"startTimeUnixNano": "0"}))]),
-        ),
-    )
-    .await;
-    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
-    assert!(page.contains("start unknown"));
+    let span = span("a", "1", json!({"startTimeUnixNano": "0"}));
+    send_spans(&lens, "s", json!([span])).await;
+    has(&lens.trace(0xaa).await, &["start unknown"]);
     let list = lens.text("/traces").await;
     assert!(
         list.contains(" ago") || list.contains("now"),
@@ -216,17 +189,9 @@ async fn a_span_without_a_start_stands_where_it_ended() {
 async fn the_names_of_older_conventions_are_understood() {
     let lens = Lens::start().await;
     let old = json!({"attributes": [{"key": "http.method", "value": {"stringValue": "GET"}}, {"key": "http.status_code", "value": {"intValue": "500"}}]});
-    send(
-        &lens,
-        "/v1/traces",
-        &spans("s", json!([span("a", "1", old)])),
-    )
-    .await;
-    assert!(
-        lens.text("/traces")
-            .await
-            .contains("<span class=\"status bad\">500</span>")
-    );
+    send_spans(&lens, "s", json!([span("a", "1", old)])).await;
+    let status = "<span class=\"status bad\">500</span>";
+    has(&lens.text("/traces").await, &[status]);
     for found in [
         "http.status_code%3D500",
         "http.response.status_code%3D500",
@@ -241,14 +206,13 @@ async fn the_names_of_older_conventions_are_understood() {
 async fn records_are_found_by_what_they_say_of_themselves() {
     let lens = Lens::start().await;
     let time = now_ns().to_string();
-    let records = json!([
+    let list = json!([
         {"timeUnixNano": time, "body": {"stringValue": "支付失败 订单"}, "traceId": null, "spanId": ""},
         {"timeUnixNano": time, "body": {"stringValue": "by its text"}, "severityText": "Warning"},
         {"timeUnixNano": time, "eventName": "user.click", "attributes": [{"key": "k", "value": {"stringValue": "marker"}}]},
         {"timeUnixNano": time, "body": {"stringValue": "Timeout of the card"}, "severityNumber": "SEVERITY_NUMBER_ERROR"},
     ]);
-    let body = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
-    assert_eq!(send(&lens, "/v1/logs", &body).await, json!({}));
+    assert_eq!(send(&lens, "/v1/logs", &records(list)).await, json!({}));
     for (query, found) in [
         ("q=%E8%AE%A2%E5%8D%95", 1),
         ("q=%E5%A4%B1", 1),
@@ -265,14 +229,10 @@ async fn records_are_found_by_what_they_say_of_themselves() {
         ("q=nothing", 0),
     ] {
         let page = lens.text(&format!("/logs?{query}")).await;
-        assert_eq!(
-            page.matches("data-testid=\"log-row\"").count(),
-            found,
-            "{query}"
-        );
+        assert_eq!(count(&page, "log-row"), found, "{query}");
     }
-    let page = lens.text("/logs?q=user.click").await;
-    assert!(page.contains("<span class=\"message\"><mark>user.click</mark></span>"));
+    let marked = "<span class=\"message\"><mark>user.click</mark></span>";
+    has(&lens.text("/logs?q=user.click").await, &[marked]);
 }
 
 #[tokio::test]
@@ -287,60 +247,30 @@ async fn methods_and_headers_are_taken_as_http_has_them() {
         "/healthz",
         "/assets/lens.css",
     ] {
-        let head = lens
-            .client
-            .head(format!("{}{path}", lens.url))
-            .send()
-            .await
-            .expect("an answer");
-        assert_eq!(
-            (
-                head.status().as_u16(),
-                head.text().await.expect("a body").len()
-            ),
-            (200, 0),
-            "{path}"
-        );
+        let head = lens.client.head(format!("{}{path}", lens.url));
+        let head = head.send().await.expect("an answer");
+        assert_eq!(head.status(), 200, "{path}");
+        assert_eq!(head.text().await.expect("a body"), "", "{path}");
     }
-    for (path, allowed) in [
-        ("/v1/traces", "POST"),
-        ("/v1/logs", "POST"),
-        ("/v1/metrics", "POST"),
-        ("/ingest", "POST"),
-    ] {
+    for path in ["/v1/traces", "/v1/logs", "/v1/metrics", "/ingest"] {
         let response = lens.get(path).await;
-        assert_eq!(
-            (
-                response.status().as_u16(),
-                response.headers()["allow"].to_str().expect("text")
-            ),
-            (405, allowed),
-            "{path}"
-        );
+        assert_eq!(response.status(), 405, "{path}");
+        assert_eq!(header(&response, "allow"), "POST", "{path}");
     }
     let response = lens.post("/traces", JSON, Vec::new()).await;
-    assert_eq!(
-        (
-            response.status().as_u16(),
-            response.headers()["allow"].to_str().expect("text")
-        ),
-        (405, "GET, HEAD")
-    );
+    assert_eq!(response.status(), 405);
+    assert_eq!(header(&response, "allow"), "GET, HEAD");
     let body = spans("s", json!([span("a", "1", json!({}))])).to_string();
     for (content_type, encoding) in [
         ("Application/JSON; charset=UTF-8", "X-GZIP"),
         ("APPLICATION/JSON", "GZip"),
     ] {
-        let request = lens
-            .client
-            .post(format!("{}/v1/traces", lens.url))
-            .header("content-type", content_type)
-            .header("content-encoding", encoding);
-        let response = request
-            .body(gzip(body.as_bytes()))
-            .send()
-            .await
-            .expect("an answer");
+        let headers = [
+            ("content-type", content_type),
+            ("content-encoding", encoding),
+        ];
+        let body = gzip(body.as_bytes());
+        let response = lens.post_with("/v1/traces", &headers, body).await;
         assert_eq!(response.status(), 200, "{content_type} {encoding}");
     }
 }
@@ -361,15 +291,9 @@ async fn a_body_of_several_gzip_members_is_one_body_and_of_very_many_none() {
 #[tokio::test]
 async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
     let lens = Lens::start().await;
-    let varint =
-        |bytes: &mut Vec<u8>, value: usize| prost::encoding::encode_varint(value as u64, bytes);
     let nest = |inside: Vec<u8>, fields: &[u8]| {
-        fields.iter().rev().fold(inside, |inside, field| {
-            let mut outside = vec![field << 3 | 2];
-            varint(&mut outside, inside.len());
-            outside.extend(inside);
-            outside
-        })
+        let fields = fields.iter().rev();
+        fields.fold(inside, |inside, number| field(*number, &inside))
     };
     for levels in [1500, 10_000, 60_000] {
         let mut lists = Vec::new();
@@ -391,30 +315,20 @@ async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
                 groups.clone(),
             ] {
                 let zipped = lens.post_gzipped(path, PROTOBUF, gzip(&body)).await;
-                let bare = lens.post(path, PROTOBUF, body).await;
-                let statuses = [zipped, bare].map(|response| response.status().as_u16());
-                assert_eq!(statuses, [400, 400], "{path} {levels}");
+                assert_eq!(zipped.status(), 400, "{path} {levels}");
+                let bare = lens.sent(path, PROTOBUF, body).await;
+                assert_eq!(bare, 400, "{path} {levels}");
             }
         }
         let profile = gzip(&nest(groups.clone(), &[2, 3]));
         for body in [nest(profile, &[1, 2, 1]), groups.clone()] {
-            let response = lens
-                .post("/push.v1.PusherService/Push", "application/proto", body)
-                .await;
-            assert_eq!(response.status(), 400, "{levels}");
+            let status = lens.sent(PUSH, "application/proto", body).await;
+            assert_eq!(status, 400, "{levels}");
         }
-        let json = format!(
-            r#"{{"resourceSpans":{}{}}}"#,
-            "[".repeat(levels),
-            "]".repeat(levels)
-        );
-        assert_eq!(
-            lens.post("/v1/traces", JSON, json.into_bytes())
-                .await
-                .status(),
-            400,
-            "{levels}"
-        );
+        let lists = ["[".repeat(levels), "]".repeat(levels)].concat();
+        let json = format!(r#"{{"resourceSpans":{lists}}}"#);
+        let status = lens.sent("/v1/traces", JSON, json.into_bytes()).await;
+        assert_eq!(status, 400, "{levels}");
     }
     assert_eq!(lens.status("/api/identity").await, 200);
 }
@@ -422,47 +336,27 @@ async fn what_nests_too_deep_is_refused_and_the_viewer_lives() {
 #[tokio::test]
 async fn what_is_exported_can_be_taken_in_again_and_is_there_once() {
     let lens = Lens::start().await;
-    send(
-        &lens,
-        "/v1/traces",
-        &spans(
-            "s",
-            json!([
-                span(
-                    "a",
-                    "1",
-                    json!({"attributes": [{"key": "d", "value": {"doubleValue": "NaN"}}]})
-                ),
-                span("a", "2", json!({}))
-            ]),
-        ),
-    )
-    .await;
-    send(&lens, "/v1/logs", &json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "5", "body": {"stringValue": "x"}}]}]}]})).await;
-    send(&lens, "/v1/metrics", &json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [gauge("g", json!({"timeUnixNano": now_ns().to_string(), "asInt": 4}))]}]}]})).await;
+    let nan = json!({"attributes": [{"key": "d", "value": {"doubleValue": "NaN"}}]});
+    let list = json!([span("a", "1", nan), span("a", "2", json!({}))]);
+    send_spans(&lens, "s", list).await;
+    let record = json!({"timeUnixNano": "5", "body": {"stringValue": "x"}});
+    send(&lens, "/v1/logs", &records(json!([record]))).await;
+    let point = json!({"timeUnixNano": now_ns().to_string(), "asInt": 4});
+    send(&lens, "/v1/metrics", &metrics(json!([gauge("g", point)]))).await;
+    const LINES: &str = "application/x-ndjson";
     let exported = lens.text("/api/export").await;
     assert_eq!(exported.lines().count(), 3, "{exported}");
     let other = Lens::start().await;
     for _ in 0..2 {
-        let response = other
-            .post(
-                "/api/import",
-                "application/x-ndjson",
-                exported.clone().into_bytes(),
-            )
-            .await;
-        assert_eq!(response.status(), 200);
-        let answer: Value = response.json().await.expect("JSON");
+        let lines = exported.clone().into_bytes();
         assert_eq!(
-            answer,
+            taken(&other, "/api/import", LINES, lines).await,
             json!({"spans": 2, "records": 1, "points": 1, "rejected": 0})
         );
     }
     assert_eq!(other.text("/api/export").await, exported);
     let spoilt = format!("\n{exported}hello\n").into_bytes();
-    let refused = other
-        .post("/api/import", "application/x-ndjson", spoilt)
-        .await;
+    let refused = other.post("/api/import", LINES, spoilt).await;
     assert_eq!(refused.status(), 400);
     let answer: Value = refused.json().await.expect("JSON");
     assert_eq!(
@@ -487,48 +381,33 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn a_number_that_no_double_holds_takes_only_its_own_item() {
     let lens = Lens::start().await;
-    let huge = |body: &Value| {
-        body.to_string()
-            .replace("\"HUGE\"", "1e400")
-            .replace("\"SMALL\"", "-1e-400")
-    };
     let post = async |path: &str, body: Value| -> Value {
-        let response = lens.post(path, JSON, huge(&body).into_bytes()).await;
-        assert_eq!(response.status(), 200, "{body}");
-        response.json().await.expect("JSON")
+        let huge = body.to_string().replace("\"HUGE\"", "1e400");
+        let body = huge.replace("\"SMALL\"", "-1e-400").into_bytes();
+        taken(&lens, path, JSON, body).await
     };
     let of = |number: &str| json!([{"key": "k", "value": {"doubleValue": number}}]);
-    let answer = post(
-        "/v1/traces",
-        spans(
-            "s",
-            json!([
-                span("a", "1", json!({"attributes": of("HUGE")})),
-                span(
-                    "a",
-                    "2",
-                    json!({"attributes": of("SMALL"), "unknown": ["HUGE"]})
-                ),
-            ]),
-        ),
-    )
-    .await;
+    let small = json!({"attributes": of("SMALL"), "unknown": ["HUGE"]});
+    let list = json!([
+        span("a", "1", json!({"attributes": of("HUGE")})),
+        span("a", "2", small)
+    ]);
+    let answer = post("/v1/traces", spans("s", list)).await;
     assert_eq!(
         answer["partialSuccess"],
         json!({"rejectedSpans": "1", "errorMessage": "Span: number out of range"})
     );
     assert_eq!(lens.spans("").await.len(), 1);
-    let records = json!([{"body": {"doubleValue": "HUGE"}}, {"body": {"stringValue": "kept"}}]);
-    let logs =
-        json!({"unknown": "HUGE", "resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
-    let answer = post("/v1/logs", logs).await;
+    let list = json!([{"body": {"doubleValue": "HUGE"}}, {"body": {"stringValue": "kept"}}]);
+    let mut body = records(list);
+    body["unknown"] = "HUGE".into();
+    let answer = post("/v1/logs", body).await;
     assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "1");
     let points = json!([
         {"name": "a", "gauge": {"dataPoints": [{"asDouble": "HUGE"}, {"asDouble": 1}]}},
         {"name": "b", "histogram": {"dataPoints": [{"count": 1, "sum": "HUGE"}, {"count": 1, "sum": 1}]}},
     ]);
-    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": points}]}]});
-    let answer = post("/v1/metrics", metrics).await;
+    let answer = post("/v1/metrics", metrics(points)).await;
     assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "2");
     // In what several items share, all of them go, and no other.
     let shared = json!({"resourceSpans": [
@@ -556,22 +435,16 @@ async fn items_are_counted_wherever_what_is_wrong_stands() {
     .enumerate()
     {
         let kept = json!({"scopeSpans": [{"spans": [span("b", &(number + 1).to_string(), json!({}))]}]});
-        let answer = send(
-            &lens,
-            "/v1/traces",
-            &json!({"resourceSpans": [resource_spans, kept]}),
-        )
-        .await;
+        let body = json!({"resourceSpans": [resource_spans, kept]});
+        let answer = send(&lens, "/v1/traces", &body).await;
         assert_eq!(answer["partialSuccess"]["rejectedSpans"], "2", "{number}");
-        let page = lens.text(&format!("/traces/{}", "b".repeat(32))).await;
         let kept = format!("data-testid=\"trace-spans\">{}<", number + 1);
-        assert!(page.contains(&kept), "{number}");
+        has(&lens.trace(0xbb).await, &[&kept]);
     }
     // Points of two types in one metric: a message keeps one of them.
     let point = |value: i32| json!({"dataPoints": [{"asInt": value, "timeUnixNano": now_ns().to_string()}]});
     let both = json!({"name": "both", "gauge": point(1), "sum": point(2)});
-    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [both]}]}]});
-    let answer = send(&lens, "/v1/metrics", &metrics).await;
+    let answer = send(&lens, "/v1/metrics", &metrics(json!([both]))).await;
     assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "1");
 }
 
@@ -579,46 +452,37 @@ async fn items_are_counted_wherever_what_is_wrong_stands() {
 async fn texts_that_are_not_utf_8_are_kept_as_far_as_they_can_be_read() {
     let lens = Lens::start().await;
     let item = |id: u8, name: &[u8]| {
-        let times = [&[7 << 3 | 1][..], &now_ns().to_le_bytes()].concat();
-        [
-            field(1, &[0xaa; 16]),
-            field(2, &[id; 8]),
+        let time = [&[7 << 3 | 1][..], &now_ns().to_le_bytes()].concat();
+        let attribute = [field(1, name), field(2, &field(1, b"caf\xe9"))].concat();
+        let (trace_id, span_id) = (field(1, &[0xaa; 16]), field(2, &[id; 8]));
+        let item = [
+            trace_id,
+            span_id,
             field(5, name),
-            times,
-            field(
-                9,
-                &[field(1, name), field(2, &field(1, b"caf\xe9"))].concat(),
-            ),
-        ]
-        .concat()
+            time,
+            field(9, &attribute),
+        ];
+        field(2, &item.concat())
     };
-    let spans = [
-        field(2, &item(1, b"na\xefve")),
-        field(2, &item(2, b"plain")),
-    ]
-    .concat();
+    let spans = [item(1, b"na\xefve"), item(2, b"plain")].concat();
     let body = field(1, &field(2, &spans));
-    let response = lens
-        .post("/v1/traces", "application/x-protobuf", body)
-        .await;
+    let response = lens.post("/v1/traces", PROTOBUF, body).await;
     assert_eq!(response.status(), 200);
-    let answer = String::from_utf8(response.bytes().await.expect("a body").to_vec());
-    assert!(answer.expect("text").contains("texts that were not UTF-8"));
-    let page = lens.text(&format!("/traces/{}", "a".repeat(32))).await;
-    assert!(page.contains("data-testid=\"trace-spans\">2<"));
-    assert!(page.contains("na?ve") && page.contains("plain"));
+    let answer = response.text().await.expect("text");
+    has(&answer, &["texts that were not UTF-8"]);
+    let page = lens.trace(0xaa).await;
+    has(&page, &["data-testid=\"trace-spans\">2<", "na?ve", "plain"]);
 
-    let json = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "in @ other encoding"}}]}]}]});
-    let body: Vec<u8> = json.to_string().into_bytes();
-    let body = body
-        .into_iter()
-        .map(|byte| if byte == b'@' { 0xe9 } else { byte });
-    // As editors of Windows begin a file.
-    let body = [&b"\xef\xbb\xbf"[..], &body.collect::<Vec<u8>>()].concat();
-    let response = lens.post("/v1/logs", JSON, body).await;
-    assert_eq!(response.status(), 200);
-    let answer: Value = response.json().await.expect("JSON");
+    let json = records(json!([{"body": {"stringValue": "in @ other encoding"}}])).to_string();
+    let (before, behind) = json.split_once('@').expect("one");
+    // Begins as editors of Windows begin a file.
+    let parts = [
+        b"\xef\xbb\xbf",
+        before.as_bytes(),
+        b"\xe9",
+        behind.as_bytes(),
+    ];
+    let answer = taken(&lens, "/v1/logs", JSON, parts.concat()).await;
     assert_eq!(answer["partialSuccess"]["rejectedLogRecords"], "0");
-    let page = lens.text("/logs?q=encoding").await;
-    assert!(page.contains("in \u{fffd} other"));
+    has(&lens.text("/logs?q=encoding").await, &["in \u{fffd} other"]);
 }

@@ -1,14 +1,10 @@
 use lens::{Server, Settings};
 use prost::Message;
 
-use crate::support::{Lens, PROTOBUF, gzip, names, request_of, span};
+use crate::profiles::PUSH;
+use crate::support::{JSON, Lens, PROTOBUF, gzip, has, header, names, request_of, span};
 
-const DOORS: [&str; 4] = [
-    "/v1/traces",
-    "/v1/logs",
-    "/v1/metrics",
-    "/push.v1.PusherService/Push",
-];
+const DOORS: [&str; 4] = ["/v1/traces", "/v1/logs", "/v1/metrics", PUSH];
 
 #[tokio::test]
 async fn garbage_is_400_and_harms_nothing() {
@@ -16,39 +12,21 @@ async fn garbage_is_400_and_harms_nothing() {
     lens.export_spans("api", vec![span(1, 1, 0, "kept", 1)])
         .await;
     for door in DOORS {
-        let response = lens
-            .post(door, PROTOBUF, b"\xff\xff\xff garbage".to_vec())
-            .await;
+        let garbage = b"\xff\xff\xff garbage".to_vec();
+        let response = lens.post(door, PROTOBUF, garbage.clone()).await;
         assert_eq!(response.status(), 400, "{door}");
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/problem+json",
-            "{door}"
-        );
-        let problem: serde_json::Value =
-            serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
+        let content_type = header(&response, "content-type");
+        assert_eq!(content_type, "application/problem+json", "{door}");
+        let problem: serde_json::Value = response.json().await.expect("JSON");
         assert_eq!(problem["status"], 400, "{door}");
 
-        let response = lens
-            .post_gzipped(door, PROTOBUF, b"not gzip".to_vec())
-            .await;
-        assert_eq!(response.status(), 400, "{door}");
-        assert_eq!(
-            lens.post(door, "text/plain", Vec::new()).await.status(),
-            415,
-            "{door}"
-        );
+        let no_gzip = lens.post_gzipped(door, PROTOBUF, garbage).await;
+        assert_eq!(no_gzip.status(), 400, "{door}");
+        let status = lens.sent(door, "text/plain", Vec::new()).await;
+        assert_eq!(status, 415, "{door}");
     }
-    assert_eq!(
-        lens.post(
-            "/v1/traces",
-            "application/json",
-            b"{\"resourceSpans\": 1}".to_vec()
-        )
-        .await
-        .status(),
-        400
-    );
+    let no_list = b"{\"resourceSpans\": 1}".to_vec();
+    assert_eq!(lens.sent("/v1/traces", JSON, no_list).await, 400);
     assert_eq!(names(&lens.spans("").await), ["kept"]);
 }
 
@@ -64,11 +42,8 @@ async fn too_much_is_413_as_sent_and_as_decompressed() {
     let bomb = gzip(&vec![0; 10_000_000]);
     assert!(bomb.len() < 20_000);
     for door in DOORS {
-        assert_eq!(
-            lens.post(door, PROTOBUF, vec![0; 20_001]).await.status(),
-            413,
-            "{door}"
-        );
+        let status = lens.sent(door, PROTOBUF, vec![0; 20_001]).await;
+        assert_eq!(status, 413, "{door}");
         let response = lens.post_gzipped(door, PROTOBUF, bomb.clone()).await;
         assert_eq!(response.status(), 413, "{door}");
     }
@@ -84,26 +59,14 @@ async fn a_foreign_host_is_refused_everywhere() {
         ("box:18090", 200),
         ("localhost:1", 200),
     ] {
-        let request = lens
-            .client
-            .get(format!("{}/api/identity", lens.url))
-            .header("host", host);
-        assert_eq!(
-            request.send().await.expect("an answer").status(),
-            status,
-            "{host}"
-        );
+        let request = lens.client.get(format!("{}/api/identity", lens.url));
+        let response = request.header("host", host).send().await;
+        assert_eq!(response.expect("an answer").status(), status, "{host}");
     }
     let body = request_of("api", vec![span(1, 1, 0, "foreign", 1)]).encode_to_vec();
-    let request = lens
-        .client
-        .post(format!("{}/v1/traces", lens.url))
-        .header("host", "evil.example")
-        .header("content-type", PROTOBUF);
-    assert_eq!(
-        request.body(body).send().await.expect("an answer").status(),
-        403
-    );
+    let headers = [("host", "evil.example"), ("content-type", PROTOBUF)];
+    let response = lens.post_with("/v1/traces", &headers, body).await;
+    assert_eq!(response.status(), 403);
     assert!(lens.spans("").await.is_empty());
 }
 
@@ -111,18 +74,10 @@ async fn a_foreign_host_is_refused_everywhere() {
 async fn it_says_who_it_is_and_forbids_what_it_does_not_need() {
     let lens = Lens::start().await;
     let response = lens.get("/api/identity").await;
-    let policy = response.headers()["content-security-policy"]
-        .to_str()
-        .expect("text")
-        .to_owned();
-    assert!(
-        policy.contains("default-src 'none'")
-            && policy.contains("script-src 'self'")
-            && !policy.contains("unsafe"),
-        "{policy}"
-    );
-    let identity: serde_json::Value =
-        serde_json::from_str(&response.text().await.expect("a body")).expect("JSON");
+    let policy = header(&response, "content-security-policy");
+    has(policy, &["default-src 'none'", "script-src 'self'"]);
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let identity: serde_json::Value = response.json().await.expect("JSON");
     assert_eq!(identity["name"], "lens");
     assert_eq!(lens.status("/nothing").await, 404);
 }
@@ -132,18 +87,11 @@ async fn a_data_directory_in_use_is_refused() {
     let lens = Lens::start().await;
     let data_dir = lens.directory.as_ref().expect("running").path().to_owned();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let error = Server::build(
-        Settings {
-            data_dir,
-            ..Settings::default()
-        },
-        listener,
-    )
-    .await
-    .err()
-    .expect("refused");
-    assert!(
-        error.to_string().contains("another lens is using"),
-        "{error}"
-    );
+    let settings = Settings {
+        data_dir,
+        ..Settings::default()
+    };
+    let refused = Server::build(settings, listener).await.err();
+    let why = refused.expect("refused").to_string();
+    has(&why, &["another lens is using"]);
 }

@@ -33,7 +33,7 @@ pub async fn export(lens: &Lens, service: &str, metrics: Vec<Metric>) {
         .await;
 }
 
-pub fn metric(name: &str, unit: &str, data: Data) -> Metric {
+fn metric(name: &str, unit: &str, data: Data) -> Metric {
     Metric {
         name: name.to_owned(),
         unit: unit.to_owned(),
@@ -53,27 +53,51 @@ pub fn number(start: u64, time: u64, value: i64, attributes: Vec<KeyValue>) -> N
     }
 }
 
+/// A sum that only rises, in `{request}`.
 pub fn counter(name: &str, temporality: i32, data_points: Vec<NumberDataPoint>) -> Metric {
-    metric(
-        name,
-        "{request}",
-        Data::Sum(Sum {
-            data_points,
-            aggregation_temporality: temporality,
-            is_monotonic: true,
-        }),
-    )
+    let sum = Sum {
+        data_points,
+        aggregation_temporality: temporality,
+        is_monotonic: true,
+    };
+    metric(name, "{request}", Data::Sum(sum))
+}
+
+pub fn gauge(name: &str, unit: &str, point: NumberDataPoint) -> Metric {
+    let data_points = vec![point];
+    metric(name, unit, Data::Gauge(Gauge { data_points }))
+}
+
+/// A cumulative histogram in seconds.
+pub fn histogram(name: &str, point: HistogramDataPoint) -> Metric {
+    let histogram = Histogram {
+        data_points: vec![point],
+        aggregation_temporality: CUMULATIVE,
+    };
+    metric(name, "s", Data::Histogram(histogram))
+}
+
+/// An exponential histogram in bytes.
+pub fn exponential(
+    name: &str,
+    temporality: i32,
+    data_points: Vec<ExponentialHistogramDataPoint>,
+) -> Metric {
+    let histogram = ExponentialHistogram {
+        data_points,
+        aggregation_temporality: temporality,
+    };
+    metric(name, "By", Data::ExponentialHistogram(histogram))
 }
 
 /// One of each kind, with an exemplar.
 fn one_of_each() -> ExportMetricsServiceRequest {
     let (start, time) = (now_ns() - 60_000_000_000, now_ns());
+    // In the order in which they are given back.
     let attributes = vec![
-        string("http.route", "/demo/work"),
         int("http.response.status_code", 200),
+        string("http.route", "/demo/work"),
     ];
-    let mut attributes = attributes;
-    attributes.sort_by(|a, b| a.key.cmp(&b.key));
     let exemplar = Exemplar {
         filtered_attributes: vec![string("client", "11111")],
         time_unix_nano: time - 5,
@@ -81,7 +105,7 @@ fn one_of_each() -> ExportMetricsServiceRequest {
         trace_id: vec![1; 16],
         value: Some(ExemplarValue::AsDouble(0.3)),
     };
-    let histogram = HistogramDataPoint {
+    let durations = HistogramDataPoint {
         attributes: attributes.clone(),
         start_time_unix_nano: start,
         time_unix_nano: time,
@@ -94,7 +118,7 @@ fn one_of_each() -> ExportMetricsServiceRequest {
         max: Some(0.9),
         ..HistogramDataPoint::default()
     };
-    let exponential = ExponentialHistogramDataPoint {
+    let sizes = ExponentialHistogramDataPoint {
         attributes: attributes.clone(),
         start_time_unix_nano: start,
         time_unix_nano: time,
@@ -108,45 +132,19 @@ fn one_of_each() -> ExportMetricsServiceRequest {
         }),
         ..ExponentialHistogramDataPoint::default()
     };
+    let requests = vec![
+        number(start, time, 7, attributes.clone()),
+        number(start, time, 8, vec![]),
+    ];
+    let added = vec![number(start, time, 7, attributes)];
     request_of(
         "shop",
         vec![
-            metric(
-                "memory",
-                "By",
-                Data::Gauge(Gauge {
-                    data_points: vec![number(0, time, -5, vec![])],
-                }),
-            ),
-            counter(
-                "requests",
-                CUMULATIVE,
-                vec![
-                    number(start, time, 7, attributes.clone()),
-                    number(start, time, 8, vec![]),
-                ],
-            ),
-            counter(
-                "requests.delta",
-                DELTA,
-                vec![number(start, time, 7, attributes)],
-            ),
-            metric(
-                "duration",
-                "s",
-                Data::Histogram(Histogram {
-                    data_points: vec![histogram],
-                    aggregation_temporality: CUMULATIVE,
-                }),
-            ),
-            metric(
-                "size",
-                "By",
-                Data::ExponentialHistogram(ExponentialHistogram {
-                    data_points: vec![exponential],
-                    aggregation_temporality: DELTA,
-                }),
-            ),
+            gauge("memory", "By", number(0, time, -5, vec![])),
+            counter("requests", CUMULATIVE, requests),
+            counter("requests.delta", DELTA, added),
+            histogram("duration", durations),
+            exponential("size", DELTA, vec![sizes]),
         ],
     )
 }
@@ -184,80 +182,42 @@ async fn the_newest_points_of_a_series_are_given() {
     let lens = Lens::start().await;
     let start = now_ns();
     for (seconds, value) in [(1, 10), (2, 20), (3, 30)] {
-        let point = number(
-            start,
-            start + seconds * 1_000_000_000,
-            value,
-            vec![string("a", "b")],
-        );
-        export(
-            &lens,
-            "shop",
-            vec![counter("requests", CUMULATIVE, vec![point])],
-        )
-        .await;
+        let time = start + seconds * 1_000_000_000;
+        let point = number(start, time, value, vec![string("a", "b")]);
+        let requests = counter("requests", CUMULATIVE, vec![point]);
+        export(&lens, "shop", vec![requests]).await;
     }
-    let values = async |query: &str| -> Vec<i64> {
-        let metrics = by_name(&lens.json(query).await);
-        let [
-            Metric {
-                data: Some(Data::Sum(sum)),
-                ..
-            },
-        ] = metrics.as_slice()
+    for (query, expected) in [("", &[30][..]), ("?points=2", &[20, 30])] {
+        let metrics = by_name(&lens.json(&format!("/api/metrics{query}")).await);
+        let [Some(Data::Sum(sum))] = &metrics.iter().map(|of| &of.data).collect::<Vec<_>>()[..]
         else {
             panic!("{metrics:?}")
         };
-        sum.data_points
-            .iter()
-            .map(|point| {
-                if let Some(Value::AsInt(value)) = point.value {
-                    value
-                } else {
-                    -1
-                }
-            })
-            .collect()
-    };
-    assert_eq!(values("/api/metrics").await, [30]);
-    assert_eq!(values("/api/metrics?points=2").await, [20, 30]);
+        let values = sum.data_points.iter().map(|point| point.value);
+        let expected = expected.iter().map(|value| Some(Value::AsInt(*value)));
+        assert!(values.eq(expected), "{sum:?}");
+    }
     assert_eq!(lens.status("/api/metrics?points=0").await, 400);
 }
 
 #[tokio::test]
 async fn the_oldest_points_go_and_series_without_points_too() {
     let lens = Lens::start_with(|settings| settings.bounds.points.rows = 3).await;
-    for number_of in 1..=5 {
-        let point = number(1, now_ns(), number_of, vec![]);
-        export(
-            &lens,
-            "shop",
-            vec![counter(
-                &format!("metric{number_of}"),
-                CUMULATIVE,
-                vec![point],
-            )],
-        )
-        .await;
+    let send = async |name: &str| {
+        let point = number(1, now_ns(), 1, vec![]);
+        export(&lens, "shop", vec![counter(name, CUMULATIVE, vec![point])]).await;
+    };
+    let names = async || -> Vec<String> {
+        let metrics = by_name(&lens.json("/api/metrics").await).into_iter();
+        metrics.map(|metric| metric.name).collect()
+    };
+    for name in ["metric1", "metric2", "metric3", "metric4", "metric5"] {
+        send(name).await;
     }
-    let names: Vec<String> = by_name(&lens.json("/api/metrics").await)
-        .into_iter()
-        .map(|metric| metric.name)
-        .collect();
-    assert_eq!(names, ["metric3", "metric4", "metric5"]);
-    let point = number(1, now_ns(), 6, vec![]);
-    export(
-        &lens,
-        "shop",
-        vec![counter("metric1", CUMULATIVE, vec![point])],
-    )
-    .await;
-    let names: Vec<String> = by_name(&lens.json("/api/metrics").await)
-        .into_iter()
-        .map(|metric| metric.name)
-        .collect();
+    assert_eq!(names().await, ["metric3", "metric4", "metric5"]);
+    send("metric1").await;
     assert_eq!(
-        names,
+        names().await,
         ["metric1", "metric4", "metric5"],
         "a series that comes back is stored again"
     );

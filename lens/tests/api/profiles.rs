@@ -1,10 +1,9 @@
 use lens::pprof::{
-    Function, Label, LabelPair, Line, Location, Profile, PushRequest, RawProfileSeries, RawSample,
-    Sample, ValueType,
+    Label, LabelPair, Profile, PushRequest, RawProfileSeries, RawSample, Sample, ValueType,
 };
 use prost::Message;
 
-use crate::support::{Lens, gzip, now_ns};
+use crate::support::{Lens, gzip, has, now_ns};
 
 /// What pprof calls samples of processor time and of memory in use, and their units.
 pub const CPU: (&str, &str) = ("cpu", "nanoseconds");
@@ -12,88 +11,54 @@ pub const HEAP: (&str, &str) = ("inuse_space", "bytes");
 
 /// A profile of stacks, root first and separated by `;`, each with its value and the span it belongs to.
 pub fn profile(measure: (&str, &str), time_ns: u64, stacks: &[(&str, i64, &str)]) -> Profile {
-    let mut strings = vec![String::new()];
-    let mut text = |value: &str| {
-        let place = strings
-            .iter()
-            .position(|known| known == value)
-            .unwrap_or_else(|| {
-                strings.push(value.to_owned());
-                strings.len() - 1
-            });
-        place as i64
-    };
-    let mut profile = Profile {
-        sample_type: vec![ValueType {
-            r#type: text(measure.0),
-            unit: text(measure.1),
-        }],
-        time_nanos: time_ns as i64,
-        duration_nanos: 10_000_000_000,
-        ..Profile::default()
-    };
-    for (stack, value, span) in stacks {
-        let mut locations = Vec::new();
-        for name in stack.rsplit(';') {
-            let id = profile.function.len() as u64 + 1;
-            let name = text(name);
-            profile.function.push(Function {
-                id,
-                name,
-                system_name: name,
-                filename: 0,
-            });
-            profile.location.push(Location {
-                id,
-                address: 0,
-                line: vec![Line {
-                    function_id: id,
-                    line: 7,
-                }],
-            });
-            locations.push(id);
+    let values: Vec<_> = stacks.iter().map(|stack| (stack.0, stack.1)).collect();
+    let mut profile = Profile::of_stacks(measure, &values);
+    profile.time_nanos = time_ns as i64;
+    profile.duration_nanos = 10_000_000_000;
+    for (sample, (.., span)) in profile.sample.iter_mut().zip(stacks) {
+        let texts = ["profile_id", *span].map(str::to_owned);
+        let key = profile.string_table.len() as i64;
+        if !span.is_empty() {
+            profile.string_table.extend(texts);
+            let str = key + 1;
+            sample.label = vec![Label { key, str, num: 0 }];
         }
-        let label = if span.is_empty() {
-            vec![]
-        } else {
-            vec![Label {
-                key: text("profile_id"),
-                str: text(span),
-                num: 0,
-            }]
-        };
-        profile.sample.push(Sample {
-            location_id: locations,
-            value: vec![*value],
-            label,
-        });
     }
-    profile.string_table = strings;
     profile
+}
+
+/// One pprof file with labels, as a part of a push.
+fn series(labels: &[(&str, &str)], raw_profile: Vec<u8>) -> RawProfileSeries {
+    let label = |(name, value): &(&str, &str)| LabelPair {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    let sample = RawSample {
+        raw_profile,
+        id: "1".to_owned(),
+    };
+    RawProfileSeries {
+        labels: labels.iter().map(label).collect(),
+        samples: vec![sample],
+    }
+}
+
+/// The status of the answer to a push.
+async fn pushed(lens: &Lens, series: Vec<RawProfileSeries>) -> u16 {
+    let body = gzip(&PushRequest { series }.encode_to_vec());
+    let response = lens.post_gzipped(PUSH, "application/proto", body).await;
+    response.status().as_u16()
 }
 
 pub async fn push(lens: &Lens, service: &str, profile: &Profile, compressed: bool) {
     let plain = profile.encode_to_vec();
-    let label = |name: &str, value: &str| LabelPair {
-        name: name.to_owned(),
-        value: value.to_owned(),
-    };
-    let request = PushRequest {
-        series: vec![RawProfileSeries {
-            labels: vec![
-                label("__name__", "process_cpu"),
-                label("service_name", service),
-                label("region", "eu"),
-            ],
-            samples: vec![RawSample {
-                raw_profile: if compressed { gzip(&plain) } else { plain },
-                id: "1".to_owned(),
-            }],
-        }],
-    };
-    let body = gzip(&request.encode_to_vec());
-    let response = lens.post_gzipped(PUSH, "application/proto", body).await;
-    assert_eq!(response.status(), 200);
+    let raw = if compressed { gzip(&plain) } else { plain };
+    let labels = [
+        ("__name__", "process_cpu"),
+        ("service_name", service),
+        ("region", "eu"),
+    ];
+    assert_eq!(pushed(lens, vec![series(&labels, raw)]).await, 200);
 }
 
 /// Pushes a profile of these stacks.
@@ -107,8 +72,8 @@ async fn push_stacks(
     push(lens, service, &profile(measure, time_ns, stacks), true).await;
 }
 
-/// The stacks of an answer, root first, with their values.
-pub async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
+/// Asserts the stacks of an answer, root first, with their values and sorted.
+pub async fn shows(lens: &Lens, path: &str, expected: &[(&str, i64)]) {
     let response = lens.get(path).await;
     assert_eq!(response.status(), 200, "{path}");
     let body = response.bytes().await.expect("a body");
@@ -117,51 +82,24 @@ pub async fn stacks(lens: &Lens, path: &str) -> Vec<(String, i64)> {
         "gzipped as pprof files are"
     );
     let profile = Profile::read(&body, 1_000_000).expect("a profile");
-    let mut stacks: Vec<(String, i64)> = profile
-        .sample
-        .iter()
-        .map(|sample| {
-            let name = |id: &u64| {
-                let location = profile
-                    .location
-                    .iter()
-                    .find(|location| location.id == *id)
-                    .expect("a location");
-                let function = profile
-                    .function
-                    .iter()
-                    .find(|function| function.id == location.line[0].function_id)
-                    .expect("a function");
-                profile.text(function.name).to_owned()
-            };
-            (
-                sample
-                    .location_id
-                    .iter()
-                    .rev()
-                    .map(name)
-                    .collect::<Vec<_>>()
-                    .join(";"),
-                sample.value[0],
-            )
-        })
-        .collect();
+    let name = |id: &u64| {
+        let location = profile.location.iter().find(|location| location.id == *id);
+        let function = location.expect("a location").line[0].function_id;
+        let function = profile.function.iter().find(|of| of.id == function);
+        profile.text(function.expect("a function").name)
+    };
+    let stack = |sample: &Sample| {
+        let names: Vec<&str> = sample.location_id.iter().rev().map(name).collect();
+        (names.join(";"), sample.value[0])
+    };
+    let mut stacks: Vec<(String, i64)> = profile.sample.iter().map(stack).collect();
     stacks.sort();
-    stacks
-}
-
-/// Asserts the stacks of an answer, sorted.
-async fn shows(lens: &Lens, path: &str, expected: &[(&str, i64)]) {
-    let stacks = stacks(lens, path).await;
-    let stacks: Vec<_> = stacks
-        .iter()
-        .map(|(stack, value)| (stack.as_str(), *value))
-        .collect();
+    let stacks: Vec<_> = stacks.iter().map(|of| (of.0.as_str(), of.1)).collect();
     assert_eq!(stacks, expected, "{path}");
 }
 
 const SPAN: &str = "00f067aa0ba902b7";
-const PUSH: &str = "/push.v1.PusherService/Push";
+pub const PUSH: &str = "/push.v1.PusherService/Push";
 
 #[tokio::test]
 async fn equal_stacks_are_added_up_over_pushes() {
@@ -191,11 +129,7 @@ async fn equal_stacks_are_added_up_over_pushes() {
         &[("main;idle", 5), ("main;work", 142), ("main;work;deep", 1)],
     )
     .await;
-    assert!(
-        stacks(&lens, "/api/profiles/cpu?label=region=us")
-            .await
-            .is_empty()
-    );
+    shows(&lens, "/api/profiles/cpu?label=region=us", &[]).await;
     assert_eq!(lens.status("/api/profiles/heap").await, 404);
 }
 
@@ -242,10 +176,7 @@ async fn the_list_says_what_there_is() {
     for measure in [CPU, CPU, HEAP] {
         push_stacks(&lens, "api", measure, now, &[("main", 1, "")]).await;
     }
-    assert_eq!(
-        kinds(&lens).await,
-        [("cpu".to_owned(), 2), ("heap".to_owned(), 1)]
-    );
+    assert_eq!(kinds(&lens).await, "cpu 2, heap 1");
     let list: serde_json::Value = lens.json("/api/profiles").await;
     assert_eq!(list["profiles"][0]["labels"]["region"], "eu");
 }
@@ -264,49 +195,31 @@ async fn the_oldest_profiles_go() {
 #[tokio::test]
 async fn a_bomb_inside_a_push_is_413() {
     let lens = Lens::start_with(|settings| settings.max_decoded_bytes = 100_000).await;
-    let request = PushRequest {
-        series: vec![RawProfileSeries {
-            labels: vec![],
-            samples: vec![RawSample {
-                raw_profile: gzip(&vec![0; 5_000_000]),
-                id: String::new(),
-            }],
-        }],
-    };
-    let body = request.encode_to_vec();
-    let response = lens.post(PUSH, "application/proto", body).await;
-    assert_eq!(response.status(), 413);
+    let bomb = series(&[], gzip(&vec![0; 5_000_000]));
+    assert_eq!(pushed(&lens, vec![bomb]).await, 413);
 }
 
 /// What Go's runtime writes of waiting for locks: a count, and the time, which is what is shown.
 fn waiting(now: u64, value: i64) -> Profile {
     let mut profile = profile(("delay", "nanoseconds"), now, &[("main;lock", value, "")]);
     let next = profile.string_table.len() as i64;
-    profile
-        .string_table
-        .extend(["contentions".to_owned(), "count".to_owned()]);
-    profile.sample_type.insert(
-        0,
-        ValueType {
-            r#type: next,
-            unit: next + 1,
-        },
-    );
+    let texts = ["contentions", "count"].map(str::to_owned);
+    profile.string_table.extend(texts);
+    let (r#type, unit) = (next, next + 1);
+    profile.sample_type.insert(0, ValueType { r#type, unit });
     profile.sample[0].value.insert(0, 3);
     profile
 }
 
-async fn kinds(lens: &Lens) -> Vec<(String, i64)> {
+/// Types and counts of what is listed.
+async fn kinds(lens: &Lens) -> String {
     let list: serde_json::Value = lens.json("/api/profiles").await;
     let entries = list["profiles"].as_array().expect("a list").iter();
-    entries
-        .map(|entry| {
-            (
-                entry["type"].as_str().expect("a type").to_owned(),
-                entry["count"].as_i64().expect("a count"),
-            )
-        })
-        .collect()
+    let kind = |entry: &serde_json::Value| {
+        let kind = entry["type"].as_str().expect("a type");
+        format!("{kind} {}", entry["count"])
+    };
+    entries.map(kind).collect::<Vec<_>>().join(", ")
 }
 
 /// A form of these parts, as Go writes it.
@@ -329,24 +242,12 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
     let lens = Lens::start().await;
     let now = now_ns();
     // Newer clients name them by a label of the push.
-    let series = ["mutex", "block"].map(|name| RawProfileSeries {
-        labels: [("__name__", name), ("service_name", "go")]
-            .map(|(name, value)| LabelPair {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            })
-            .to_vec(),
-        samples: vec![RawSample {
-            raw_profile: gzip(&waiting(now, if name == "mutex" { 7 } else { 70 }).encode_to_vec()),
-            id: String::new(),
-        }],
-    });
-    let request = PushRequest {
-        series: series.to_vec(),
+    let named = |(name, value)| {
+        let labels = [("__name__", name), ("service_name", "go")];
+        series(&labels, waiting(now, value).encode_to_vec())
     };
-    let body = request.encode_to_vec();
-    let response = lens.post(PUSH, "application/proto", body).await;
-    assert_eq!(response.status(), 200);
+    let both = [("mutex", 7), ("block", 70)].map(named);
+    assert_eq!(pushed(&lens, both.to_vec()).await, 200);
     // Older ones say it in a part of the form, and what their types are called.
     for (name, value) in [("mutex", 100), ("block", 1000)] {
         let types = format!(
@@ -362,21 +263,16 @@ async fn mutex_and_block_profiles_of_go_keep_apart() {
             "/ingest?name=go%7Bregion%3Deu%7D&from={}&until={seconds}&spyName=gospy&sampleRate=100&units=&aggregationType=",
             seconds - 10
         );
-        let response = lens
-            .post(&path, "multipart/form-data; boundary=b0", body)
-            .await;
-        assert_eq!(response.status(), 200);
+        let status = lens.sent(&path, "multipart/form-data; boundary=b0", body);
+        assert_eq!(status.await, 200);
     }
     for (kind, value) in [("mutex", 107), ("block", 1070)] {
         let path = format!("/api/profiles/{kind}?service=go");
         shows(&lens, &path, &[("main;lock", value)]).await;
     }
-    assert_eq!(
-        kinds(&lens).await,
-        [("block", 1), ("block", 1), ("mutex", 1), ("mutex", 1)].map(|(k, n)| (k.to_owned(), n))
-    );
+    assert_eq!(kinds(&lens).await, "block 1, block 1, mutex 1, mutex 1");
     let page = lens.text("/profiles?type=mutex").await;
-    assert!(page.contains("mutex") && page.contains("block"));
+    has(&page, &["mutex", "block"]);
 }
 
 #[tokio::test]
@@ -401,8 +297,8 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
         ("/ingest?name=old", in_form, form_of(&pprof)),
         ("/ingest?name=old&format=pprof", in_form, form_of(&zipped)),
     ] {
-        let response = lens.post(path, content_type, body).await;
-        assert_eq!(response.status(), 200, "{path} {content_type}");
+        let status = lens.sent(path, content_type, body).await;
+        assert_eq!(status, 200, "{path} {content_type}");
     }
     let old = "/api/profiles/cpu?service=old";
     shows(&lens, old, &[("main", 8), ("main;work", 20)]).await;
@@ -415,47 +311,17 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
         ("prev_profile", zipped.as_slice()),
         ("sample_type_config", started),
     ]);
-    for (path, content_type, body, status, said) in [
-        (
-            "/ingest?name=java&format=jfr",
-            "",
-            b"FLR\0".to_vec(),
-            415,
-            "pprof and folded are",
-        ),
-        (
-            "/ingest?name=ruby&format=trie",
-            "",
-            b"x".to_vec(),
-            415,
-            "pprof and folded are",
-        ),
-        (
-            "/ingest?name=go",
-            in_form,
-            since_start,
-            415,
-            "newer clients",
-        ),
-        (
-            "/ingest?name=go&format=pprof",
-            "",
-            b"not a profile".to_vec(),
-            400,
-            "not a pprof profile",
-        ),
-        (
-            "/ingest?name=go&format=pprof",
-            "",
-            Vec::new(),
-            400,
-            "without a sample type",
-        ),
+    for (format, content_type, body, status, said) in [
+        ("jfr", "", &b"FLR\0"[..], 415, "pprof and folded are"),
+        ("trie", "", b"x", 415, "pprof and folded are"),
+        ("", in_form, &since_start, 415, "newer clients"),
+        ("pprof", "", b"not a profile", 400, "not a pprof profile"),
+        ("pprof", "", b"", 400, "without a sample type"),
     ] {
-        let response = lens.post(path, content_type, body).await;
+        let path = format!("/ingest?name=other&format={format}");
+        let response = lens.post(&path, content_type, body.to_vec()).await;
         assert_eq!(response.status(), status, "{path}");
-        let text = response.text().await.expect("text");
-        assert!(text.contains(said), "{path}: {text}");
+        has(&response.text().await.expect("text"), &[said]);
     }
 }
 
@@ -463,12 +329,10 @@ async fn older_clients_send_pprof_bare_or_in_a_form() {
 async fn a_name_that_is_not_utf_8_takes_nothing_with_it() {
     let lens = Lens::start().await;
     let bytes = profile(CPU, now_ns(), &[("main;caf@", 5, ""), ("main", 2, "")]).encode_to_vec();
-    let bytes = bytes
-        .into_iter()
-        .map(|byte| if byte == b'@' { 0xe9 } else { byte })
-        .collect();
-    let response = lens.post("/ingest?name=c&format=pprof", "", bytes).await;
-    assert_eq!(response.status(), 200);
+    let latin = |byte| if byte == b'@' { 0xe9 } else { byte };
+    let bytes = bytes.into_iter().map(latin).collect();
+    let status = lens.sent("/ingest?name=c&format=pprof", "", bytes).await;
+    assert_eq!(status, 200);
     let expected = [("main", 2), ("main;caf?", 5)];
     shows(&lens, "/api/profiles/cpu?service=c", &expected).await;
 }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub const JSON: &str = "application/json";
 pub const PROTOBUF: &str = "application/x-protobuf";
 
 /// A running lens; stops when it is told to or dropped.
@@ -90,21 +91,21 @@ impl Lens {
     }
 
     pub async fn post(&self, path: &str, content_type: &str, body: Vec<u8>) -> Response {
-        let request = self
-            .client
-            .post(format!("{}{path}", self.url))
-            .header("content-type", content_type)
-            .body(body);
-        request.send().await.expect("an answer")
+        self.post_with(path, &[("content-type", content_type)], body)
+            .await
     }
 
     /// With a body that is gzipped already.
     pub async fn post_gzipped(&self, path: &str, content_type: &str, body: Vec<u8>) -> Response {
-        let request = self
-            .client
-            .post(format!("{}{path}", self.url))
-            .header("content-type", content_type)
-            .header("content-encoding", "gzip");
+        let headers = [("content-type", content_type), ("content-encoding", "gzip")];
+        self.post_with(path, &headers, body).await
+    }
+
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response {
+        let mut request = self.client.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         request.body(body).send().await.expect("an answer")
     }
 
@@ -140,6 +141,21 @@ impl Lens {
         self.get(path).await.status().as_u16()
     }
 
+    /// The status of the answer to what is sent.
+    pub async fn sent(&self, path: &str, content_type: &str, body: Vec<u8>) -> u16 {
+        self.post(path, content_type, body).await.status().as_u16()
+    }
+
+    /// What stands between the tags of a page.
+    pub async fn seen(&self, path: &str) -> String {
+        visible(&self.text(path).await)
+    }
+
+    /// The page of the trace that [`span`] made with this number.
+    pub async fn trace(&self, trace: u8) -> String {
+        self.text(&format!("/traces/{}", hex(trace, 16))).await
+    }
+
     /// The answer's text; it must be a 200.
     pub async fn text(&self, path: &str) -> String {
         let response = self.get(path).await;
@@ -162,6 +178,37 @@ impl Lens {
             .flat_map(|of| of.spans)
             .collect()
     }
+}
+
+/// What stands between the tags.
+pub fn visible(html: &str) -> String {
+    let tags = html
+        .split('<')
+        .map(|tag| tag.split_once('>').map_or(tag, |(_, text)| text));
+    let texts = tags.flat_map(str::split_whitespace);
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+/// How many elements of a page have this `data-testid`.
+pub fn count(page: &str, name: &str) -> usize {
+    page.matches(&format!("data-testid=\"{name}\"")).count()
+}
+
+/// Asserts that all of these stand in a text.
+pub fn has(text: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+/// The id that is this byte so often.
+pub fn hex(byte: u8, length: usize) -> String {
+    format!("{byte:02x}").repeat(length)
+}
+
+/// The value of a header of an answer.
+pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers()[name].to_str().expect("text")
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -256,11 +303,7 @@ pub fn span(trace: u8, number: u8, parent: u8, name: &str, ms: u64) -> Span {
     Span {
         trace_id: vec![trace; 16],
         span_id: vec![number; 8],
-        parent_span_id: if parent == 0 {
-            Vec::new()
-        } else {
-            vec![parent; 8]
-        },
+        parent_span_id: vec![parent; if parent == 0 { 0 } else { 8 }],
         name: name.to_owned(),
         kind: 2,
         start_time_unix_nano: start,

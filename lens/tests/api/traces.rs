@@ -5,8 +5,10 @@ use opentelemetry_proto::tonic::common::v1::{ArrayValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use prost::Message;
 
-use crate::pages::visible;
-use crate::support::{Lens, PROTOBUF, attribute, failed, int, names, request_of, span, string};
+use crate::support::{
+    JSON, Lens, PROTOBUF, attribute, failed, has, hex, int, names, request_of, span, string,
+    visible,
+};
 
 #[tokio::test]
 async fn what_comes_in_goes_out_equal() {
@@ -36,36 +38,24 @@ async fn what_comes_in_goes_out_equal() {
 
     lens.export("/v1/traces", &request).await;
 
-    let got: ExportTraceServiceRequest = lens
-        .json("/api/traces/01010101010101010101010101010101")
-        .await;
+    let raw = lens.text(&format!("/api/traces/{}", hex(1, 16))).await;
+    let got: ExportTraceServiceRequest = serde_json::from_str(&raw).expect("JSON");
     assert_eq!(got, request);
-    let raw = lens
-        .text("/api/traces/01010101010101010101010101010101")
-        .await;
-    assert!(
-        raw.contains(r#""traceId":"01010101010101010101010101010101""#),
-        "{raw}"
-    );
+    let id = r#""traceId":"01010101010101010101010101010101""#;
+    has(&raw, &[id]);
 }
 
 #[tokio::test]
 async fn json_is_taken_as_protobuf_is() {
     let lens = Lens::start().await;
     let request = request_of("shop", vec![span(1, 1, 0, "a", 1)]);
-    let response = lens
-        .post(
-            "/v1/traces",
-            "application/json; charset=utf-8",
-            serde_json::to_vec(&request).expect("JSON"),
-        )
-        .await;
+    let body = serde_json::to_vec(&request).expect("JSON");
+    let content_type = format!("{JSON}; charset=utf-8");
+    let response = lens.post("/v1/traces", &content_type, body).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.expect("a body"), "{}");
-    assert_eq!(
-        lens.json::<ExportTraceServiceRequest>("/api/traces").await,
-        request
-    );
+    let got: ExportTraceServiceRequest = lens.json("/api/traces").await;
+    assert_eq!(got, request);
 }
 
 #[tokio::test]
@@ -118,8 +108,8 @@ async fn a_trace_that_comes_whole_is_as_one_that_comes_span_by_span() {
     for (page, expected) in [("/traces", "root api"), ("/services", "api worker 1")] {
         let shown = rows(&whole, page).await;
         assert_eq!(shown, rows(&single, page).await, "{page}");
-        assert!(shown.0.contains(expected), "{shown:?}");
-        assert!(shown.1.contains("Traces 6 of 200,000 spans"), "{shown:?}");
+        has(&shown.0, &[expected]);
+        has(&shown.1, &["Traces 6 of 200,000 spans"]);
     }
 }
 
@@ -177,12 +167,18 @@ async fn filters_choose_whole_traces() {
     ] {
         assert_eq!(names(&lens.spans(query).await), expected, "{query}");
     }
-    for query in ["?status=maybe", "?min_ms=soon", "?limit=0", "?limit=1001"] {
-        assert_eq!(
-            lens.status(&format!("/api/traces{query}")).await,
-            400,
-            "{query}"
-        );
+    // And a trace that never came, and what is no trace's id.
+    let unknown = format!("/{}", hex(0xff, 16));
+    for (query, status) in [
+        ("?status=maybe", 400),
+        ("?min_ms=soon", 400),
+        ("?limit=0", 400),
+        ("?limit=1001", 400),
+        ("/xyz", 400),
+        (&unknown, 404),
+    ] {
+        let found = lens.status(&format!("/api/traces{query}")).await;
+        assert_eq!(found, status, "{query}");
     }
 }
 
@@ -190,14 +186,9 @@ async fn filters_choose_whole_traces() {
 async fn the_oldest_traces_go_whole_when_the_bound_is_reached() {
     let lens = Lens::start_with(|settings| settings.bounds.spans.rows = 5).await;
     for trace in 1..=4 {
-        lens.export_spans(
-            "api",
-            vec![
-                span(trace, 1, 0, &format!("root {trace}"), 1),
-                span(trace, 2, 1, &format!("child {trace}"), 1),
-            ],
-        )
-        .await;
+        let root = span(trace, 1, 0, &format!("root {trace}"), 1);
+        let child = span(trace, 2, 1, &format!("child {trace}"), 1);
+        lens.export_spans("api", vec![root, child]).await;
     }
     assert_eq!(
         names(&lens.spans("").await),
@@ -236,15 +227,4 @@ async fn what_is_stored_outlives_the_process() {
         ["newer"],
         "what an earlier run left counts"
     );
-}
-
-#[tokio::test]
-async fn a_trace_that_never_came_is_404_and_no_trace_id_is_400() {
-    let lens = Lens::start().await;
-    assert_eq!(
-        lens.status("/api/traces/ffffffffffffffffffffffffffffffff")
-            .await,
-        404
-    );
-    assert_eq!(lens.status("/api/traces/xyz").await, 400);
 }
