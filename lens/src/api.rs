@@ -86,32 +86,26 @@ async fn respond_spans(store: &Store, spans: Vec<(i64, Span)>) -> Result<HttpRes
 }
 
 fn traces_of(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> ExportTraceServiceRequest {
-    ExportTraceServiceRequest {
-        resource_spans: nest(spans, origins)
-            .into_iter()
-            .map(|of| ResourceSpans {
-                resource: of.resource,
-                schema_url: of.schema_url,
-                scope_spans: of
-                    .scopes
-                    .into_iter()
-                    .map(|of| ScopeSpans {
-                        scope: of.scope,
-                        schema_url: of.schema_url,
-                        spans: of.items,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    }
+    let resource_spans = nest(
+        spans,
+        origins,
+        |scope, schema_url, spans| ScopeSpans {
+            scope,
+            schema_url,
+            spans,
+        },
+        |resource, schema_url, scope_spans| ResourceSpans {
+            resource,
+            schema_url,
+            scope_spans,
+        },
+    );
+    ExportTraceServiceRequest { resource_spans }
 }
 
 async fn origins_of<T>(store: &Store, rows: &[(i64, T)]) -> sqlx::Result<HashMap<i64, Origin>> {
-    origins::all(
-        &store.pool,
-        rows.iter().map(|(origin, _)| *origin).collect(),
-    )
-    .await
+    let ids = rows.iter().map(|(origin, _)| *origin).collect();
+    origins::all(&store.pool, ids).await
 }
 
 /// Answers with what `message` makes, as OTLP/JSON.
@@ -182,15 +176,11 @@ async fn export(
                 let Some(now) = signal.or_else(|| wanted.next()) else {
                     return Ok::<_, Problem>(None);
                 };
-                match chunk(&store, now, after, range).await? {
-                    Some((last, line)) => {
-                        return Ok(Some((
-                            web::Bytes::from(line + "\n"),
-                            (wanted, Some(now), last),
-                        )));
-                    }
-                    None => (signal, after) = (None, 0),
+                if let Some((last, line)) = chunk(&store, now, after, range).await? {
+                    let line = web::Bytes::from(line + "\n");
+                    return Ok(Some((line, (wanted, Some(now), last))));
                 }
+                (signal, after) = (None, 0);
             }
         }
     });
@@ -222,17 +212,11 @@ async fn chunk(
             }
             let ids: Vec<i64> = points.keys().copied().collect();
             let series = metrics::by_id(&store.pool, &ids).await?.into_iter();
-            let found: Vec<_> = series
-                .map(|series| {
-                    (
-                        series.origin,
-                        (
-                            series.clone(),
-                            points.remove(&series.id).unwrap_or_default(),
-                        ),
-                    )
-                })
-                .collect();
+            let with_points = |series: metrics::Series| {
+                let points = points.remove(&series.id).unwrap_or_default();
+                (series.origin, (series, points))
+            };
+            let found: Vec<_> = series.map(with_points).collect();
             let origins = origins_of(store, &found).await?;
             aside(move || line(&schema::METRICS, &metrics_of(found, &origins))).await?
         }
@@ -275,24 +259,21 @@ fn logs_of(
     records: Vec<(i64, LogRecord)>,
     origins: &HashMap<i64, Origin>,
 ) -> ExportLogsServiceRequest {
-    ExportLogsServiceRequest {
-        resource_logs: nest(records, origins)
-            .into_iter()
-            .map(|of| ResourceLogs {
-                resource: of.resource,
-                schema_url: of.schema_url,
-                scope_logs: of
-                    .scopes
-                    .into_iter()
-                    .map(|of| ScopeLogs {
-                        scope: of.scope,
-                        schema_url: of.schema_url,
-                        log_records: of.items,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    }
+    let resource_logs = nest(
+        records,
+        origins,
+        |scope, schema_url, log_records| ScopeLogs {
+            scope,
+            schema_url,
+            log_records,
+        },
+        |resource, schema_url, scope_logs| ResourceLogs {
+            resource,
+            schema_url,
+            scope_logs,
+        },
+    );
+    ExportLogsServiceRequest { resource_logs }
 }
 
 /// `GET /api/metrics`: every series with its newest points (`points`, 1 unless told).
@@ -318,24 +299,21 @@ fn metrics_of(
     found: Vec<(i64, WithPoints)>,
     origins: &HashMap<i64, Origin>,
 ) -> ExportMetricsServiceRequest {
-    ExportMetricsServiceRequest {
-        resource_metrics: nest(found, origins)
-            .into_iter()
-            .map(|of| ResourceMetrics {
-                resource: of.resource,
-                schema_url: of.schema_url,
-                scope_metrics: of
-                    .scopes
-                    .into_iter()
-                    .map(|of| ScopeMetrics {
-                        scope: of.scope,
-                        schema_url: of.schema_url,
-                        metrics: together(of.items),
-                    })
-                    .collect(),
-            })
-            .collect(),
-    }
+    let resource_metrics = nest(
+        found,
+        origins,
+        |scope, schema_url, series| ScopeMetrics {
+            scope,
+            schema_url,
+            metrics: together(series),
+        },
+        |resource, schema_url, scope_metrics| ResourceMetrics {
+            resource,
+            schema_url,
+            scope_metrics,
+        },
+    );
+    ExportMetricsServiceRequest { resource_metrics }
 }
 
 /// Series of the same metric under one entry again.

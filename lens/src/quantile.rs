@@ -11,15 +11,21 @@ use crate::format;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Distribution {
     /// Buckets between given bounds; one more than bounds, the last without an upper one.
-    Explicit { bounds: Vec<f64>, counts: Vec<f64> },
-    /// Bucket `i` reaches from `b^i` (exclusive) to `b^(i+1)` where `b = 2^(2^-scale)`.
-    Exponential {
-        scale: i32,
-        zero_threshold: f64,
-        zero: f64,
-        positive: BTreeMap<i32, f64>,
-        negative: BTreeMap<i32, f64>,
+    Explicit {
+        bounds: Vec<f64>,
+        counts: Vec<f64>,
     },
+    Exponential(Exponential),
+}
+
+/// Bucket `i` reaches from `b^i` (exclusive) to `b^(i+1)` where `b = 2^(2^-scale)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exponential {
+    scale: i32,
+    zero_threshold: f64,
+    zero: f64,
+    positive: BTreeMap<i32, f64>,
+    negative: BTreeMap<i32, f64>,
 }
 
 /// More buckets than this are not told apart; instrumentation has some hundred at most.
@@ -56,7 +62,6 @@ impl From<&HistogramDataPoint> for Distribution {
 
 impl From<&ExponentialHistogramDataPoint> for Distribution {
     fn from(point: &ExponentialHistogramDataPoint) -> Self {
-        let scale = point.scale.clamp(*SCALES.start(), *SCALES.end());
         let buckets = |buckets: &Option<Buckets>| -> BTreeMap<i32, f64> {
             let Some(buckets) = buckets else {
                 return BTreeMap::new();
@@ -69,28 +74,30 @@ impl From<&ExponentialHistogramDataPoint> for Distribution {
                 .map(|(index, count)| (index, *count as f64))
                 .collect()
         };
-        Self::Exponential {
-            scale,
+        Self::Exponential(Exponential {
+            scale: point.scale.clamp(*SCALES.start(), *SCALES.end()),
             zero_threshold: point.zero_threshold,
             zero: point.zero_count as f64,
             positive: buckets(&point.positive),
             negative: buckets(&point.negative),
-        }
+        })
     }
 }
 
 impl Distribution {
+    fn counts(&self) -> Box<dyn Iterator<Item = f64> + '_> {
+        match self {
+            Self::Explicit { counts, .. } => Box::new(counts.iter().copied()),
+            Self::Exponential(of) => {
+                let outside = of.negative.values().chain(of.positive.values());
+                Box::new(outside.chain([&of.zero]).copied())
+            }
+        }
+    }
+
     /// Number of observations.
     pub fn count(&self) -> f64 {
-        match self {
-            Self::Explicit { counts, .. } => counts.iter().sum(),
-            Self::Exponential {
-                zero,
-                positive,
-                negative,
-                ..
-            } => zero + positive.values().sum::<f64>() + negative.values().sum::<f64>(),
-        }
+        self.counts().sum()
     }
 
     /// Adds `factor` times the other. Where buckets differ, the sum has the bounds both have, which loses precision and no observation; an
@@ -104,58 +111,23 @@ impl Distribution {
                     counts: other_counts,
                 },
             ) => {
-                if bounds == other_bounds {
-                    counts
-                        .iter_mut()
-                        .zip(other_counts)
-                        .for_each(|(count, other)| *count += other * factor);
-                    return;
-                }
-                let common: Vec<f64> = bounds
-                    .iter()
-                    .copied()
-                    .filter(|bound| {
-                        let place = other_bounds.partition_point(|other| other < bound);
-                        other_bounds.get(place) == Some(bound)
-                    })
-                    .collect();
-                let mut sum = regrouped(bounds, counts, &common);
-                let other = regrouped(other_bounds, other_counts, &common);
-                sum.iter_mut()
-                    .zip(other)
-                    .for_each(|(count, other)| *count += other * factor);
-                (*bounds, *counts) = (common, sum);
-            }
-            (
-                this @ Self::Exponential { .. },
-                Self::Exponential {
-                    scale: other_scale,
-                    zero_threshold: other_threshold,
-                    zero: other_zero,
-                    positive: p,
-                    negative: n,
-                },
-            ) => {
-                this.coarsen(*other_scale);
-                let Self::Exponential {
-                    scale,
-                    zero_threshold,
-                    zero,
-                    positive,
-                    negative,
-                } = this
-                else {
-                    return;
+                let add = |counts: &mut [f64], others: &[f64]| {
+                    let both = counts.iter_mut().zip(others);
+                    both.for_each(|(count, other)| *count += other * factor);
                 };
-                let shift = shift(other_scale - *scale);
-                *zero += other_zero * factor;
-                *zero_threshold = zero_threshold.max(*other_threshold);
-                for (into, from) in [(positive, p), (negative, n)] {
-                    for (index, count) in from {
-                        *into.entry(index >> shift).or_default() += count * factor;
-                    }
+                if bounds == other_bounds {
+                    return add(counts, other_counts);
                 }
+                let common = bounds.iter().copied().filter(|bound| {
+                    let place = other_bounds.partition_point(|other| other < bound);
+                    other_bounds.get(place) == Some(bound)
+                });
+                let common: Vec<f64> = common.collect();
+                *counts = regrouped(bounds, counts, &common);
+                add(counts, &regrouped(other_bounds, other_counts, &common));
+                *bounds = common;
             }
+            (Self::Exponential(sum), Self::Exponential(other)) => sum.add(other, factor),
             _ => {}
         }
     }
@@ -164,47 +136,8 @@ impl Distribution {
     pub fn since(&self, earlier: &Self) -> Option<Self> {
         let mut difference = self.clone();
         difference.add(earlier, -1.0);
-        let all_positive = match &difference {
-            Self::Explicit { counts, .. } => counts.iter().all(|count| *count >= 0.0),
-            Self::Exponential {
-                zero,
-                positive,
-                negative,
-                ..
-            } => {
-                *zero >= 0.0
-                    && positive
-                        .values()
-                        .chain(negative.values())
-                        .all(|count| *count >= 0.0)
-            }
-        };
-        all_positive.then_some(difference)
-    }
-
-    /// Brings an exponential distribution to a coarser scale.
-    fn coarsen(&mut self, to: i32) {
-        let Self::Exponential {
-            scale,
-            positive,
-            negative,
-            ..
-        } = self
-        else {
-            return;
-        };
-        if to >= *scale {
-            return;
-        }
-        let shift = shift(*scale - to);
-        for buckets in [positive, negative] {
-            let mut coarse = BTreeMap::new();
-            for (index, count) in std::mem::take(buckets) {
-                *coarse.entry(index >> shift).or_default() += count;
-            }
-            *buckets = coarse;
-        }
-        *scale = to;
+        let none_went_down = difference.counts().all(|count| count >= 0.0);
+        none_went_down.then_some(difference)
     }
 
     /// The value below which the share `q` of the observations lies, `None` without observations or where it is beyond any number.
@@ -212,76 +145,120 @@ impl Distribution {
     /// Explicit buckets are interpolated linearly, the first from 0; above the last bound it is that bound. Exponential ones are interpolated
     /// exponentially. Both as `histogram_quantile` does.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        self.interpolated(q).filter(|value| value.is_finite())
+        let value = match self {
+            Self::Explicit { .. } => {
+                let (Bucket { lower, upper }, share) = self.place(q)?;
+                match upper.is_infinite() {
+                    true => lower,
+                    false => lower + (upper - lower) * share,
+                }
+            }
+            Self::Exponential(of) => of.quantile(q, self.count())?,
+        };
+        value.is_finite().then_some(value)
     }
 
-    fn interpolated(&self, q: f64) -> Option<f64> {
-        let count = self.count();
-        if count <= 0.0 {
+    /// The bucket of a quantile of explicit buckets; those of an exponential histogram are fine enough to be left unsaid.
+    pub fn bucket(&self, q: f64) -> Option<Bucket> {
+        Some(self.place(q)?.0)
+    }
+
+    /// Of explicit buckets, the one that a quantile lies in, and the share of its observations that lie below.
+    fn place(&self, q: f64) -> Option<(Bucket, f64)> {
+        let Self::Explicit { bounds, counts } = self else {
+            return None;
+        };
+        let rank = q * self.count();
+        if self.count() <= 0.0 || bounds.is_empty() {
             return None;
         }
-        let rank = q * count;
-        match self {
-            Self::Explicit { bounds, counts } => {
-                let mut below = 0.0;
-                for (place, bucket) in counts.iter().enumerate() {
-                    if below + bucket < rank || *bucket <= 0.0 {
-                        below += bucket;
-                        continue;
-                    }
-                    let Some(upper) = bounds.get(place).copied() else {
-                        break;
-                    };
-                    let lower = match place.checked_sub(1) {
-                        Some(previous) => bounds[previous],
-                        None if upper <= 0.0 => return Some(upper),
-                        None => 0.0,
-                    };
-                    return Some(lower + (upper - lower) * (rank - below) / bucket);
-                }
-                bounds.last().copied()
+        let (mut below, mut share) = (0.0, 0.0);
+        let place = counts.iter().position(|bucket| {
+            share = (rank - below) / bucket;
+            below += bucket;
+            below >= rank && *bucket > 0.0
+        });
+        let place = place.unwrap_or(bounds.len());
+        let upper = bounds.get(place).copied().unwrap_or(f64::INFINITY);
+        let lower = match place.checked_sub(1) {
+            Some(before) => bounds[before],
+            None => upper.min(0.0),
+        };
+        Some((Bucket { lower, upper }, share))
+    }
+}
+
+impl Exponential {
+    /// Lower and upper bound and count of each bucket, from the lowest to the highest.
+    fn buckets(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let bound = |index: f64| 2f64.powf(index * 2f64.powi(-self.scale));
+        let bounds = move |index: &i32| (bound(f64::from(*index)), bound(f64::from(*index) + 1.0));
+        let negative = self.negative.iter().rev().map(move |(index, count)| {
+            let (near, far) = bounds(index);
+            (-far, -near, *count)
+        });
+        let positive = self.positive.iter().map(move |(index, count)| {
+            let (lower, upper) = bounds(index);
+            (lower, upper, *count)
+        });
+        // Around zero there are values of a sign only if there are others of that sign.
+        let reach = |side: &BTreeMap<i32, f64>| match side.is_empty() {
+            true => 0.0,
+            false => self.zero_threshold,
+        };
+        let zero = (-reach(&self.negative), reach(&self.positive), self.zero);
+        negative.chain([zero]).chain(positive)
+    }
+
+    /// `count` is that of all observations.
+    fn quantile(&self, q: f64, count: f64) -> Option<f64> {
+        let (rank, mut below) = (q * count, 0.0);
+        let filled = self.buckets().filter(|(.., count)| *count > 0.0);
+        let mut last = None;
+        for (lower, upper, bucket) in filled {
+            let share = (rank - below) / bucket;
+            below += bucket;
+            if below >= rank {
+                let around_zero = lower <= 0.0 && upper >= 0.0;
+                return Some(match around_zero {
+                    true => lower + (upper - lower) * share,
+                    false => lower * (upper / lower).powf(share),
+                });
             }
-            Self::Exponential {
-                scale,
-                zero_threshold,
-                zero,
-                positive,
-                negative,
-            } => {
-                let bound = |index: f64| 2f64.powf(index * 2f64.powi(-scale));
-                let bounds = |index: i32| (bound(f64::from(index)), bound(f64::from(index) + 1.0));
-                let mut below = 0.0;
-                for (index, bucket) in negative.iter().rev() {
-                    if *bucket > 0.0 && below + bucket >= rank {
-                        let (near, far) = bounds(*index);
-                        return Some(-far * (near / far).powf((rank - below) / bucket));
-                    }
-                    below += bucket;
-                }
-                if *zero > 0.0 && below + zero >= rank {
-                    let lower = if negative.is_empty() {
-                        0.0
-                    } else {
-                        -zero_threshold
-                    };
-                    let upper = if positive.is_empty() {
-                        0.0
-                    } else {
-                        *zero_threshold
-                    };
-                    return Some(lower + (upper - lower) * (rank - below) / zero);
-                }
-                below += zero;
-                for (index, bucket) in positive {
-                    if *bucket > 0.0 && below + bucket >= rank {
-                        let (lower, upper) = bounds(*index);
-                        return Some(lower * (upper / lower).powf((rank - below) / bucket));
-                    }
-                    below += bucket;
-                }
-                positive.keys().next_back().map(|index| bounds(*index).1)
+            last = Some(upper);
+        }
+        last
+    }
+
+    fn add(&mut self, other: &Self, factor: f64) {
+        self.coarsen(other.scale);
+        let shift = shift(other.scale - self.scale);
+        self.zero += other.zero * factor;
+        self.zero_threshold = self.zero_threshold.max(other.zero_threshold);
+        for (into, from) in [
+            (&mut self.positive, &other.positive),
+            (&mut self.negative, &other.negative),
+        ] {
+            for (index, count) in from {
+                *into.entry(index >> shift).or_default() += count * factor;
             }
         }
+    }
+
+    /// Brings it to a coarser scale.
+    fn coarsen(&mut self, to: i32) {
+        if to >= self.scale {
+            return;
+        }
+        let shift = shift(self.scale - to);
+        for buckets in [&mut self.positive, &mut self.negative] {
+            let mut coarse = BTreeMap::new();
+            for (index, count) in std::mem::take(buckets) {
+                *coarse.entry(index >> shift).or_default() += count;
+            }
+            *buckets = coarse;
+        }
+        self.scale = to;
     }
 }
 
@@ -304,34 +281,6 @@ impl Bucket {
             return format!("above {}", shown(self.lower));
         }
         format!("{}–{}", shown(self.lower), shown(self.upper))
-    }
-}
-
-impl Distribution {
-    /// The bucket of a quantile of explicit buckets; those of an exponential histogram are fine enough to be left unsaid.
-    pub fn bucket(&self, q: f64) -> Option<Bucket> {
-        let Self::Explicit { bounds, counts } = self else {
-            return None;
-        };
-        let count = self.count();
-        if count <= 0.0 || bounds.is_empty() {
-            return None;
-        }
-        let (rank, mut below) = (q * count, 0.0);
-        let place = counts.iter().position(|bucket| {
-            below += bucket;
-            below >= rank && *bucket > 0.0
-        });
-        let place = place.unwrap_or(bounds.len());
-        let lower = place
-            .checked_sub(1)
-            .and_then(|before| bounds.get(before))
-            .copied();
-        let upper = bounds.get(place).copied().unwrap_or(f64::INFINITY);
-        Some(Bucket {
-            lower: lower.unwrap_or(upper.min(0.0)),
-            upper,
-        })
     }
 }
 
@@ -367,16 +316,16 @@ mod tests {
     fn exponential(
         scale: i32,
         zero: f64,
-        positive: &[(i32, f64)],
-        negative: &[(i32, f64)],
+        positive: impl IntoIterator<Item = (i32, f64)>,
+        negative: impl IntoIterator<Item = (i32, f64)>,
     ) -> Distribution {
-        Distribution::Exponential {
+        Distribution::Exponential(Exponential {
             scale,
             zero_threshold: 0.0,
             zero,
-            positive: positive.iter().copied().collect(),
-            negative: negative.iter().copied().collect(),
-        }
+            positive: positive.into_iter().collect(),
+            negative: negative.into_iter().collect(),
+        })
     }
 
     fn near(got: Option<f64>, expected: f64) {
@@ -404,13 +353,7 @@ mod tests {
     fn any_exponential() -> impl Strategy<Value = Distribution> {
         let buckets = || prop::collection::btree_map(-200..200, count(), 0..12);
         (-4..9, count(), buckets(), buckets()).prop_map(|(scale, zero, positive, negative)| {
-            Distribution::Exponential {
-                scale,
-                zero_threshold: 0.0,
-                zero,
-                positive,
-                negative,
-            }
+            exponential(scale, zero, positive, negative)
         })
     }
 
@@ -432,7 +375,7 @@ mod tests {
             of in any_exponential(),
             q in 0.0..=1.0,
         ) {
-            let Distribution::Exponential { scale, zero, positive, negative, .. } = &of else {
+            let Distribution::Exponential(Exponential { scale, zero, positive, negative, .. }) = &of else {
                 unreachable!("it is exponential");
             };
             let reach = |buckets: &BTreeMap<i32, f64>| {
@@ -478,10 +421,7 @@ mod tests {
         near(one.quantile(0.5), 0.3); // rank 25: the 15th of 30, half of 0.1 to 0.5
         near(one.quantile(0.95), 0.875); // rank 47.5: 7.5 of 10 between 0.5 and 1
         near(one.quantile(1.0), 1.0);
-    }
-
-    #[test]
-    fn beyond_the_last_bound_it_is_the_last_bound() {
+        // Beyond the last bound it is the last bound.
         near(explicit(&[0.1, 0.5], &[1.0, 1.0, 8.0]).quantile(0.9), 0.5);
         near(explicit(&[-2.0, 1.0], &[4.0, 0.0, 0.0]).quantile(0.5), -2.0);
         assert_eq!(explicit(&[0.1], &[0.0, 0.0]).quantile(0.5), None);
@@ -490,42 +430,36 @@ mod tests {
     #[test]
     fn exponential_buckets_are_interpolated_exponentially() {
         // Scale 0: bucket 0 is (1, 2], bucket 1 is (2, 4].
-        let one = exponential(0, 0.0, &[(0, 4.0), (1, 4.0)], &[]);
+        let one = exponential(0, 0.0, [(0, 4.0), (1, 4.0)], []);
         near(one.quantile(0.25), 2f64.sqrt()); // rank 2: half of the first, 2^0.5
         near(one.quantile(0.75), 2.0 * 2f64.sqrt());
         near(one.quantile(1.0), 4.0);
         // Scale 1: base √2, bucket 2 is (2, 2.83].
-        near(
-            exponential(1, 0.0, &[(2, 10.0)], &[]).quantile(0.5),
-            2f64.powf(1.25),
-        );
-        near(exponential(0, 6.0, &[(0, 4.0)], &[]).quantile(0.5), 0.0);
+        let one = exponential(1, 0.0, [(2, 10.0)], []);
+        near(one.quantile(0.5), 2f64.powf(1.25));
+        near(exponential(0, 6.0, [(0, 4.0)], []).quantile(0.5), 0.0);
         // Two of four lie in [-2, -1): the first quarter ends in its middle.
-        near(
-            exponential(0, 0.0, &[(0, 2.0)], &[(0, 2.0)]).quantile(0.25),
-            -(2f64.sqrt()),
-        );
+        let one = exponential(0, 0.0, [(0, 2.0)], [(0, 2.0)]);
+        near(one.quantile(0.25), -(2f64.sqrt()));
     }
 
     #[test]
     fn different_scales_add_up_at_the_coarser_one() {
-        let mut fine = exponential(1, 1.0, &[(0, 1.0), (1, 2.0), (2, 3.0), (-1, 5.0)], &[]);
-        fine.add(&exponential(0, 1.0, &[(0, 10.0)], &[]), 1.0);
-        assert_eq!(
-            fine,
-            exponential(0, 2.0, &[(-1, 5.0), (0, 13.0), (1, 3.0)], &[])
-        );
-        let mut coarse = exponential(0, 0.0, &[(0, 10.0)], &[]);
-        coarse.add(&exponential(1, 0.0, &[(1, 2.0)], &[]), 0.5);
-        assert_eq!(coarse, exponential(0, 0.0, &[(0, 11.0)], &[]));
+        let mut fine = exponential(1, 1.0, [(0, 1.0), (1, 2.0), (2, 3.0), (-1, 5.0)], []);
+        fine.add(&exponential(0, 1.0, [(0, 10.0)], []), 1.0);
+        let sum = exponential(0, 2.0, [(-1, 5.0), (0, 13.0), (1, 3.0)], []);
+        assert_eq!(fine, sum);
+        let mut coarse = exponential(0, 0.0, [(0, 10.0)], []);
+        coarse.add(&exponential(1, 0.0, [(1, 2.0)], []), 0.5);
+        assert_eq!(coarse, exponential(0, 0.0, [(0, 11.0)], []));
     }
 
     #[test]
     fn scales_and_indexes_may_be_as_far_apart_as_they_can() {
-        let mut fine = exponential(20, 0.0, &[(i32::MIN, 1.0), (-1, 1.0), (i32::MAX, 2.0)], &[]);
-        fine.add(&exponential(-20, 0.0, &[(0, 4.0)], &[]), 1.0);
-        assert_eq!(fine, exponential(-20, 0.0, &[(-1, 2.0), (0, 6.0)], &[]));
-        let far = exponential(0, 0.0, &[(i32::MAX, 1.0)], &[]);
+        let mut fine = exponential(20, 0.0, [(i32::MIN, 1.0), (-1, 1.0), (i32::MAX, 2.0)], []);
+        fine.add(&exponential(-20, 0.0, [(0, 4.0)], []), 1.0);
+        assert_eq!(fine, exponential(-20, 0.0, [(-1, 2.0), (0, 6.0)], []));
+        let far = exponential(0, 0.0, [(i32::MAX, 1.0)], []);
         assert_eq!((far.count(), far.quantile(1.0)), (1.0, None));
         let wide = HistogramDataPoint {
             count: 7,
@@ -554,14 +488,10 @@ mod tests {
         assert_eq!(read(&[1.0], &[]), unknown);
         assert_eq!((unknown.quantile(0.5), unknown.bucket(0.5)), (None, None));
         // Infinity may be named as a bound.
-        assert_eq!(
-            read(&[1.0, f64::INFINITY], &[1, 5, 0]),
-            explicit(&[1.0], &[1.0, 5.0])
-        );
-        assert_eq!(
-            read(&[f64::NEG_INFINITY, 1.0], &[0, 4, 2]),
-            explicit(&[1.0], &[4.0, 2.0])
-        );
+        let above = read(&[1.0, f64::INFINITY], &[1, 5, 0]);
+        assert_eq!(above, explicit(&[1.0], &[1.0, 5.0]));
+        let below = read(&[f64::NEG_INFINITY, 1.0], &[0, 4, 2]);
+        assert_eq!(below, explicit(&[1.0], &[4.0, 2.0]));
     }
 
     #[test]
@@ -574,10 +504,9 @@ mod tests {
     #[test]
     fn a_bucket_that_went_down_is_a_reset() {
         let earlier = explicit(&[1.0], &[5.0, 5.0]);
-        assert_eq!(
-            explicit(&[1.0], &[6.0, 9.0]).since(&earlier),
-            Some(explicit(&[1.0], &[1.0, 4.0]))
-        );
+        let later = explicit(&[1.0], &[6.0, 9.0]);
+        let added = explicit(&[1.0], &[1.0, 4.0]);
+        assert_eq!(later.since(&earlier), Some(added));
         assert_eq!(explicit(&[1.0], &[4.0, 9.0]).since(&earlier), None);
     }
 }

@@ -94,22 +94,14 @@ pub async fn sweep(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Items of one resource, split by scope.
-pub struct OfResource<T> {
-    pub resource: Option<Resource>,
-    pub schema_url: String,
-    pub scopes: Vec<OfScope<T>>,
-}
-
-/// Items of one scope.
-pub struct OfScope<T> {
-    pub scope: Option<InstrumentationScope>,
-    pub schema_url: String,
-    pub items: Vec<T>,
-}
-
-/// Puts rows back under the resource and scope they came with, in OTLP's nesting.
-pub fn nest<T>(rows: Vec<(i64, T)>, origins: &HashMap<i64, Origin>) -> Vec<OfResource<T>> {
+/// Puts rows back under the resource and scope they came with, in OTLP's nesting: `of_scope` and `of_resource` make the signal's messages of a scope or
+/// resource, its schema's URL, and what belongs to it.
+pub fn nest<T, S, R>(
+    rows: Vec<(i64, T)>,
+    origins: &HashMap<i64, Origin>,
+    of_scope: impl Fn(Option<InstrumentationScope>, String, Vec<T>) -> S,
+    of_resource: impl Fn(Option<Resource>, String, Vec<S>) -> R,
+) -> Vec<R> {
     let mut by_origin: Vec<(i64, Vec<T>)> = Vec::new();
     let mut places: HashMap<i64, usize> = HashMap::new();
     for (origin, item) in rows {
@@ -119,27 +111,22 @@ pub fn nest<T>(rows: Vec<(i64, T)>, origins: &HashMap<i64, Origin>) -> Vec<OfRes
         });
         by_origin[place].1.push(item);
     }
-    let mut nested: Vec<OfResource<T>> = Vec::new();
+    let mut nested: Vec<(Option<Resource>, String, Vec<S>)> = Vec::new();
     for (id, items) in by_origin {
         // Rows evicted between two reads may take their origin along: they are shown without it.
         let origin = origins.get(&id).cloned().unwrap_or_default();
-        let scope = OfScope {
-            scope: origin.scope,
-            schema_url: origin.scope_schema_url,
-            items,
-        };
-        match nested.iter_mut().find(|of| {
-            of.resource == origin.resource && of.schema_url == origin.resource_schema_url
-        }) {
-            Some(of) => of.scopes.push(scope),
-            None => nested.push(OfResource {
-                resource: origin.resource,
-                schema_url: origin.resource_schema_url,
-                scopes: vec![scope],
-            }),
+        let (resource, url) = (origin.resource, origin.resource_schema_url);
+        let scope = of_scope(origin.scope, origin.scope_schema_url, items);
+        let mut found = nested.iter_mut();
+        match found.find(|of| (&of.0, &of.1) == (&resource, &url)) {
+            Some((.., scopes)) => scopes.push(scope),
+            None => nested.push((resource, url, vec![scope])),
         }
     }
+    let nested = nested.into_iter();
     nested
+        .map(|(resource, url, scopes)| of_resource(resource, url, scopes))
+        .collect()
 }
 
 /// The origins with these ids.

@@ -3,6 +3,7 @@
 //! JSON is turned into the bytes that a binary exporter would have sent, so that everything behind has one form to deal with, and back. A span,
 //! record or point that cannot be read is left out and counted; its neighbours stay.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use base64::Engine;
@@ -10,7 +11,6 @@ use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use prost::encoding::{decode_varint, encode_varint};
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -66,12 +66,11 @@ fn one_by_one(
     let mut rejected = Rejected::default();
     let mut out = Vec::with_capacity(json.len() / 2);
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    Value {
+    deserializer.deserialize_any(Value {
         message,
         out: &mut out,
         rejected: one_by_one.then_some(&mut rejected),
-    }
-    .deserialize(&mut deserializer)?;
+    })?;
     deserializer.end()?;
     Ok((out, rejected))
 }
@@ -109,14 +108,6 @@ struct Value<'a> {
     rejected: Option<&'a mut Rejected>,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
 impl<'de> Visitor<'de> for Value<'_> {
     type Value = ();
 
@@ -146,7 +137,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// Finds the field that a name stands for, in camelCase or as the definition has it.
+/// Finds the field that a name stands for.
 struct Name(&'static Message);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -165,18 +156,7 @@ impl Visitor<'_> for Name {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        let fields = self.0.fields;
-        Ok(fields.iter().find(|field| field.name == name).or_else(|| {
-            let snake = |field: &&Field| {
-                let mut rest = name.chars();
-                let same = field.name.chars().all(|letter| {
-                    (!letter.is_ascii_uppercase() || rest.next() == Some('_'))
-                        && rest.next() == Some(letter.to_ascii_lowercase())
-                });
-                same && rest.next().is_none()
-            };
-            fields.iter().find(snake)
-        }))
+        Ok(self.0.named(name))
     }
 }
 
@@ -203,6 +183,9 @@ impl Content<'_> {
 
     /// A whole number within what the field's type holds.
     fn whole<E: de::Error>(self, number: i128) -> Result<(), E> {
+        if matches!(self.field.kind, Kind::Double) {
+            return self.double(number as f64);
+        }
         self.in_list(number)?;
         let (field, wrong) = (self.field, self.wrong(number));
         let fits = match field.kind {
@@ -290,17 +273,11 @@ impl<'de> Visitor<'de> for Content<'_> {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Double => self.double(value as f64),
-            _ => self.whole(i128::from(value)),
-        }
+        self.whole(i128::from(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Double => self.double(value as f64),
-            _ => self.whole(i128::from(value)),
-        }
+        self.whole(i128::from(value))
     }
 
     /// `1e3` and `5.0` are whole numbers.
@@ -319,6 +296,10 @@ impl<'de> Visitor<'de> for Content<'_> {
             return Ok(());
         }
         self.in_list(shown())?;
+        let finite = |content: Self| match value.parse::<f64>() {
+            Ok(number) if number.is_finite() => content.visit_f64(number),
+            _ => Err(content.wrong(shown())),
+        };
         match self.field.kind {
             Kind::String => self.bytes(value.as_bytes()),
             Kind::Bytes => {
@@ -356,17 +337,11 @@ impl<'de> Visitor<'de> for Content<'_> {
                 _ if value.contains(|letter: char| !"0123456789+-.eE".contains(letter)) => {
                     Err(self.wrong(shown()))
                 }
-                _ => match value.parse::<f64>() {
-                    Ok(number) if number.is_finite() => self.double(number),
-                    _ => Err(self.wrong(shown())),
-                },
+                _ => finite(self),
             },
             _ => match value.parse::<i128>() {
                 Ok(number) => self.whole(number),
-                Err(_) => match value.parse::<f64>() {
-                    Ok(number) if number.is_finite() => self.visit_f64(number),
-                    _ => Err(self.wrong(shown())),
-                },
+                Err(_) => finite(self),
             },
         }
     }
@@ -379,12 +354,13 @@ impl<'de> Visitor<'de> for Content<'_> {
         };
         self.in_list("an object")?;
         delimited(self.field, self.out, |out| {
-            Value {
+            let rejected = self.rejected;
+            let value = Value {
                 message,
                 out,
-                rejected: self.rejected,
-            }
-            .deserialize(MapAccessDeserializer::new(map))
+                rejected,
+            };
+            value.visit_map(map)
         })
     }
 
@@ -422,12 +398,12 @@ impl Content<'_> {
         };
         let (begin, before) = (self.out.len(), rejected.items);
         let outcome = delimited(self.field, self.out, |out| {
-            Value {
+            let value = Value {
                 message,
                 out,
                 rejected: Some(&mut *rejected),
-            }
-            .deserialize(&mut serde_json::Deserializer::from_str(element.get()))
+            };
+            serde_json::Deserializer::from_str(element.get()).deserialize_any(value)
         });
         if let Err(error) = outcome {
             self.out.truncate(begin);
@@ -446,76 +422,15 @@ fn items(message: &'static Message, element: &str) -> i64 {
     if message.item {
         return 1;
     }
-    let mut count = 0;
     // What cannot be read any further counts no more.
-    let _ =
-        Items(message, &mut count).deserialize(&mut serde_json::Deserializer::from_str(element));
-    count
-}
-
-/// Counts items.
-struct Items<'a>(&'static Message, &'a mut i64);
-
-impl<'de> DeserializeSeed<'de> for Items<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("objects and lists")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if self.0.item {
-            *self.1 += 1;
-        }
-        while let Some(field) = map.next_key_seed(Name(self.0))? {
-            match field.and_then(|field| field.kind.message()) {
-                Some(message) if !self.0.item && !message.fields.is_empty() => {
-                    map.next_value_seed(Items(message, self.1))?
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Items(self.0, self.1))?.is_some() {}
-        Ok(())
-    }
+    let inside: HashMap<String, &RawValue> = serde_json::from_str(element).unwrap_or_default();
+    let of_field = |(name, value): (String, &RawValue)| -> Option<i64> {
+        let message = message.named(&name)?.kind.message()?;
+        let list: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or(vec![value]);
+        let objects = list.iter().filter(|inside| inside.get().starts_with('{'));
+        Some(objects.map(|inside| items(message, inside.get())).sum())
+    };
+    inside.into_iter().filter_map(of_field).sum()
 }
 
 /// Writes a message's protobuf encoding, as prost makes it, as JSON on one line.
@@ -648,10 +563,8 @@ mod tests {
     fn traces(spans: &str) -> (ExportTraceServiceRequest, Rejected) {
         let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
         let (bytes, rejected) = read(&TRACES, &json).expect("JSON");
-        (
-            ExportTraceServiceRequest::decode(bytes.as_slice()).expect("protobuf"),
-            rejected,
-        )
+        let request = ExportTraceServiceRequest::decode(bytes.as_slice());
+        (request.expect("protobuf"), rejected)
     }
 
     /// Values of every type, lists and maps of them included.
@@ -667,20 +580,14 @@ mod tests {
             let values = || prop::collection::vec(inner.clone(), 0..4);
             prop_oneof![
                 values().prop_map(|values| {
-                    let values = values
-                        .into_iter()
-                        .map(|value| AnyValue { value: Some(value) });
-                    Any::ArrayValue(ArrayValue {
-                        values: values.collect(),
-                    })
+                    let value = |value| AnyValue { value: Some(value) };
+                    let values = values.into_iter().map(value).collect();
+                    Any::ArrayValue(ArrayValue { values })
                 }),
                 prop::collection::vec((any::<String>(), inner.clone()), 0..4).prop_map(|pairs| {
-                    Any::KvlistValue(KeyValueList {
-                        values: pairs
-                            .into_iter()
-                            .map(|(key, value)| pair(key, value))
-                            .collect(),
-                    })
+                    let pairs = pairs.into_iter();
+                    let values = pairs.map(|(key, value)| pair(key, value)).collect();
+                    Any::KvlistValue(KeyValueList { values })
                 }),
             ]
         })
@@ -740,11 +647,8 @@ mod tests {
         ] {
             let (request, rejected) = traces(&format!(r#"{{"startTimeUnixNano":{written}}}"#));
             let span = &request.resource_spans[0].scope_spans[0].spans[0];
-            assert_eq!(
-                (span.start_time_unix_nano, rejected.items),
-                (read, 0),
-                "{written}"
-            );
+            assert_eq!(span.start_time_unix_nano, read, "{written}");
+            assert_eq!(rejected, Rejected::default(), "{written}");
         }
         for written in [
             "-1",
@@ -756,79 +660,63 @@ mod tests {
             "1e30",
             "\"18446744073709551616\"",
         ] {
-            let (request, rejected) = traces(&format!(
-                r#"{{"startTimeUnixNano":{written}}},{{"name":"ok"}}"#
-            ));
+            let two = format!(r#"{{"startTimeUnixNano":{written}}},{{"name":"ok"}}"#);
+            let (request, rejected) = traces(&two);
             let spans = &request.resource_spans[0].scope_spans[0].spans;
             assert_eq!((spans.len(), rejected.items), (1, 1), "{written}");
-            assert!(
-                rejected
-                    .reason
-                    .as_deref()
-                    .is_some_and(|reason| reason.starts_with("Span: startTimeUnixNano cannot be ")),
-                "{rejected:?}"
-            );
+            let reason = rejected.reason.expect("a reason");
+            let begin = "Span: startTimeUnixNano cannot be ";
+            assert!(reason.starts_with(begin), "{reason}");
         }
     }
 
     #[test]
     fn values_of_every_kind_are_taken() {
         let value = |json: &str| {
-            let (request, rejected) = traces(&format!(
+            let (mut request, rejected) = traces(&format!(
                 r#"{{"attributes":[{{"key":"k","value":{json}}}]}}"#
             ));
             assert_eq!(rejected, Rejected::default(), "{json}");
-            let mut span = request.resource_spans[0].scope_spans[0].spans[0].clone();
-            span.attributes
-                .remove(0)
-                .value
-                .and_then(|value| value.value)
+            let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+            span.attributes.remove(0).value?.value
         };
-        assert_eq!(value("null"), None);
-        assert_eq!(value("{}"), None);
-        assert_eq!(
-            value(r#"{"stringValue":""}"#),
-            Some(Any::StringValue(String::new()))
-        );
-        assert_eq!(
-            value(r#"{"string_value":"a","new":[1]}"#),
-            Some(Any::StringValue("a".to_owned()))
-        );
-        assert_eq!(value(r#"{"intValue":"-5"}"#), Some(Any::IntValue(-5)));
-        assert_eq!(value(r#"{"intValue":-1.2e1}"#), Some(Any::IntValue(-12)));
-        assert_eq!(value(r#"{"boolValue":false}"#), Some(Any::BoolValue(false)));
-        assert_eq!(
-            value(r#"{"doubleValue":"-Infinity"}"#),
-            Some(Any::DoubleValue(f64::NEG_INFINITY))
-        );
-        assert_eq!(value(r#"{"doubleValue":3}"#), Some(Any::DoubleValue(3.0)));
         // Quoted or not, the nearest double: a quick reader of numbers is off by the last bit here.
-        for double in ["0.9223372038547759", r#""0.9223372038547759""#] {
-            assert_eq!(
-                value(&format!(r#"{{"doubleValue":{double}}}"#)),
-                Some(Any::DoubleValue(0.922_337_203_854_775_9))
-            );
+        let nearest = Any::DoubleValue(0.922_337_203_854_775_9);
+        let bytes = Any::BytesValue(vec![0xfb, 0xff]);
+        for (json, read) in [
+            (r#""stringValue":"""#, Any::StringValue(String::new())),
+            (
+                r#""string_value":"a","new":[1]"#,
+                Any::StringValue("a".to_owned()),
+            ),
+            (r#""intValue":"-5""#, Any::IntValue(-5)),
+            (r#""intValue":-1.2e1"#, Any::IntValue(-12)),
+            (r#""boolValue":false"#, Any::BoolValue(false)),
+            (
+                r#""doubleValue":"-Infinity""#,
+                Any::DoubleValue(f64::NEG_INFINITY),
+            ),
+            (r#""doubleValue":3"#, Any::DoubleValue(3.0)),
+            (r#""doubleValue":0.9223372038547759"#, nearest.clone()),
+            (r#""doubleValue":"0.9223372038547759""#, nearest),
+            (r#""bytesValue":"+/8=""#, bytes.clone()),
+            (r#""bytesValue":"-_8=""#, bytes.clone()),
+            (r#""bytesValue":"-_8""#, bytes.clone()),
+            (r#""bytesValue":"+/8""#, bytes),
+        ] {
+            assert_eq!(value(&format!("{{{json}}}")), Some(read), "{json}");
         }
-        for bytes in ["+/8=", "-_8=", "-_8", "+/8"] {
-            assert_eq!(
-                value(&format!(r#"{{"bytesValue":"{bytes}"}}"#)),
-                Some(Any::BytesValue(vec![0xfb, 0xff]))
-            );
+        for none in ["null", "{}"] {
+            assert_eq!(value(none), None, "{none}");
         }
-        let Some(Any::ArrayValue(list)) =
-            value(r#"{"arrayValue":{"values":[null,{"intValue":1}]}}"#)
-        else {
-            panic!("a list");
+        let values = |json: &str| match value(&format!(r#"{{"arrayValue":{json}}}"#)) {
+            Some(Any::ArrayValue(list)) => list.values.len(),
+            None => 0,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(list.values.len(), 2);
+        assert_eq!(values(r#"{"values":[null,{"intValue":1}]}"#), 2);
         for empty in ["{}", "null", r#"{"values":null}"#, r#"{"values":[]}"#] {
-            assert!(
-                matches!(
-                    value(&format!(r#"{{"arrayValue":{empty}}}"#)),
-                    None | Some(Any::ArrayValue(_))
-                ),
-                "{empty}"
-            );
+            assert_eq!(values(empty), 0, "{empty}");
         }
     }
 
@@ -851,34 +739,21 @@ mod tests {
         let Some(Data::Sum(sum)) = &metrics[0].data else {
             panic!("a sum")
         };
-        assert_eq!(
-            (
-                sum.aggregation_temporality,
-                sum.is_monotonic,
-                sum.data_points.len()
-            ),
-            (1, true, 1)
-        );
+        let found = (sum.aggregation_temporality, sum.is_monotonic);
+        assert_eq!((found, sum.data_points.len()), ((1, true), 1));
         let Some(Data::ExponentialHistogram(histogram)) = &metrics[1].data else {
             panic!("an exponential histogram")
         };
-        let positive = histogram.data_points[0].positive.clone().expect("buckets");
-        assert_eq!(
-            (
-                histogram.data_points[0].scale,
-                positive.offset,
-                positive.bucket_counts
-            ),
-            (-1, -3, vec![1, 2])
-        );
+        let point = &histogram.data_points[0];
+        let positive = point.positive.clone().expect("buckets");
+        let found = (point.scale, positive.offset, positive.bucket_counts);
+        assert_eq!(found, (-1, -3, vec![1, 2]));
         let Some(Data::Histogram(histogram)) = &metrics[2].data else {
             panic!("a histogram")
         };
-        assert_eq!(
-            histogram.data_points[0].explicit_bounds,
-            [0.5, f64::INFINITY]
-        );
-        assert!(histogram.data_points[0].sum.is_some_and(f64::is_nan));
+        let point = &histogram.data_points[0];
+        assert_eq!(point.explicit_bounds, [0.5, f64::INFINITY]);
+        assert!(point.sum.is_some_and(f64::is_nan));
     }
 
     #[test]

@@ -51,6 +51,18 @@ impl Message {
         let there = self.fields.get((number as usize).wrapping_sub(1));
         there.filter(|field| field.number == number).or_else(|| self.fields.iter().find(|field| field.number == number))
     }
+
+    /// The field of this name, in camelCase or as the definition has it.
+    pub fn named(&self, name: &str) -> Option<&'static Field> {
+        let snake = |field: &&Field| {
+            let mut rest = name.chars();
+            let same = field.name.chars().all(|letter| {
+                (!letter.is_ascii_uppercase() || rest.next() == Some('_')) && rest.next() == Some(letter.to_ascii_lowercase())
+            });
+            same && rest.next().is_none()
+        };
+        self.fields.iter().find(|field| field.name == name).or_else(|| self.fields.iter().find(snake))
+    }
 }
 
 impl Kind {
