@@ -67,13 +67,7 @@ impl Known {
     /// Tells the program's functions from the runtime's. What is inlined comes without its path: it is the program's if the checkout has that function
     /// at that line; without a checkout, if a function of the program with a path comes from the same file.
     pub fn of(merged: &Merged, sources: &Sources, heap: bool, folded: bool) -> Self {
-        let base = |file: i64| {
-            merged
-                .name(file)
-                .rsplit(['/', '\\'])
-                .next()
-                .unwrap_or_default()
-        };
+        let base = |file| base(merged.name(file));
         let frames: Vec<Frame> = (0..merged.frames())
             .map(|number| merged.frame(number))
             .collect();
@@ -113,22 +107,15 @@ impl Known {
     fn frames(&self, merged: &Merged, stack: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut stack: Vec<u32> = stack.collect();
         let is_own = |frame: &u32| !self.runtime[*frame as usize];
-        let folded = self
-            .folded
-            .then(|| stack.iter().rposition(is_own))
-            .flatten();
-        let site = || {
-            let asked = |frame: &u32| !is_allocator(merged.name(merged.frame(*frame).function));
-            self.heap
-                .then(|| {
-                    stack
-                        .iter()
-                        .rposition(is_own)
-                        .or_else(|| stack.iter().rposition(asked))
-                })
-                .flatten()
-        };
-        if let Some(last) = folded.or_else(site) {
+        let asked = |frame: &u32| !is_allocator(merged.name(merged.frame(*frame).function));
+        let mut last = None;
+        if self.folded || self.heap {
+            last = stack.iter().rposition(is_own);
+        }
+        if self.heap {
+            last = last.or_else(|| stack.iter().rposition(asked));
+        }
+        if let Some(last) = last {
             stack.truncate(last + 1);
         }
         stack
@@ -318,17 +305,17 @@ pub fn lines(merged: &Merged, known: &Known, function: &str) -> Vec<Spent> {
         }
     }
     let named = |((file, line), (own, total)): ((i64, i64), (i64, i64))| Spent {
-        file: merged
-            .name(file)
-            .rsplit(['/', '\\'])
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        file: base(merged.name(file)).to_owned(),
         line,
         own,
         total,
     };
     spent.into_iter().map(named).collect()
+}
+
+/// The last part of a file's path.
+fn base(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
 /// Whether a function belongs to what every asynchronous Rust program stands on, or is inlined code that does not say where it is from: such
@@ -375,128 +362,100 @@ fn readable(function: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pprof::{Function as PprofFunction, Line, Location, Profile, Sample, ValueType};
+    use crate::pprof::Profile;
 
     #[test]
     fn stacks_become_frames_and_functions() {
         // main calls work, which calls itself once, and idle
-        let merged = merged(
-            &[
-                ("app::main", "", 1),
-                ("std::work::h0123456789abcdef", "", 1),
-                ("idle", "", 1),
-            ],
-            &[(&[2, 1], 60), (&[2, 2, 1], 10), (&[3, 1], 30)],
-        );
-
+        const WORK: &str = "std::work::h0123456789abcdef";
+        let merged = merged(&[
+            (&format!("app::main;{WORK}"), 60),
+            (&format!("app::main;{WORK};{WORK}"), 10),
+            ("app::main;idle", 30),
+        ]);
         let known = Known::of(&merged, &Sources::default(), false, false);
         let flame = Flame::of(&merged, &known);
         assert_eq!((flame.total, flame.unit.as_str()), (100, "nanoseconds"));
-        let frames: Vec<(usize, i64, i64, i64, &str)> = flame
-            .frames
-            .iter()
-            .map(|(depth, start, width, own, name)| {
-                (*depth, *start, *width, *own, flame.names[*name].as_str())
-            })
-            .collect();
         assert_eq!(
-            frames,
+            frames(&flame),
             [
-                (0, 0, 100, 0, "app::main"),
-                (1, 0, 70, 60, "std::work"),
-                (2, 0, 10, 10, "std::work"),
-                (1, 70, 30, 30, "idle")
+                (0, 100, 0, "app::main"),
+                (1, 70, 60, "std::work"),
+                (2, 10, 10, "std::work"),
+                (1, 30, 30, "idle")
             ]
         );
+        let starts: Vec<i64> = flame.frames.iter().map(|frame| frame.1).collect();
+        assert_eq!(starts, [0, 0, 0, 70]);
         let folded = Known::of(&merged, &Sources::default(), false, true);
         assert_eq!(
             Flame::of(&merged, &folded).frames,
             [(0, 0, 100, 100, 0)],
             "what the runtime did belongs to the function that called it"
         );
-        let listed: Vec<(String, i64, i64)> = functions(&merged, &known)
-            .into_iter()
-            .map(|function| (function.name, function.own, function.total))
-            .collect();
         assert_eq!(
-            listed,
+            listed(&functions(&merged, &known)),
             [
-                ("std::work".to_owned(), 70, 70),
-                ("idle".to_owned(), 30, 30),
-                ("app::main".to_owned(), 0, 100)
+                ("std::work", 70, 70, true),
+                ("idle", 30, 30, true),
+                ("app::main", 0, 100, false)
             ]
         );
     }
 
-    /// A profile whose functions have these names, files and lines, and stacks, leaf first, of their places.
-    fn merged(functions: &[(&str, &str, i64)], stacks: &[(&[u64], i64)]) -> Merged {
-        let mut strings = vec![String::new(), "nanoseconds".to_owned()];
-        let mut profile = Profile {
-            sample_type: vec![ValueType { r#type: 1, unit: 1 }],
-            ..Profile::default()
-        };
-        for (id, (name, file, line)) in (1..).zip(functions) {
-            strings.extend([(*name).to_owned(), (*file).to_owned()]);
-            let place = strings.len() as i64;
-            profile.function.push(PprofFunction {
-                id,
-                name: place - 2,
-                system_name: 0,
-                filename: place - 1,
-            });
-            let line = vec![Line {
-                function_id: id,
-                line: *line,
-            }];
-            profile.location.push(Location {
-                id,
-                address: 0,
-                line,
-            });
+    /// A profile of stacks, root first, of functions that may stand at a place: `function@file:line`.
+    fn merged(stacks: &[(&str, i64)]) -> Merged {
+        let mut profile = Profile::of_stacks(("cpu", "nanoseconds"), stacks);
+        for (function, location) in profile.function.iter_mut().zip(&mut profile.location) {
+            let placed = profile.string_table[function.name as usize].clone();
+            if let Some((name, place)) = placed.split_once('@') {
+                let (file, line) = place.split_once(':').expect("a line");
+                (function.name, function.filename) = (
+                    profile.string_table.len() as i64,
+                    profile.string_table.len() as i64 + 1,
+                );
+                profile.string_table.extend([name, file].map(str::to_owned));
+                location.line[0].line = line.parse().expect("a number");
+            }
         }
-        for (stack, value) in stacks {
-            profile.sample.push(Sample {
-                location_id: stack.to_vec(),
-                value: vec![*value],
-                label: vec![],
-            });
-        }
-        profile.string_table = strings;
         let mut merged = Merged::default();
         merged.add(&profile, &[], &[]);
         merged
     }
 
+    /// Depth, width, own value and name of each frame.
+    fn frames(flame: &Flame) -> Vec<(usize, i64, i64, &str)> {
+        let frames = flame.frames.iter();
+        let named = frames.map(|(depth, _, width, own, name)| {
+            (*depth, *width, *own, flame.names[*name].as_str())
+        });
+        named.collect()
+    }
+
+    /// Name, own value and total of each function, and whether it is of the runtime.
+    fn listed(functions: &[Function]) -> Vec<(&str, i64, i64, bool)> {
+        let listed = functions
+            .iter()
+            .map(|of| (of.name.as_str(), of.own, of.total, of.runtime));
+        listed.collect()
+    }
+
     #[test]
     fn what_is_inlined_keeps_its_owner() {
-        let merged = merged(
-            &[
-                ("app::cpu::work", "cpu.rs", 10),
-                ("burn_cpu", "cpu.rs", 20),
-                ("next", "iter.rs", 5),
-                ("burn_cpu", "cpu.rs", 21),
-            ],
-            &[(&[3, 2, 1], 60), (&[4, 1], 40)],
-        );
+        let merged = merged(&[
+            (
+                "app::cpu::work@cpu.rs:10;burn_cpu@cpu.rs:20;next@iter.rs:5",
+                60,
+            ),
+            ("app::cpu::work@cpu.rs:10;burn_cpu@cpu.rs:21", 40),
+        ]);
         let known = Known::of(&merged, &Sources::default(), false, false);
-        let listed: Vec<(String, bool, i64, i64)> = functions(&merged, &known)
-            .into_iter()
-            .map(|function| {
-                (
-                    function.name,
-                    function.runtime,
-                    function.own,
-                    function.total,
-                )
-            })
-            .collect();
-        let row = |name: &str, runtime, own, total| (name.to_owned(), runtime, own, total);
         assert_eq!(
-            listed,
+            listed(&functions(&merged, &known)),
             [
-                row("next", true, 60, 60),
-                row("burn_cpu", false, 40, 100),
-                row("app::cpu::work", false, 0, 100)
+                ("next", 60, 60, true),
+                ("burn_cpu", 40, 100, false),
+                ("app::cpu::work", 0, 100, false)
             ]
         );
         let lines: Vec<(i64, i64, i64)> = lines(&merged, &known, "burn_cpu")
@@ -505,43 +464,30 @@ mod tests {
             .collect();
         assert_eq!(lines, [(20, 0, 60), (21, 40, 40)]);
         let folded = Known::of(&merged, &Sources::default(), false, true);
-        let own: Vec<(usize, i64, i64)> = Flame::of(&merged, &folded)
-            .frames
-            .iter()
-            .map(|(depth, _, width, own, _)| (*depth, *width, *own))
-            .collect();
         assert_eq!(
-            own,
-            [(0, 100, 0), (1, 100, 100)],
-            "work, and burn_cpu with what it called"
+            frames(&Flame::of(&merged, &folded)),
+            [(0, 100, 0, "app::cpu::work"), (1, 100, 100, "burn_cpu")],
+            "and what it called"
         );
     }
 
     #[test]
     fn memory_belongs_to_the_function_that_asked_for_it() {
-        let merged = merged(
-            &[
-                ("app::memory::hold", "memory.rs", 3),
-                ("alloc::raw_vec::RawVec<…>::grow", "mod.rs", 1),
-                ("_rjem_je_malloc_default", "jemalloc.c", 1),
-                ("prof_backtrace_impl", "prof_sys.c", 1),
-                ("jemalloc_pprof::dump", "lib.rs", 1),
-            ],
-            &[(&[4, 3, 2, 1], 90), (&[4, 3, 5], 10)],
-        );
+        const ALLOCATOR: &str = "_rjem_je_malloc_default;prof_backtrace_impl";
+        let merged = merged(&[
+            (
+                &format!("app::memory::hold;alloc::raw_vec::RawVec<…>::grow;{ALLOCATOR}"),
+                90,
+            ),
+            (&format!("jemalloc_pprof::dump;{ALLOCATOR}"), 10),
+        ]);
         let known = Known::of(&merged, &Sources::default(), true, false);
-        let flame = Flame::of(&merged, &known);
-        let frames: Vec<(&str, i64, i64)> = flame
-            .frames
-            .iter()
-            .map(|(_, _, width, own, name)| (flame.names[*name].as_str(), *width, *own))
-            .collect();
         assert_eq!(
-            frames,
+            frames(&Flame::of(&merged, &known)),
             [
-                ("app::memory::hold", 90, 90),
-                (PROFILER, 10, 0),
-                ("jemalloc_pprof::dump", 10, 10)
+                (0, 90, 90, "app::memory::hold"),
+                (0, 10, 0, PROFILER),
+                (1, 10, 10, "jemalloc_pprof::dump")
             ]
         );
     }

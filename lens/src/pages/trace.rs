@@ -87,11 +87,8 @@ pub async fn page(
         ))
         .into());
     };
-    let origins = origins::all(
-        &store.pool,
-        spans.iter().map(|(origin, _)| *origin).collect(),
-    )
-    .await?;
+    let origins = spans.iter().map(|(origin, _)| *origin).collect();
+    let origins = origins::all(&store.pool, origins).await?;
     let rows = arrange(spans, &origins);
     let filter = logs::Filter {
         trace_id: trace_id.clone(),
@@ -132,16 +129,11 @@ pub async fn page(
     let zoom = rows
         .iter()
         .find(|row| row.id == query.zoom.to_ascii_lowercase());
-    let window = match zoom {
-        Some(row) => (
-            row.start(),
-            row.start().saturating_add(row.duration().max(1)),
-        ),
-        None => (
-            whole.start_ns,
-            whole.end_ns.max(whole.start_ns.saturating_add(1)),
-        ),
+    let (begin, length) = match zoom {
+        Some(row) => (row.start(), row.duration()),
+        None => (whole.start_ns, whole.duration()),
     };
+    let window = (begin, begin.saturating_add(length.max(1)));
     let mut from = query.from()?;
     if let Some(place) = rows
         .iter()
@@ -172,14 +164,9 @@ pub async fn page(
 
 /// Spans under their parents, each level by start; those whose parent has not arrived stand at the top.
 fn arrange(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> Vec<Row> {
-    let services: Vec<String> = spans
-        .iter()
-        .map(|(origin, _)| {
-            origins
-                .get(origin)
-                .map_or_else(String::new, Origin::service)
-        })
-        .collect();
+    let service = |(origin, _): &(i64, Span)| origins.get(origin).map(Origin::service);
+    let services = spans.iter().map(|span| service(span).unwrap_or_default());
+    let services: Vec<String> = services.collect();
     let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
     for (place, (_, span)) in spans.iter().enumerate() {
         places.entry(&span.span_id).or_default().push(place);
@@ -201,12 +188,8 @@ fn arrange(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> Vec<Row> 
             if std::mem::replace(&mut placed[place], true) {
                 continue;
             }
-            waiting.extend(
-                children[place]
-                    .iter()
-                    .rev()
-                    .map(|child| (*child, depth + 1)),
-            );
+            let below = children[place].iter().rev();
+            waiting.extend(below.map(|child| (*child, depth + 1)));
             order.push((place, depth));
         }
         // Spans that are each other's parent hang under no top.
@@ -228,10 +211,9 @@ fn arrange(spans: Vec<(i64, Span)>, origins: &HashMap<i64, Origin>) -> Vec<Row> 
         Some(Row {
             service: services[place].clone(),
             origin,
-            anchor: if *number == 1 {
-                format!("span-{id}")
-            } else {
-                format!("span-{id}-{number}")
+            anchor: match number {
+                1 => format!("span-{id}"),
+                _ => format!("span-{id}-{number}"),
             },
             id,
             depth,
@@ -260,15 +242,14 @@ fn parent(
     }
     let candidates = places.get(span.parent_span_id.as_slice())?;
     let mut others = candidates.iter().filter(|other| **other != place);
-    let of_same = others
+    let mut of_same = others
         .clone()
-        .find(|other| services[**other] == services[place]);
-    let server = || {
-        candidates
-            .iter()
-            .find(|other| **other != place && kind(other) == SpanKind::Server)
-    };
-    of_same.or_else(server).or_else(|| others.next()).copied()
+        .filter(|other| services[**other] == services[place]);
+    let mut servers = others
+        .clone()
+        .filter(|other| kind(other) == SpanKind::Server);
+    let first = of_same.next().or_else(|| servers.next());
+    first.or_else(|| others.next()).copied()
 }
 
 /// Which spans, by their place, the trace would have been shorter without: from the end of each backwards, the child that ended last, then what ended
@@ -585,99 +566,86 @@ fn kind_name(kind: SpanKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+
     use super::*;
+
+    /// A span of an unknown origin.
+    fn span(id: u8, parent: u8) -> (i64, Span) {
+        let span = Span {
+            span_id: vec![id; 8],
+            parent_span_id: vec![parent; if parent == 0 { 0 } else { 8 }],
+            ..Span::default()
+        };
+        (0, span)
+    }
+
+    /// Numbers and depths of spans that came in this order.
+    fn found(rows: &[Row]) -> Vec<(u8, usize)> {
+        let found = rows.iter().map(|row| (row.span.span_id[0], row.depth));
+        found.collect()
+    }
 
     #[test]
     fn spans_stand_under_their_parents_and_none_is_lost() {
-        let span = |id: u8, parent: u8| {
-            let parent_span_id = if parent == 0 { vec![] } else { vec![parent; 8] };
-            (
-                0,
-                Span {
-                    span_id: vec![id; 8],
-                    parent_span_id,
-                    ..Span::default()
-                },
-            )
-        };
         // 4's parent never came; 5 and 6 are each other's parent.
-        let rows = arrange(
-            vec![
-                span(1, 0),
-                span(2, 1),
-                span(3, 2),
-                span(4, 9),
-                span(7, 1),
-                span(5, 6),
-                span(6, 5),
-            ],
-            &HashMap::new(),
-        );
-        let found = |rows: &[Row]| -> Vec<(u8, usize)> {
-            rows.iter()
-                .map(|row| (row.span.span_id[0], row.depth))
-                .collect()
-        };
+        let spans = [(1, 0), (2, 1), (3, 2), (4, 9), (7, 1), (5, 6), (6, 5)];
+        let spans = spans.map(|(id, parent)| span(id, parent)).to_vec();
+        let rows = arrange(spans, &HashMap::new());
         assert_eq!(
             found(&rows),
             [(1, 0), (2, 1), (3, 2), (7, 1), (4, 0), (5, 0), (6, 1)]
         );
 
         // A server that shares its id with its client, and a child of each.
-        let kind = |mut span: (i64, Span), origin, kind: SpanKind| {
-            span.0 = origin;
-            span.1.kind = kind as i32;
-            span
+        let service = |name: &str| {
+            let value = Some(Value::StringValue(name.to_owned()));
+            let attribute = KeyValue {
+                key: "service.name".to_owned(),
+                value: Some(AnyValue { value }),
+                ..KeyValue::default()
+            };
+            let resource = Resource {
+                attributes: vec![attribute],
+                ..Resource::default()
+            };
+            Origin {
+                resource: Some(resource),
+                ..Origin::default()
+            }
         };
-        let service = |name: &str| Origin {
-            resource: Some(opentelemetry_proto::tonic::resource::v1::Resource {
-                attributes: vec![KeyValue {
-                    key: "service.name".to_owned(),
-                    value: Some(opentelemetry_proto::tonic::common::v1::AnyValue {
-                        value: Some(
-                            opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(
-                                name.to_owned(),
-                            ),
-                        ),
-                    }),
-                    ..KeyValue::default()
-                }],
-                ..Default::default()
-            }),
-            ..Origin::default()
-        };
-        let rows = arrange(
-            vec![
-                kind(span(1, 0), 1, SpanKind::Internal),
-                kind(span(2, 1), 2, SpanKind::Server),
-                kind(span(2, 1), 1, SpanKind::Client),
-                kind(span(3, 2), 1, SpanKind::Internal),
-                kind(span(4, 2), 2, SpanKind::Internal),
-            ],
-            &HashMap::from([(1, service("front")), (2, service("back"))]),
-        );
+        let (front, back) = (1, 2);
+        let origins = HashMap::from([(front, service("front")), (back, service("back"))]);
+        let spans = [
+            (1, 0, front, SpanKind::Internal),
+            (2, 1, back, SpanKind::Server),
+            (2, 1, front, SpanKind::Client),
+            (3, 2, front, SpanKind::Internal),
+            (4, 2, back, SpanKind::Internal),
+        ];
+        let spans = spans.map(|(id, parent, origin, kind)| {
+            let (_, mut span) = span(id, parent);
+            span.set_kind(kind);
+            (origin, span)
+        });
+        let rows = arrange(spans.to_vec(), &origins);
         assert_eq!(found(&rows), [(1, 0), (2, 1), (2, 2), (4, 3), (3, 2)]);
         assert_eq!(rows[2].span.kind(), SpanKind::Server);
-        assert_eq!(
-            (rows[1].anchor.as_str(), rows[2].anchor.as_str()),
-            ("span-0202020202020202", "span-0202020202020202-2")
-        );
+        assert_eq!(rows[1].anchor, "span-0202020202020202");
+        assert_eq!(rows[2].anchor, "span-0202020202020202-2");
     }
 
     #[test]
     fn the_critical_path_is_what_the_trace_waited_for() {
-        let span = |id: u8, parent: u8, start: u64, end: u64| {
-            let parent_span_id = if parent == 0 { vec![] } else { vec![parent; 8] };
-            (
-                0,
-                Span {
-                    span_id: vec![id; 8],
-                    parent_span_id,
-                    start_time_unix_nano: start,
-                    end_time_unix_nano: end,
-                    ..Span::default()
-                },
-            )
+        let span = |id, parent, start, end| {
+            let (origin, span) = span(id, parent);
+            let timed = Span {
+                start_time_unix_nano: start,
+                end_time_unix_nano: end,
+                ..span
+            };
+            (origin, timed)
         };
         // 2 and 3 ran side by side, 4 after them; 5 outlived its parent; 6 is what 3 waited for.
         let rows = arrange(
@@ -692,12 +660,8 @@ mod tests {
             &HashMap::new(),
         );
         let critical = critical_path(&rows);
-        let found: Vec<u8> = rows
-            .iter()
-            .zip(critical)
-            .filter(|(_, critical)| *critical)
-            .map(|(row, _)| row.span.span_id[0])
-            .collect();
-        assert_eq!(found, [1, 3, 6, 4]);
+        let all = found(&rows).into_iter().zip(critical);
+        let critical = all.filter(|(_, critical)| *critical);
+        assert!(critical.map(|((id, _), _)| id).eq([1, 3, 6, 4]));
     }
 }
