@@ -7,9 +7,11 @@ ARG BASE_IMAGE=debian:bookworm-slim
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 # The release profile's optimisation at link time needs 2.5 GB of memory for a program and minutes that stand before the first page: not for an
-# image that its user builds (docs/adr/0013-link-time-optimisation.md). For one that is built once and runs for long: --build-arg LTO=fat
+# image that its user builds (docs/adr/0013-link-time-optimisation.md). For one that is built once and runs for long:
+# --build-arg LTO=fat --build-arg CODEGEN_UNITS=1
 ARG LTO=false
-ENV CARGO_PROFILE_RELEASE_LTO=${LTO}
+ARG CODEGEN_UNITS=16
+ENV CARGO_PROFILE_RELEASE_LTO=${LTO} CARGO_PROFILE_RELEASE_CODEGEN_UNITS=${CODEGEN_UNITS}
 
 # The manifests alone, with empty programs in the place of ours. A line for each crate of the workspace.
 COPY Cargo.toml Cargo.lock ./

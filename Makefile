@@ -359,7 +359,7 @@ advisories: ## Known vulnerabilities of dependencies
 
 # Built as the image is, without optimisation at link time: docs/adr/0013-link-time-optimisation.md
 overhead: ## The same load with each signal on and off: what each costs on this machine (CPU, memory, bytes sent). Release build; two minutes
-	@CARGO_PROFILE_RELEASE_LTO=false cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
+	@CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo build --release --workspace --exclude shop && target/release/signalboxctl overhead $(ARGS)
 
 # cargo-cyclonedx writes beside each manifest, from where they are moved.
 sbom: ## Bills of materials in CycloneDX's format, of each crate and of the image: target/sbom
