@@ -153,7 +153,10 @@ impl<L: Service<ServiceRequest>> Service<ServiceRequest> for Outer<L> {
         connections::reached(&request);
         // The route is asked for now, because a request that is cut off is gone before its end.
         let find = || request.match_pattern();
-        let route = self.routes.of(request.path(), find);
+        let route = match self.server.is_heard() {
+            true => self.routes.of(request.path(), find),
+            false => None,
+        };
         REACHED.set(Some((self.server.clone(), route)));
         self.logger.call(request)
     }

@@ -13,7 +13,7 @@ use super::forwarded::host_and_port;
 use super::{CANCELLED, METHODS, method_index};
 use crate::causes;
 use crate::signals::metrics::Histogram;
-use crate::signals::{Telemetry, layer, traces};
+use crate::signals::{Telemetry, layer};
 
 /// Sends `request` with a CLIENT span and the current trace context. `route_template` names the target with its
 /// variable parts left open (`/quotes/{id}`), so that span names and metric attributes stay few.
@@ -85,7 +85,7 @@ impl Instrument {
         };
         let headers = &mut Headers(request.headers_mut());
         telemetry.propagator.inject_context(&context, headers);
-        let span = traces::adopt(context.clone(), layer::request_id(), || {
+        let span = layer::adopt(context.clone(), layer::request_id(), || {
             tracing::info_span!("http.client")
         });
         let mut call = Call {

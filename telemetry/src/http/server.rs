@@ -21,13 +21,14 @@ use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, StringValue};
 use tracing::Span;
+use tracing::level_filters::LevelFilter;
 
 use super::forwarded::{self, host_and_port};
-use super::outcome::{End, Outcome, Recorder, Target, Targets};
+use super::outcome::{End, Recorder, Target, Targets};
 use super::{CANCELLED, METHODS, OTHER_METHOD, method_index, scheme};
 use crate::base::locked;
 use crate::signals::metrics::Histogram;
-use crate::signals::{Telemetry, context, traces};
+use crate::signals::{Telemetry, context, layer};
 
 /// A header that is looked for in every request, or set in every answer. Frameworks have types of their own for names; an adapter makes each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,13 @@ impl Server {
         }))
     }
 
+    /// Whether anybody hears of a request. Where the SDK is disabled and no layer listens it gets its id, and no more.
+    pub(crate) fn is_heard(&self) -> bool {
+        let telemetry = &self.0.telemetry;
+        let disabled = telemetry.names.is_some() && telemetry.tracer.is_none();
+        !disabled || LevelFilter::current() > LevelFilter::OFF
+    }
+
     fn recorder(&self) -> Recorder<'_> {
         Recorder {
             names: self.0.telemetry.names.as_ref(),
@@ -164,7 +172,6 @@ impl Server {
         };
         let new_id = uuid::Uuid::new_v4;
         let (mut exchange, span) = Exchange::begun(self, Some(began), &head, None, new_id);
-        exchange.finished = true;
         span.in_scope(|| exchange.end(end));
     }
 }
@@ -234,15 +241,22 @@ fn fit_id(id: &str) -> bool {
 /// handler panicked.
 #[derive(Debug)]
 pub(crate) struct Exchange {
+    handle: RequestHandle,
+    /// Absent once it has ended, and where nobody hears of it.
+    recording: Option<Recording>,
+    /// Carries the request's span.
+    context: Context,
+}
+
+/// What is known of a request until its end is recorded.
+#[derive(Debug)]
+struct Recording {
     server: Server,
     started: Instant,
     method: usize,
     secure: bool,
     path: Arc<str>,
     target: Arc<Target>,
-    handle: RequestHandle,
-    context: Context,
-    finished: bool,
 }
 
 impl Exchange {
@@ -265,59 +279,57 @@ impl Exchange {
         route: Option<&str>,
         new_id: impl FnOnce() -> uuid::Uuid,
     ) -> (Self, Span) {
+        let sent = head.headers.header(Header::RequestId);
+        let id: Arc<str> = match sent.filter(|id| fit_id(id)) {
+            Some(id) => id.into(),
+            None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
+        };
+        let mut exchange = Self {
+            handle: RequestHandle(Arc::new(Inner {
+                id: Arc::clone(&id),
+                annotations: Mutex::default(),
+            })),
+            recording: None,
+            context: Context::new(),
+        };
+        if !server.is_heard() {
+            return (exchange, Span::none());
+        }
         let started = began.unwrap_or_else(Instant::now);
         let method = method_index(head.method);
         let secure = head.secure;
         server.0.recorded.active.add(method, secure, 1);
-        let id: Arc<str> = match head
-            .headers
-            .header(Header::RequestId)
-            .filter(|id| fit_id(id))
-        {
-            Some(id) => id.into(),
-            None => Arc::from(&*new_id().simple().encode_lower(&mut [0; 32])),
-        };
         let path: Arc<str> = head.path.into();
         let target = server.0.recorded.targets.of(method, secure, route);
         let telemetry = &server.0.telemetry;
-        let context = match &telemetry.tracer {
-            Some(tracer) => {
-                let parent = remote_context(telemetry, &head.headers);
-                let mut attributes = Vec::with_capacity(16);
-                attributes.extend_from_slice(&target.attributes);
-                describe(&mut attributes, server, head, &path, &id);
-                if method == OTHER_METHOD && head.method != METHODS[OTHER_METHOD] {
-                    let original = head.method.to_owned();
-                    attributes.push(KeyValue::new("http.request.method_original", original));
-                }
-                let mut span = tracer
-                    .span_builder(target.span_name.clone())
-                    .with_kind(SpanKind::Server)
-                    .with_attributes(attributes);
-                span.start_time = began.map(|began| SystemTime::now() - began.elapsed());
-                let span = span.start_with_context(tracer, &parent);
-                parent.with_span(span)
+        if let Some(tracer) = &telemetry.tracer {
+            let parent = remote_context(telemetry, &head.headers);
+            let mut attributes = Vec::with_capacity(16);
+            attributes.extend_from_slice(&target.attributes);
+            describe(&mut attributes, server, head, &path, &id);
+            if method == OTHER_METHOD && head.method != METHODS[OTHER_METHOD] {
+                let original = head.method.to_owned();
+                attributes.push(KeyValue::new("http.request.method_original", original));
             }
-            None => Context::new(),
-        };
-        let span = traces::adopt(context.clone(), Some(Arc::clone(&id)), || {
+            let mut span = tracer
+                .span_builder(target.span_name.clone())
+                .with_kind(SpanKind::Server)
+                .with_attributes(attributes);
+            span.start_time = began.map(|began| SystemTime::now() - began.elapsed());
+            let span = span.start_with_context(tracer, &parent);
+            exchange.context = parent.with_span(span);
+        }
+        let span = layer::adopt(exchange.context.clone(), Some(id), || {
             tracing::info_span!("http.server")
         });
-        let handle = RequestHandle(Arc::new(Inner {
-            id,
-            annotations: Mutex::default(),
-        }));
-        let exchange = Self {
+        exchange.recording = Some(Recording {
             server: server.clone(),
             started,
             method,
             secure,
             path,
             target,
-            handle,
-            context,
-            finished: false,
-        };
+        });
         (exchange, span)
     }
 
@@ -338,28 +350,30 @@ impl Exchange {
 
     /// Ends the request with an answer.
     pub(crate) fn finish(mut self, status: u16) {
-        self.finished = true;
         self.end(End::Status(status));
     }
 
     /// Ends the request with a failure that no answer tells of.
     #[cfg(feature = "tower")]
     pub(crate) fn fail(mut self) {
-        self.finished = true;
         self.end(End::Unanswered("_OTHER"));
     }
 
-    fn end(&self, end: End) {
-        let annotations = std::mem::take(&mut *locked(&self.handle.0.annotations));
+    fn end(&mut self, end: End) {
+        if let Some(recording) = self.recording.take() {
+            recording.end(end, &self.handle, &self.context);
+        }
+    }
+}
+
+impl Recording {
+    fn end(&self, end: End, handle: &RequestHandle, context: &Context) {
+        let annotations = std::mem::take(&mut *locked(&handle.0.annotations));
         let outcome = self
             .target
             .outcome(self.server.recorder(), end, annotations);
-        self.record(&outcome, end);
-    }
-
-    fn record(&self, outcome: &Outcome, end: End) {
         let elapsed = self.started.elapsed().as_secs_f64();
-        let span = self.context.span();
+        let span = context.span();
         outcome.duration.record(elapsed, span.span_context());
         if span.is_recording() {
             let known = self.target.attributes.len();
@@ -374,20 +388,22 @@ impl Exchange {
             None => self.target.message(&self.path, end).into(),
         };
         if let Some(access) = &outcome.access {
-            let (id, attributes) = (self.handle.id(), &outcome.attributes[2..]);
-            access.write(message, id, attributes, &self.path, elapsed);
+            let attributes = &outcome.attributes[2..];
+            access.write(message, handle.id(), attributes, &self.path, elapsed);
         }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let active = &self.server.0.recorded.active;
+        active.add(self.method, self.secure, -1);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.server
-            .0
-            .recorded
-            .active
-            .add(self.method, self.secure, -1);
-        if !self.finished {
+        if self.recording.is_some() {
             let _guard = self.context.clone().attach();
             let panicked = std::thread::panicking();
             self.end(End::Unanswered(if panicked { "panic" } else { CANCELLED }));

@@ -28,6 +28,8 @@ struct Here {
     /// What the span holds that was made or looked up last: it is nearly always the one that is entered next. The lookup
     /// that this spares costs 250 instructions, and a request enters its span three times.
     last: Option<(Key, Held)>,
+    /// What the next `tracing` span stands for, already started: see [`adopt`].
+    prepared: Option<Held>,
 }
 
 /// A span of one of the process' subscribers: the address of its telemetry, and its number there.
@@ -59,6 +61,7 @@ thread_local! {
         RefCell::new(Here {
             entered: Vec::new(),
             last: None,
+            prepared: None,
         })
     };
 }
@@ -86,6 +89,18 @@ fn request_of(trace: TraceId) -> Option<Arc<str>> {
         let innermost = here.entered.last()?;
         (innermost.trace == trace).then(|| innermost.request.clone())?
     })?
+}
+
+/// Makes the `tracing` span that `make` creates stand for the span of `context`, and belong to `request`.
+pub(crate) fn adopt(
+    context: Context,
+    request: Option<Arc<str>>,
+    make: impl FnOnce() -> tracing::Span,
+) -> tracing::Span {
+    let _before = here(|here| here.prepared.replace(Held { context, request }));
+    let span = make();
+    let _left = here(|here| here.prepared.take()); // if no layer was listening
+    span
 }
 
 /// Runs `f` with the context of `span`, if the layer knows it.
@@ -198,7 +213,8 @@ where
         if !self.wants(attributes.metadata()) {
             return;
         }
-        let held = traces::prepared().unwrap_or_else(|| {
+        let prepared = here(|here| here.prepared.take()).flatten();
+        let held = prepared.unwrap_or_else(|| {
             let Held { context, request } = parent(attributes, &spans);
             let context = traces::start(&self.telemetry, attributes, context);
             Held { context, request }

@@ -26,8 +26,8 @@ impl Fields {
         }
     }
 
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.attributes.push(KeyValue::new(field.name(), value));
+    fn put(&mut self, name: &'static str, value: impl Into<Value>) {
+        self.attributes.push(KeyValue::new(name, value));
     }
 
     /// A field that is no attribute. Returns whether `name` is one.
@@ -63,38 +63,39 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if !self.special(field.name(), value) {
-            self.put(field, value.to_owned());
+        let name = field.name();
+        if !self.special(name, value) {
+            self.put(name, value.to_owned());
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let value = format!("{value:?}");
-        if !self.special(field.name(), &value) {
-            self.put(field, value);
+        let (name, value) = (field.name(), format!("{value:?}"));
+        if !self.special(name, &value) {
+            self.put(name, value);
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value);
+        self.put(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value);
+        self.put(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match i64::try_from(value) {
-            Ok(value) => self.put(field, value),
-            Err(_) => self.put(field, value.to_string()),
+            Ok(value) => self.put(field.name(), value),
+            Err(_) => self.put(field.name(), value.to_string()),
         }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
+        self.put(field.name(), value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put(field, value.to_string());
+        self.put(field.name(), value.to_string());
     }
 }

@@ -2,11 +2,10 @@
 mod fields;
 mod processor;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use opentelemetry::Context;
-use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer as _};
+use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt, Tracer as _};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
@@ -19,7 +18,6 @@ use self::fields::Fields;
 pub(crate) use self::processor::FLUSH_TIMEOUT;
 use self::processor::Processor;
 use super::Telemetry;
-use super::held::Held;
 use crate::Error;
 use crate::base::settings::{Exporter, Otlp, Sampler, Traces};
 use crate::extensions::Extensions;
@@ -149,28 +147,6 @@ fn sampler(settings: &Traces) -> SdkSampler {
     }
 }
 
-thread_local! {
-    /// What the next `tracing` span stands for, already started by [`adopt`].
-    static PREPARED: RefCell<Option<Held>> = const { RefCell::new(None) };
-}
-
-/// Makes the `tracing` span that `make` creates stand for the span of `context`, and belong to `request`.
-pub(crate) fn adopt(
-    context: Context,
-    request: Option<Arc<str>>,
-    make: impl FnOnce() -> tracing::Span,
-) -> tracing::Span {
-    PREPARED.set(Some(Held { context, request }));
-    let span = make();
-    PREPARED.take(); // still there if no layer was listening
-    span
-}
-
-/// What [`adopt`] has put down for the span that is being made.
-pub(super) fn prepared() -> Option<Held> {
-    PREPARED.try_with(RefCell::take).ok()?
-}
-
 /// Starts the span that a `tracing` span with these `attributes` stands for. When telemetry is disabled there is none.
 pub(super) fn start(
     telemetry: &Telemetry,
@@ -186,11 +162,12 @@ pub(super) fn start(
     let name = fields.name.unwrap_or(metadata.name().into());
     let mut builder = SpanBuilder::from_name(name).with_kind(fields.kind);
     builder.attributes = Some(fields.attributes);
-    let mut span = tracer.build_with_context(builder, &parent);
+    // Its status is set where it is then, because a span is half a kilobyte to move.
+    let context = parent.with_span(tracer.build_with_context(builder, &parent));
     if fields.status != Status::Unset {
-        span.set_status(fields.status);
+        context.span().set_status(fields.status);
     }
-    parent.with_span(span)
+    context
 }
 
 /// Adds what was recorded on a `tracing` span to the span of `context`.
