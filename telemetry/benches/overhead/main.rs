@@ -26,9 +26,10 @@ use server::{Running, Served, own_program};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const WARM_UP: usize = 10_000;
-/// Rounds of processor time, and requests of each.
-const ROUNDS: usize = 5;
-const REQUESTS: usize = 20_000;
+/// Rounds of processor time, and requests of each. Many short ones: what else the machine does then falls on few of them,
+/// and on both servers alike.
+const ROUNDS: usize = 60;
+const REQUESTS: usize = 2_000;
 /// Requests of the two runs under callgrind: the difference leaves start and end out.
 const FEW: usize = 1_000;
 const MANY: usize = 7_000;
@@ -236,7 +237,8 @@ fn instructions(variant: &Variant, profile: Option<&str>) -> i64 {
     (many - few) / (MANY - FEW) as i64
 }
 
-/// Microseconds of processor time a request, what they are over the bare handler's, and resident memory.
+/// Microseconds of processor time a request, what they are over the bare handler's, and resident memory: medians, and in
+/// brackets the middle half of the rounds.
 fn time(variant: &Variant) -> String {
     let (_, collector) = Collector::start(variant.collector);
     let bare = Running::start(own_program(), BARE.served, BARE.vars, collector);
@@ -246,39 +248,44 @@ fn time(variant: &Variant) -> String {
     }
     let mut times = Vec::new();
     let mut over = Vec::new();
-    for _ in 0..ROUNDS {
-        let [bare, time] = [&bare, &server].map(|server| {
-            let before = ticks(server.id());
+    for round in 0..ROUNDS {
+        let mut pair = [&bare, &server];
+        // Neither is always the one that finds the other's caches.
+        if round % 2 == 1 {
+            pair.reverse();
+        }
+        let mut taken = pair.map(|server| {
+            let before = processor_time(server.id());
             load(server.port, REQUESTS);
-            (ticks(server.id()) - before) as f64 * 10_000.0 / REQUESTS as f64
+            (processor_time(server.id()) - before) as f64 / 1e3 / REQUESTS as f64
         });
-        times.push(time);
-        over.push(time - bare);
+        if round % 2 == 1 {
+            taken.reverse();
+        }
+        times.push(taken[1]);
+        over.push(taken[1] - taken[0]);
     }
     times.sort_by(f64::total_cmp);
     over.sort_by(f64::total_cmp);
     let memory = resident(server.id());
-    let (low, high) = (over[0], over[ROUNDS - 1]);
+    let [low, middle, high] = [1, 2, 3].map(|quarter| over[ROUNDS * quarter / 4]);
     let text = format!(
-        "{:.1} | {:.1} ({low:.1} to {high:.1}) | {memory:.1}",
-        times[ROUNDS / 2],
-        over[ROUNDS / 2]
+        "{:.1} | {middle:.1} ({low:.1} to {high:.1}) | {memory:.1}",
+        times[ROUNDS / 2]
     );
     bare.end();
     server.end();
     text
 }
 
-/// Hundredths of a second of processor time that the process has used.
-fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc");
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .expect("a name")
-        .1
-        .split_whitespace()
-        .collect();
-    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+/// Nanoseconds of processor time that the threads of the process have used. `/proc/…/stat` counts in hundredths of a second.
+fn processor_time(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("/proc");
+    let times = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    times.sum()
 }
 
 /// Resident memory of the process in MB.
