@@ -37,6 +37,6 @@ def test_every_input_has_a_source_and_stands_on_the_page():
     inputs = [value for value in vars(capacity).values() if isinstance(value, capacity.Input)]
     assert len(inputs) > 25
     for entry in inputs:
-        assert entry.kind in (capacity.MEASURED, capacity.PROJECT, capacity.ASSUMED), entry.what
+        assert entry.kind in (capacity.MEASURED, capacity.PROJECT, capacity.SET, capacity.ASSUMED), entry.what
         assert entry.source and entry.source in page, entry.what
     assert "1,000,000/s (extrapolated)" in page
