@@ -12,7 +12,7 @@ use crate::ingest::Limits;
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::source::Sources;
-use crate::store::{OpenError, Store};
+use crate::store::{Closing, OpenError, Store};
 use crate::{api, ingest, pages};
 
 /// Threads that serve requests. Decoding and SQLite have their own.
@@ -26,6 +26,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// A server that is bound and has its store open.
 pub struct Server {
     server: actix_web::dev::Server,
+    store: Closing,
     port: u16,
 }
 
@@ -45,7 +46,8 @@ impl Server {
     /// When the data directory or the listener cannot be used.
     pub async fn build(settings: Settings, listener: TcpListener) -> Result<Self, BuildError> {
         let port = listener.local_addr()?.port();
-        let store = web::Data::new(Store::open(&settings.data_dir, settings.bounds).await?);
+        let (store, closing) = Store::open(&settings.data_dir, settings.bounds).await?;
+        let store = web::Data::new(store);
         let limits = web::Data::new(Limits::from(&settings));
         let sources = match &settings.source_dir {
             Some(root) => {
@@ -91,7 +93,11 @@ impl Server {
         .disable_signals()
         .listen(listener)?
         .run();
-        Ok(Self { server, port })
+        Ok(Self {
+            server,
+            store: closing,
+            port,
+        })
     }
 
     /// The port it listens on.
@@ -100,20 +106,24 @@ impl Server {
         self.port
     }
 
-    /// Serves until `shutdown` is done, then finishes what is in flight.
+    /// Serves until `shutdown` is done, then finishes what is in flight and closes the store.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
         let handle = self.server.handle();
-        let mut server = std::pin::pin!(self.server);
-        tokio::select! {
-            outcome = &mut server => outcome,
-            () = shutdown => {
-                let (outcome, ()) = tokio::join!(server, handle.stop(true));
-                outcome
+        let outcome = {
+            let mut server = std::pin::pin!(self.server);
+            tokio::select! {
+                outcome = &mut server => outcome,
+                () = shutdown => {
+                    let (outcome, ()) = tokio::join!(server, handle.stop(true));
+                    outcome
+                }
             }
-        }
+        };
+        self.store.close().await;
+        outcome
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -494,13 +495,17 @@ pub async fn by_id(pool: &SqlitePool, ids: &[i64]) -> Result<Vec<Series>, Proble
     aside(move || rows.into_iter().filter_map(one_series).collect()).await
 }
 
+/// Rows that are decoded at a time are so many bytes together.
+const PIECE_BYTES: usize = 1024 * 1024;
+
 /// Series with their points in a time, oldest first, as `decode` reads them, and whether some were left out because they do not fit into one answer.
+/// They are decoded while the next are read, so that they are never held as rows and as points together.
 pub async fn with_points_in(
     pool: &SqlitePool,
     series: Vec<Series>,
     (from_ns, to_ns): (i64, i64),
     decode: fn(Kind, &[u8]) -> Option<Point>,
-) -> Result<(Vec<(Series, Vec<Point>)>, bool), Problem> {
+) -> Result<(WithPoints, bool), Problem> {
     let ids: Vec<i64> = series.iter().map(|series| series.id).collect();
     let rows = sqlx::query_as(
         "SELECT series, body FROM points WHERE series IN (SELECT value FROM json_each(?)) AND time_ns BETWEEN ? AND ? ORDER BY series, time_ns",
@@ -509,25 +514,49 @@ pub async fn with_points_in(
     .bind(from_ns)
     .bind(to_ns)
     .fetch(pool);
-    let (rows, cut) = first_of(rows, |(_, body): &(i64, Vec<u8>)| body.len()).await?;
-    let decoded = aside(move || {
-        let mut series: HashMap<i64, Series> = series
-            .into_iter()
-            .map(|series| (series.id, series))
-            .collect();
-        let of_one = |rows: &[(i64, Vec<u8>)]| {
-            let series = series.remove(&rows[0].0)?;
-            let points = rows
-                .iter()
-                .filter_map(|(_, body)| decode(series.kind, body));
-            let points = points.collect();
-            Some((series, points))
-        };
-        rows.chunk_by(|one, other| one.0 == other.0)
-            .filter_map(of_one)
-            .collect()
-    });
-    Ok((decoded.await?, cut))
+    let mut rows = std::pin::pin!(rows);
+    let mut found: WithPoints = series.into_iter().map(|one| (one, Vec::new())).collect();
+    found.sort_by_key(|(series, _)| series.id);
+    let (mut piece, mut bytes, mut sum) = (Vec::new(), 0, 0);
+    loop {
+        let row: Option<(i64, Vec<u8>)> = rows.next().await.transpose()?;
+        let size = row.as_ref().map_or(0, |(_, body)| body.len());
+        let cut = sum > 0 && sum + size > ANSWER_BYTES;
+        if cut || row.is_none() || bytes + size > PIECE_BYTES {
+            let rows = std::mem::take(&mut piece);
+            found = aside(move || with_decoded(found, rows, decode)).await?;
+            bytes = 0;
+        }
+        match row {
+            Some(row) if !cut => piece.push(row),
+            _ => {
+                found.retain(|(_, points)| !points.is_empty());
+                return Ok((found, cut));
+            }
+        }
+        (bytes, sum) = (bytes + size, sum + size);
+    }
+}
+
+type WithPoints = Vec<(Series, Vec<Point>)>;
+
+/// The series, which stand in the order of their ids, with the points of these rows behind those that they have.
+fn with_decoded(
+    mut found: WithPoints,
+    rows: Vec<(i64, Vec<u8>)>,
+    decode: fn(Kind, &[u8]) -> Option<Point>,
+) -> WithPoints {
+    for rows in rows.chunk_by(|one, other| one.0 == other.0) {
+        if let Ok(at) = found.binary_search_by_key(&rows[0].0, |(series, _)| series.id) {
+            let (series, points) = &mut found[at];
+            points.reserve_exact(rows.len());
+            points.extend(
+                rows.iter()
+                    .filter_map(|(_, body)| decode(series.kind, body)),
+            );
+        }
+    }
+    found
 }
 
 /// The newest point of each of these series, without its attributes.

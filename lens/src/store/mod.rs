@@ -21,7 +21,8 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::problem::Problem;
 use crate::settings::{Bound, Bounds};
@@ -181,6 +182,25 @@ pub struct Store {
     _lock: Arc<File>,
 }
 
+/// The end of a store.
+pub struct Closing {
+    pool: SqlitePool,
+    stop: Arc<Notify>,
+    writer: JoinHandle<()>,
+}
+
+impl Closing {
+    /// Stores what waits, takes no more, folds the write-ahead log into the file and closes all connections. Takes a few seconds at most.
+    pub async fn close(self) {
+        let closed = async {
+            self.pool.close().await;
+            self.stop.notify_one();
+            self.writer.await
+        };
+        let _ = tokio::time::timeout(PATIENCE, closed).await;
+    }
+}
+
 /// The store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -194,7 +214,7 @@ pub enum OpenError {
 
 impl Store {
     /// Opens or creates the store and starts its writer on the current runtime.
-    pub async fn open(directory: &Path, bounds: Bounds) -> Result<Self, OpenError> {
+    pub async fn open(directory: &Path, bounds: Bounds) -> Result<(Self, Closing), OpenError> {
         Self::open_limited(directory, bounds, None).await
     }
 
@@ -203,7 +223,7 @@ impl Store {
         directory: &Path,
         bounds: Bounds,
         max_pages: Option<u32>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<(Self, Closing), OpenError> {
         let shown = directory.display().to_string();
         let unusable = |error| OpenError::Directory(shown.clone(), error);
         std::fs::create_dir_all(directory).map_err(unusable)?;
@@ -249,14 +269,20 @@ impl Store {
         let meters: Arc<[Meter; 4]> = Arc::default();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = writer::Writer::open(options, connection, meters.clone(), bounds).await?;
-        tokio::spawn(writer.run(queue));
-        Ok(Self {
+        let stop = Arc::new(Notify::new());
+        let closing = Closing {
+            pool: pool.clone(),
+            stop: stop.clone(),
+            writer: tokio::spawn(writer.run(queue, stop)),
+        };
+        let store = Self {
             pool,
             jobs,
             meters,
             bounds,
             _lock: Arc::new(lock),
-        })
+        };
+        Ok((store, closing))
     }
 
     /// Stores the rows; what is answered is committed, and can be read at once.
@@ -411,9 +437,10 @@ mod tests {
     #[actix_web::test]
     async fn what_is_refused_by_a_full_database_is_said_and_what_comes_after_is_stored() {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open_limited(directory.path(), Settings::default().bounds, Some(200))
-            .await
-            .expect("a store");
+        let (store, _) =
+            Store::open_limited(directory.path(), Settings::default().bounds, Some(200))
+                .await
+                .expect("a store");
         store.ready().await.expect("room");
         let mut acknowledged = 0;
         while store.write(origin(), records(10)).await.is_ok() {

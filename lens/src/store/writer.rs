@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::known::Known;
 use super::origins::OriginRow;
@@ -129,10 +129,21 @@ impl Writer {
         })
     }
 
-    /// Runs until the last handle to the store is gone.
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    /// Runs until it is told to `stop` and has stored what waits.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Job>, stop: Arc<Notify>) {
         let mut jobs = Vec::with_capacity(JOBS_A_TRANSACTION);
-        while queue.recv_many(&mut jobs, JOBS_A_TRANSACTION).await > 0 {
+        loop {
+            tokio::select! {
+                taken = queue.recv_many(&mut jobs, JOBS_A_TRANSACTION) => {
+                    if taken == 0 {
+                        break;
+                    }
+                }
+                () = stop.notified() => {
+                    queue.close();
+                    continue;
+                }
+            }
             if let Err(error) = self.store(&jobs).await {
                 self.known = Known::default();
                 if jobs.len() > 1 {
@@ -150,8 +161,10 @@ impl Writer {
                 jobs.drain(..).for_each(|job| self.answer(job, Ok(())));
             }
         }
-        // Folds the write-ahead log into the file; what it says is of no use to anyone now.
-        if let Some(connection) = self.connection {
+        // Folds the write-ahead log into the file; what these say is of no use to anyone now.
+        if let Some(mut connection) = self.connection {
+            let fold = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+            let _ = fold.execute(&mut connection).await;
             let _ = connection.close().await;
         }
     }

@@ -42,6 +42,19 @@ async fn send(lens: &Lens) -> (u16, Option<String>) {
 }
 
 #[tokio::test]
+async fn a_stop_folds_the_write_ahead_log_into_the_file() {
+    let lens = Lens::start().await;
+    assert_eq!(send(&lens).await.0, 200);
+    let directory = lens.stop().await;
+    let log = directory.path().join("lens-4.db-wal");
+    let left = std::fs::metadata(log).map_or(0, |log| log.len());
+    assert_eq!(left, 0, "bytes of the log that are not in the file");
+    let again = Lens::start_in(directory, |_| {}).await;
+    let exported = again.text("/api/export?signal=logs").await;
+    assert_eq!(exported.matches("\"stringValue\"").count(), 20);
+}
+
+#[tokio::test]
 async fn a_full_disk_loses_nothing_that_was_acknowledged_and_recovers_by_itself() {
     let at = tempfile::tempdir().expect("a directory");
     let Some(_small) = Small::mount(at.path()) else {
