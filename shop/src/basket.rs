@@ -7,6 +7,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use signalbox_telemetry::profiles;
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 
 use crate::database::{Connection, Statement};
 use crate::problem::{Problem, json};
@@ -26,11 +28,22 @@ static ORDER: Statement = Statement {
 };
 
 /// So many pieces of one product.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     name: String,
     quantity: i64,
     price_cents: i64,
+}
+
+impl FromRow<'_, SqliteRow> for Line {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let (name, quantity, price_cents) = FromRow::from_row(row)?;
+        Ok(Self {
+            name,
+            quantity,
+            price_cents,
+        })
+    }
 }
 
 #[derive(Serialize)]

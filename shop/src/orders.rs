@@ -7,6 +7,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 use signalbox_telemetry::profiles;
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 
 use crate::database::Statement;
 use crate::problem::{Problem, json};
@@ -52,11 +54,22 @@ struct Past {
 }
 
 /// A line of an order.
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 pub struct Line {
     pub product_id: i64,
     pub quantity: i64,
     pub price_cents: i64,
+}
+
+impl FromRow<'_, SqliteRow> for Line {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let (product_id, quantity, price_cents) = FromRow::from_row(row)?;
+        Ok(Self {
+            product_id,
+            quantity,
+            price_cents,
+        })
+    }
 }
 
 /// `GET /customers/{id}/orders`: the newest.

@@ -5,15 +5,24 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 
 /// How long a ranking is kept, on average.
 const LIFETIME: Duration = Duration::from_secs(20);
 
 /// A product and how many pieces of it were sold.
-#[derive(Clone, Serialize, sqlx::FromRow)]
+#[derive(Clone, Serialize)]
 pub struct Rank {
     name: String,
     sold: i64,
+}
+
+impl FromRow<'_, SqliteRow> for Rank {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let (name, sold) = FromRow::from_row(row)?;
+        Ok(Self { name, sold })
+    }
 }
 
 /// The ranking of each category, with when it ends (time since 1970).

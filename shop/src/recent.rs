@@ -4,17 +4,31 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
 
 /// So many of each are kept.
 const KEPT: usize = 10;
 
 /// A product with its description.
-#[derive(Clone, Serialize, sqlx::FromRow)]
+#[derive(Clone, Serialize)]
 pub struct Product {
     pub id: i64,
     pub name: String,
     pub price_cents: i64,
     pub description: String,
+}
+
+impl FromRow<'_, SqliteRow> for Product {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let (id, name, price_cents, description) = FromRow::from_row(row)?;
+        Ok(Self {
+            id,
+            name,
+            price_cents,
+            description,
+        })
+    }
 }
 
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
 use crate::attributes::{hex_id, searchable, text};
@@ -249,13 +249,15 @@ pub async fn place(pool: &SqlitePool, id: i64) -> sqlx::Result<Option<(i64, Stri
 }
 
 /// How many records of a level there are in a step of time.
-#[derive(Clone, Copy, Debug, FromRow, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub step: i64,
     /// Severity number over 4, rounded up: 0 for none, 1 for trace … 6 for fatal.
     pub level: i64,
     pub count: i64,
 }
+
+from_row!(Volume: step, level, count);
 
 /// The volume of the records that pass the filter, in steps since `from_ns`.
 pub async fn volume(

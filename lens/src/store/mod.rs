@@ -1,5 +1,17 @@
 //! The store: one SQLite file, one writer, a few readers, each signal bounded.
 
+/// Has a struct read from a row, each field from the column of its name. sqlx's derive would do the same, and have sqlx compiled
+/// once more, for the compiler's own use.
+macro_rules! from_row {
+    ($name:ident: $($field:ident),+) => {
+        impl sqlx::FromRow<'_, sqlx::sqlite::SqliteRow> for $name {
+            fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+                Ok(Self { $($field: sqlx::Row::try_get(row, stringify!($field))?),+ })
+            }
+        }
+    };
+}
+
 mod known;
 pub mod logs;
 pub mod metrics;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::traces::json_list;
 use super::{ANSWER_BYTES, Amount, LATEST_NS, aside, evict_oldest};
@@ -175,7 +175,7 @@ pub struct Filter {
 }
 
 /// A push without its samples.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Pushed {
     pub id: i64,
     pub service: String,
@@ -184,6 +184,8 @@ pub struct Pushed {
     pub duration_ns: i64,
     pub total: i64,
 }
+
+from_row!(Pushed: id, service, labels, time_ns, duration_ns, total);
 
 /// The newest pushes that may have samples the filter asks for, newest first.
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Pushed>> {
@@ -289,7 +291,7 @@ impl Pushed {
 }
 
 /// What is there of one kind, service and set of labels.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Listed {
     pub kind: String,
     pub service: String,
@@ -298,6 +300,8 @@ pub struct Listed {
     pub first_ns: i64,
     pub last_ns: i64,
 }
+
+from_row!(Listed: kind, service, labels, count, first_ns, last_ns);
 
 /// Everything there is, by kind, service and labels.
 pub async fn kinds(pool: &SqlitePool) -> sqlx::Result<Vec<Listed>> {

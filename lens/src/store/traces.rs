@@ -6,7 +6,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
 use crate::attributes::{column, find_renamed, hex, hex_id, searchable, valid_id};
@@ -467,7 +467,7 @@ pub enum Sort {
 }
 
 /// One line of the list. Service, name and status are its root span's.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Summary {
     pub trace_id: String,
     pub service: String,
@@ -482,6 +482,8 @@ pub struct Summary {
     /// Whether that span has a parent which has not arrived.
     pub orphan: bool,
 }
+
+from_row!(Summary: trace_id, service, name, http_status, start_ns, end_ns, spans, errors, bytes, orphan);
 
 impl Summary {
     pub fn duration(&self) -> i64 {
@@ -581,13 +583,15 @@ pub async fn spans<T: serde::Serialize>(
 }
 
 /// A span elsewhere that links into a trace.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct BackLink {
     pub trace_id: String,
     pub span_id: String,
     pub service: String,
     pub name: String,
 }
+
+from_row!(BackLink: trace_id, span_id, service, name);
 
 /// Spans of other traces that link into this one.
 pub async fn links_into(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Vec<BackLink>> {
@@ -624,7 +628,7 @@ pub async fn choices(pool: &SqlitePool) -> sqlx::Result<(Vec<String>, Vec<String
 }
 
 /// Calls from one service to another, or to a database.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Edge {
     pub caller: String,
     pub callee: String,
@@ -637,6 +641,8 @@ pub struct Edge {
     /// Mean duration, as the callee saw it or, of an external one, the caller.
     pub mean_ns: f64,
 }
+
+from_row!(Edge: caller, callee, external, messages, calls, errors, mean_ns);
 
 /// Edges listed.
 pub const MOST_EDGES: usize = 100;
@@ -705,7 +711,7 @@ pub async fn of_span(
 }
 
 /// How a service did, by the requests and messages it served.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Health {
     pub service: String,
     pub requests: i64,
@@ -713,6 +719,8 @@ pub struct Health {
     pub mean_ns: f64,
     pub slowest_ns: i64,
 }
+
+from_row!(Health: service, requests, errors, mean_ns, slowest_ns);
 
 /// Services listed.
 pub const MOST_SERVICES: usize = 50;

@@ -6,6 +6,7 @@
 mod comments;
 mod failure;
 mod lease;
+mod migrations;
 mod mysql;
 mod orders;
 mod postgres;
@@ -417,7 +418,7 @@ impl Inner {
         let pool = pool_options::<Sqlite>(settings)
             .connect_with(options)
             .await?;
-        sqlx::migrate!("migrations/sqlite").run(&pool).await?;
+        migrations::migrator(migrations::SQLITE).run(&pool).await?;
         Ok(Self {
             backend: Backend::Sqlite(Access::new(pool, check, settings)),
             system: "sqlite",
@@ -443,7 +444,9 @@ impl Inner {
         let pool = pool_options::<Postgres>(settings)
             .connect_with(options)
             .await?;
-        sqlx::migrate!("migrations/postgres").run(&pool).await?;
+        migrations::migrator(migrations::POSTGRES)
+            .run(&pool)
+            .await?;
         Ok(Self {
             backend: Backend::Postgres(Access::new(pool, check, settings)),
             system: "postgresql",
@@ -466,7 +469,7 @@ impl Inner {
             .after_connect(move |session, _| Box::pin(server.limit(session, timeout)))
             .connect_with(options)
             .await?;
-        sqlx::migrate!("migrations/mysql").run(&pool).await?;
+        migrations::migrator(migrations::MYSQL).run(&pool).await?;
         let (system, pool_name) = match server {
             mysql::Server::MySql => ("mysql", "orders-mysql"),
             mysql::Server::MariaDb => ("mariadb", "orders-mariadb"),
