@@ -87,7 +87,7 @@
   // --- the range of time: dragging zooms, and a button goes back ---------------------------------------------------------------------------
   window.lensZoom = (from, to) => {
     const address = new URL(location);
-    for (const name of ["range", "page", "until_ms", "before", "minutes"]) address.searchParams.delete(name);
+    for (const name of ["range", "page", "until_ms", "before"]) address.searchParams.delete(name);
     address.searchParams.set("from_ms", Math.floor(from));
     address.searchParams.set("to_ms", Math.ceil(Math.max(to, from + 1)));
     sessionStorage.setItem("lens-zoomed", "yes");

@@ -58,39 +58,28 @@ pub fn duration(ns: f64) -> String {
 
 /// `12.3 MiB`
 pub fn bytes(bytes: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < units.len() {
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value.abs() < 1024.0 {
+            return match unit {
+                "B" => format!("{value:.0} B"),
+                _ => format!("{} {unit}", three(value)),
+            };
+        }
         value /= 1024.0;
-        unit += 1;
     }
-    format!(
-        "{} {}",
-        if unit == 0 {
-            format!("{value:.0}")
-        } else {
-            three(value)
-        },
-        units[unit]
-    )
+    format!("{} TiB", three(value))
 }
 
 /// `12,345`
 pub fn count(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut grouped = String::with_capacity(digits.len() + 4);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
+    let mut grouped = number.to_string();
+    let digits = number.unsigned_abs().to_string().len();
+    for behind in (3..digits).step_by(3) {
+        // As many commas stand behind it already.
+        grouped.insert(grouped.len() - behind - (behind / 3 - 1), ',');
     }
-    if number < 0 {
-        format!("-{grouped}")
-    } else {
-        grouped
-    }
+    grouped
 }
 
 /// About three significant digits.
@@ -129,14 +118,10 @@ mod tests {
     #[test]
     fn times_are_utc() {
         assert_eq!(date_time(0), "1970-01-01 00:00:00.000");
-        assert_eq!(
-            date_time(1_709_251_199_999_000_000),
-            "2024-02-29 23:59:59.999"
-        );
-        assert_eq!(
-            date_time(1_795_230_202_007_000_000),
-            "2026-11-21 03:03:22.007"
-        );
+        let leap_day = 1_709_251_199_999_000_000;
+        assert_eq!(date_time(leap_day), "2024-02-29 23:59:59.999");
+        let autumn = 1_795_230_202_007_000_000;
+        assert_eq!(date_time(autumn), "2026-11-21 03:03:22.007");
         assert_eq!(ago(NS_PER_S, 4 * NS_PER_S), "3 s ago");
         assert_eq!(ago(0, 5400 * NS_PER_S), "2 h ago");
     }

@@ -376,58 +376,46 @@ impl Merged {
             unit: text(measure.unit),
         });
         self.period = profile.period;
-        self.from_ns = if self.from_ns == 0 {
-            profile.time_nanos
-        } else {
-            self.from_ns.min(profile.time_nanos)
+        self.from_ns = match self.from_ns {
+            0 => profile.time_nanos,
+            first => first.min(profile.time_nanos),
         };
-        self.to_ns = self
-            .to_ns
-            .max(profile.time_nanos.saturating_add(profile.duration_nanos));
+        let to_ns = profile.time_nanos.saturating_add(profile.duration_nanos);
+        self.to_ns = self.to_ns.max(to_ns);
 
-        let functions: HashMap<u64, &Function> = profile
-            .function
-            .iter()
-            .map(|function| (function.id, function))
-            .collect();
+        let functions = profile.function.iter();
+        let functions: HashMap<u64, &Function> = functions.map(|of| (of.id, of)).collect();
         let mut locations: HashMap<u64, Vec<u32>> = HashMap::with_capacity(profile.location.len());
         for location in &profile.location {
             let mut numbers: Vec<u32> = Vec::with_capacity(location.line.len());
             for line in &location.line {
-                let (function, file) =
-                    functions.get(&line.function_id).map_or((0, 0), |function| {
-                        (text(function.name), text(function.filename))
-                    });
+                let of = functions.get(&line.function_id);
                 numbers.push(self.number(Frame {
-                    function,
-                    file,
+                    function: of.map_or(0, |of| text(of.name)),
+                    file: of.map_or(0, |of| text(of.filename)),
                     line: line.line,
                 }));
             }
             if numbers.is_empty() {
+                let (file, line) = (0, 0);
                 let function = self.strings.index(&format!("{:#x}", location.address));
                 numbers.push(self.number(Frame {
                     function,
-                    file: 0,
-                    line: 0,
+                    file,
+                    line,
                 }));
             }
             locations.insert(location.id, numbers);
         }
         for sample in &profile.sample {
-            let Some(value) = sample
-                .value
-                .get(position)
-                .copied()
-                .filter(|value| *value > 0)
-            else {
+            let value = sample.value.get(position).copied();
+            let Some(value @ 1..) = value else {
                 continue;
             };
             let has = |name: &str, value: &str| {
-                profile.labels(sample).any(|label| label == (name, value))
-                    || push_labels.iter().any(|(push_name, push_value)| {
-                        (push_name.as_str(), push_value.as_str()) == (name, value)
-                    })
+                let mut pushed = push_labels.iter().map(|(name, value)| (&**name, &**value));
+                pushed.any(|label| label == (name, value))
+                    || profile.labels(sample).any(|label| label == (name, value))
             };
             if !wanted.iter().all(|(name, value)| match name.as_str() {
                 // Pyroscope's clients send `profile_id`, its server calls it `span_id`.
@@ -436,18 +424,10 @@ impl Merged {
             }) {
                 continue;
             }
-            let stack = sample
-                .location_id
-                .iter()
-                .filter_map(|id| locations.get(id))
-                .flatten()
-                .take(MOST_FRAMES)
-                .copied()
-                .collect::<Vec<u32>>();
-            let mut labels: Vec<(i64, i64)> = sample
-                .label
-                .iter()
-                .filter(|label| label.str != 0)
+            let places = sample.location_id.iter().filter_map(|id| locations.get(id));
+            let stack: Vec<u32> = places.flatten().take(MOST_FRAMES).copied().collect();
+            let labels = sample.label.iter().filter(|label| label.str != 0);
+            let mut labels: Vec<(i64, i64)> = labels
                 .map(|label| (text(label.key), text(label.str)))
                 .collect();
             labels.sort_unstable();
@@ -577,23 +557,17 @@ mod tests {
     #[test]
     fn argument_lists_go_and_names_stay() {
         let long = "x::Y<z::Z, ".repeat(20);
+        let generic = format!("a::poll<{long}fn(u8) -> u8{}>::b", ">".repeat(20));
+        let plain = "signalbox::routes::demo::cpu::sieve";
         for (name, short) in [
-            (
-                format!("a::poll<{long}fn(u8) -> u8{}>::b", ">".repeat(20)),
-                "a::poll<…>::b",
-            ),
-            ("<a::B as c::D<e::F>>::g".to_owned(), "<a::B as c::D<…>>::g"),
-            ("collect::<alloc::vec::Vec<u8>>".to_owned(), "collect::<…>"),
-            (
-                "signalbox::routes::demo::cpu::sieve".to_owned(),
-                "signalbox::routes::demo::cpu::sieve",
-            ),
+            (generic.as_str(), "a::poll<…>::b"),
+            ("<a::B as c::D<e::F>>::g", "<a::B as c::D<…>>::g"),
+            ("collect::<alloc::vec::Vec<u8>>", "collect::<…>"),
+            (plain, plain),
         ] {
-            assert_eq!(without_arguments(&name), short);
+            assert_eq!(without_arguments(name), short);
         }
-        assert_eq!(
-            without_arguments(&"é".repeat(500)).len(),
-            LONGEST_NAME + '…'.len_utf8()
-        );
+        let cut = without_arguments(&"é".repeat(500));
+        assert_eq!(cut.len(), LONGEST_NAME + '…'.len_utf8());
     }
 }

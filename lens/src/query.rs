@@ -28,11 +28,6 @@ pub const RANGES: [(&str, i64, &str); 4] = [
 ];
 
 impl Time {
-    /// Whether nothing was chosen.
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// First and last nanosecond; `otherwise` is the name of the range that counts if none was chosen.
     pub fn bounds(
         &self,
@@ -44,10 +39,9 @@ impl Time {
         if from.is_some() || to.is_some() {
             return Ok((from, to));
         }
-        let name = if self.range.is_empty() {
-            otherwise
-        } else {
-            &self.range
+        let name = match self.range.as_str() {
+            "" => otherwise,
+            range => range,
         };
         match RANGES.iter().find(|(range, ..)| *range == name) {
             Some((_, 0, _)) => Ok((None, None)),
@@ -82,7 +76,7 @@ pub struct Traces {
 
 impl Traces {
     pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<traces::Filter, Problem> {
-        let limit = limit(&self.limit, default_limit, 1000)?;
+        let limit = limit("limit", &self.limit, default_limit, 1000)?;
         let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
         let until_ns = milliseconds("until_ms", &self.until_ms)?;
         let mut filter = traces::Filter {
@@ -104,9 +98,8 @@ impl Traces {
                 "spans" => traces::Sort::Spans,
                 "errors" => traces::Sort::Errors,
                 _ => {
-                    return Err(Problem::bad_request(
-                        "sort is time, duration, spans or errors",
-                    ));
+                    let why = "sort is time, duration, spans or errors";
+                    return Err(Problem::bad_request(why));
                 }
             },
             offset: (self.page()? - 1).saturating_mul(limit),
@@ -129,11 +122,7 @@ impl Traces {
     }
 
     pub fn page(&self) -> Result<u32, Problem> {
-        match whole("page", &self.page)? {
-            None => Ok(1),
-            Some(page) if (1..=1_000_000).contains(&page) => Ok(page as u32),
-            Some(_) => Err(Problem::bad_request("page counts from 1")),
-        }
+        limit("page", &self.page, 1, 1_000_000)
     }
 }
 
@@ -280,13 +269,7 @@ impl Logs {
     pub fn filter(&self, default_limit: u32, now_ns: i64) -> Result<logs::Filter, Problem> {
         let (from_ns, to_ns) = self.time.bounds("all", now_ns)?;
         let mut search = Search::default();
-        let wrong_field = || Problem::bad_request("field is written name=value");
-        if !self.field.is_empty() {
-            let (name, value) = self.field.split_once('=').ok_or_else(wrong_field)?;
-            search
-                .fields
-                .push((name.trim().to_owned(), value.trim().to_owned()));
-        }
+        search.fields.extend(pair("field", &self.field)?);
         let mut alike = Vec::new();
         for term in terms(&self.q) {
             match (term.ids(), term) {
@@ -298,11 +281,11 @@ impl Logs {
                 (None, Term::Field(name, value)) => search.fields.push((name, value)),
             }
         }
-        let before = match self.before.split_once('.') {
-            _ if self.before.is_empty() => None,
-            Some((time, id)) => Some((time.parse().ok(), id.parse().ok())),
-            None => Some((None, None)),
-        };
+        let before = self.before.split_once('.');
+        let before = before.and_then(|(time, id)| Some((time.parse().ok()?, id.parse().ok()?)));
+        if before.is_none() && !self.before.is_empty() {
+            return Err(Problem::bad_request("before is a record's time and id"));
+        }
         Ok(logs::Filter {
             search,
             service: self.service.clone(),
@@ -312,15 +295,9 @@ impl Logs {
             alike,
             from_ns,
             to_ns,
-            before: match before {
-                None => None,
-                Some((Some(time), Some(id))) => Some((time, id)),
-                Some(_) => {
-                    return Err(Problem::bad_request("before is a record's time and id"));
-                }
-            },
+            before,
             oldest_first: false,
-            limit: limit(&self.limit, default_limit, 10_000)?,
+            limit: limit("limit", &self.limit, default_limit, 10_000)?,
         })
     }
 
@@ -340,8 +317,6 @@ pub struct Metrics {
     pub by: String,
     /// `attribute=value`: only series that have it.
     pub only: String,
-    /// Minutes to show, where no range is chosen.
-    pub minutes: String,
     #[serde(flatten)]
     pub time: Time,
     /// Newest points of each series (API only).
@@ -350,19 +325,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn points(&self) -> Result<u32, Problem> {
-        limit(&self.points, 1, 1000)
-    }
-
-    /// First and last nanosecond to show: the last 15 minutes unless told.
-    pub fn bounds(&self, now_ns: i64) -> Result<(Option<i64>, Option<i64>), Problem> {
-        match whole("minutes", &self.minutes)? {
-            _ if !self.time.is_default() => self.time.bounds("15m", now_ns),
-            None => self.time.bounds("15m", now_ns),
-            Some(minutes) if (1..=1440).contains(&minutes) => {
-                Ok((Some(now_ns - minutes * 60_000_000_000), None))
-            }
-            Some(_) => Err(Problem::bad_request("minutes is from 1 to 1440")),
-        }
+        limit("points", &self.points, 1, 1000)
     }
 }
 
@@ -400,17 +363,21 @@ impl Profiles {
             kind: kind.to_owned(),
             service: self.service.clone(),
             span_id: id("profile_id", &self.profile_id, 8)?,
-            label: match self.label.split_once('=') {
-                Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-                None if self.label.is_empty() => None,
-                None => {
-                    return Err(Problem::bad_request("label is written name=value"));
-                }
-            },
+            label: pair("label", &self.label)?,
             from_ns,
             to_ns,
         })
     }
+}
+
+/// `name=value` in two; `None` for an empty text.
+pub fn pair(parameter: &str, text: &str) -> Result<Option<(String, String)>, Problem> {
+    let pair = text.split_once('=');
+    if pair.is_none() && !text.is_empty() {
+        let why = format!("{parameter} is written name=value");
+        return Err(Problem::BadRequest(why));
+    }
+    Ok(pair.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())))
 }
 
 /// The id in lower case, as it is stored.
@@ -430,9 +397,10 @@ fn milliseconds(name: &str, text: &str) -> Result<Option<i64>, Problem> {
     }
     match text.parse::<f64>() {
         Ok(number) if (0.0..1e13).contains(&number) => Ok(Some((number * NS_PER_MS) as i64)),
-        _ => Err(Problem::BadRequest(format!(
-            "{name} is a number of milliseconds"
-        ))),
+        _ => {
+            let why = format!("{name} is a number of milliseconds");
+            Err(Problem::BadRequest(why))
+        }
     }
 }
 
@@ -445,11 +413,11 @@ fn whole(name: &str, text: &str) -> Result<Option<i64>, Problem> {
         .map_err(|_| Problem::BadRequest(format!("{name} is a whole number")))
 }
 
-fn limit(text: &str, default: u32, most: u32) -> Result<u32, Problem> {
-    match whole("limit", text)? {
+fn limit(name: &str, text: &str, default: u32, most: u32) -> Result<u32, Problem> {
+    match whole(name, text)? {
         None => Ok(default),
         Some(number) if (1..=i64::from(most)).contains(&number) => Ok(number as u32),
-        Some(_) => Err(Problem::BadRequest(format!("limit is from 1 to {most}"))),
+        Some(_) => Err(Problem::BadRequest(format!("{name} is from 1 to {most}"))),
     }
 }
 
@@ -468,9 +436,8 @@ fn severities(level: &str) -> Result<Option<(i32, i32)>, Problem> {
         "error" => 17,
         "fatal" => 21,
         _ => {
-            return Err(Problem::bad_request(
-                "level is trace, debug, info, warn, error or fatal",
-            ));
+            let why = "level is trace, debug, info, warn, error or fatal";
+            return Err(Problem::bad_request(why));
         }
     };
     Ok(Some((lowest, if above { 24 } else { lowest + 3 })))
@@ -515,21 +482,14 @@ mod tests {
             "af7651916cd43dd8448eb211c80319c",
             "0x0af7651916cd43dd8448eb211c80319c",
             "0af76519-16cd-43dd-8448-eb211c80319c",
+            "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
         ] {
             assert_eq!(ids(spelling), Some(trace.clone()), "{spelling}");
         }
         let span = "00f067aa0ba902b7".to_owned();
-        assert_eq!(
-            ids("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
-            Some(trace)
-        );
-        assert_eq!(ids("00f067aa0ba902b7"), Some((String::new(), span)));
-        for none in [
-            "",
-            "deadbeef",
-            "checkout",
-            "0af7651916cd43dd8448eb211c80319g",
-        ] {
+        assert_eq!(ids(&span), Some((String::new(), span)));
+        let no_digits = "0af7651916cd43dd8448eb211c80319g";
+        for none in ["", "deadbeef", "checkout", no_digits] {
             assert_eq!(ids(none), None, "{none}");
         }
     }

@@ -225,28 +225,12 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             Settings::from_lookup(move |asked| (asked == name).then(|| value.to_owned()))
         };
-        assert_eq!(
-            with("LENS_MAX_LOGS", "12")
-                .expect("allowed")
-                .bounds
-                .logs
-                .rows,
-            12
-        );
-        assert_eq!(
-            with("LENS_MAX_LOGS_MB", "2")
-                .expect("allowed")
-                .bounds
-                .logs
-                .bytes,
-            2 * MEBIBYTE
-        );
-        assert_eq!(
-            with("LENS_ALLOWED_HOSTS", "Box, lens.test")
-                .expect("allowed")
-                .allowed_hosts,
-            ["box", "lens.test"]
-        );
+        let rows = with("LENS_MAX_LOGS", "12").expect("allowed");
+        assert_eq!(rows.bounds.logs.rows, 12);
+        let bytes = with("LENS_MAX_LOGS_MB", "2").expect("allowed");
+        assert_eq!(bytes.bounds.logs.bytes, 2 * MEBIBYTE);
+        let hosts = with("LENS_ALLOWED_HOSTS", "Box, lens.test").expect("allowed");
+        assert_eq!(hosts.allowed_hosts, ["box", "lens.test"]);
         for (name, value) in [
             ("LENS_LISTEN", "0.0.0.0:18090"),
             ("LENS_MAX_SPANS", "0"),

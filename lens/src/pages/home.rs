@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, same, uri};
+use super::{PageProblem, Shell, Tab, TimeRange, heading, same};
 use crate::attributes::find;
 use crate::chart::Grouped;
 use crate::format;
@@ -34,48 +34,36 @@ pub async fn page(
     }
     let mut lost = totals(&store, &LOSSES, bounds, now_ns).await?;
     lost.retain(|_, (_, failed)| *failed > 0);
-    let failed = traces::list(
-        &store.pool,
-        &traces::Filter {
-            failed: Some(true),
-            from_ns: bounds.0,
-            to_ns: bounds.1,
-            limit: FAILED,
-            ..Default::default()
-        },
-    )
-    .await?;
-    let (errors, _) = logs::list(
-        &store.pool,
-        &logs::Filter {
-            severity: Some((17, 24)),
-            from_ns: bounds.0,
-            to_ns: bounds.1,
-            limit: FAILED,
-            ..Default::default()
-        },
-    )
-    .await?;
+    let (from_ns, to_ns) = bounds;
+    let failed = traces::Filter {
+        failed: Some(true),
+        from_ns,
+        to_ns,
+        limit: FAILED,
+        ..Default::default()
+    };
+    let failed = traces::list(&store.pool, &failed).await?;
+    let errors = logs::Filter {
+        severity: Some((17, 24)),
+        from_ns,
+        to_ns,
+        limit: FAILED,
+        ..Default::default()
+    };
+    let (errors, _) = logs::list(&store.pool, &errors).await?;
     let minutes = traces::minutes_covered(&store.pool, bounds, now_ns).await?;
     let last = last_arrivals(&store).await?;
     let shell = Shell {
         tab: Tab::Home,
         title: "Overview".to_owned(),
-        uri: uri(&request),
         signals: "traces logs metrics profiles",
-        services: Services::load(&store).await?,
-        range: Some(TimeRange {
-            time: time.into_inner(),
-            otherwise: "15m",
-            uri: uri(&request),
-            kept_since: None,
-            now_ns,
-        }),
+        range: Some(TimeRange::of(&request, &time, "15m", now_ns)),
         not: "Lens is one small process for one machine: no dashboards, no alerts, no users, and it forgets the oldest.",
         same: vec![same::traces(&query::Traces {
             status: "error".to_owned(),
             ..Default::default()
         })],
+        ..Shell::of(&request, &store).await?
     };
     let empty = Signal::ALL
         .iter()

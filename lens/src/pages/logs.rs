@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, href, level, marked,
-    message, same, select, shown, uri,
+    message, same, select, shown,
 };
 use crate::attributes::{hex_id, text};
 use crate::format;
@@ -37,26 +37,19 @@ pub async fn page(
     };
     let (services, _) = traces::choices(&store.pool).await?;
     let fields = logs::fields(&store.pool).await?;
-    let origins = origins::all(
-        &store.pool,
-        entries.iter().map(|entry| entry.origin).collect(),
-    )
-    .await?;
+    let origins = entries.iter().map(|entry| entry.origin).collect();
+    let origins = origins::all(&store.pool, origins).await?;
     let shell = Shell {
         tab: Tab::Logs,
         title: "Logs".to_owned(),
-        uri: uri(&request),
         signals: "logs",
-        services: Services::load(&store).await?,
         range: Some(TimeRange {
-            time: query.time.clone(),
-            otherwise: "all",
-            uri: uri(&request),
             kept_since: store.kept_since(Signal::Logs).await?,
-            now_ns,
+            ..TimeRange::of(&request, &query.time, "all", now_ns)
         }),
         not: "Lens finds texts, levels and fields; it has no pipelines, no parsers and no metrics from logs, and Loki keeps more and longer.",
         same: vec![same::logs(&query)],
+        ..Shell::of(&request, &store).await?
     };
     let levels: Vec<String> = LEVELS
         .iter()
@@ -80,12 +73,8 @@ pub async fn page(
             label.field { span { "Span id" } input name="span_id" value=(query.span_id) placeholder="16 hex digits" pattern="[0-9a-fA-F]{16}" autocomplete="off"; }
         }))
     };
-    let words: Vec<String> = filter
-        .search
-        .words
-        .iter()
-        .map(|word| word.to_ascii_lowercase())
-        .collect();
+    let words = filter.search.words.iter();
+    let words: Vec<String> = words.map(|word| word.to_ascii_lowercase()).collect();
     // Of one record only; the list of all has its filters.
     let without_place = query::Logs {
         before: String::new(),
@@ -152,38 +141,23 @@ fn chips(query: &query::Logs) -> Markup {
             query::Term::Word(word) => word.clone(),
             query::Term::Field(name, value) => format!("{name}={value}"),
         };
-        chips.push((
-            label,
-            query::Logs {
-                q: query::typed(&others),
-                ..query.clone()
-            },
-        ));
+        let without = query::Logs {
+            q: query::typed(&others),
+            ..query.clone()
+        };
+        chips.push((label, without));
     }
-    let without = |change: fn(&mut query::Logs)| {
-        let mut query = query.clone();
-        change(&mut query);
-        query
-    };
-    for (label, value, without) in [
-        ("level", &query.level, without(|query| query.level.clear())),
-        (
-            "service",
-            &query.service,
-            without(|query| query.service.clear()),
-        ),
-        ("field", &query.field, without(|query| query.field.clear())),
-        (
-            "trace",
-            &query.trace_id,
-            without(|query| query.trace_id.clear()),
-        ),
-        (
-            "span",
-            &query.span_id,
-            without(|query| query.span_id.clear()),
-        ),
-    ] {
+    type Part = fn(&mut query::Logs) -> &mut String;
+    let fields: [(&str, Part); 5] = [
+        ("level", |query| &mut query.level),
+        ("service", |query| &mut query.service),
+        ("field", |query| &mut query.field),
+        ("trace", |query| &mut query.trace_id),
+        ("span", |query| &mut query.span_id),
+    ];
+    for (label, field) in fields {
+        let mut without = query.clone();
+        let value = std::mem::take(field(&mut without));
         if !value.is_empty() {
             chips.push((format!("{label}: {value}"), without));
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     MOST_CHOICES, PageProblem, Services, Shell, Tab, TimeRange, filters, heading, href, nothing,
-    same, select, shown, uri,
+    same, select, shown,
 };
 use crate::attributes::{find, text};
 use crate::chart::{Chart, Grouped, Range};
@@ -34,15 +34,12 @@ pub async fn page(
 ) -> Result<HttpResponse, PageProblem> {
     let mut query = query.into_inner();
     let now_ns = format::now_ns();
-    query.bounds(now_ns)?;
+    query.time.bounds("15m", now_ns)?;
     let all = metrics::list(&store.pool, "").await?;
     if query.name.is_empty() {
-        query.name = all
-            .iter()
-            .find(|metric| metric.name == FIRST)
-            .or(all.first())
-            .map(|metric| metric.name.clone())
-            .unwrap_or_default();
+        let first = all.iter().find(|metric| metric.name == FIRST);
+        let first = first.or(all.first()).map(|metric| metric.name.clone());
+        query.name = first.unwrap_or_default();
     }
     let chosen = all.iter().find(|metric| metric.name == query.name);
     let series = select_series(&store, &query).await?;
@@ -54,32 +51,24 @@ pub async fn page(
         .map(|attribute| attribute.key)
         .collect();
     let attributes: Vec<String> = attributes.into_iter().take(MOST_CHOICES).collect();
-    let latest = metrics::latest(
-        &store.pool,
-        &series[series.len().saturating_sub(MOST_SERIES)..],
-    )
-    .await?;
+    let newest = &series[series.len().saturating_sub(MOST_SERIES)..];
+    let latest = metrics::latest(&store.pool, newest).await?;
     let shell = Shell {
         tab: Tab::Metrics,
-        title: if query.name.is_empty() {
-            "Metrics".to_owned()
-        } else {
-            query.name.clone()
+        title: match query.name.as_str() {
+            "" => "Metrics".to_owned(),
+            name => name.to_owned(),
         },
-        uri: uri(&request),
         signals: "metrics",
-        services: Services::load(&store).await?,
         range: Some(TimeRange {
-            time: query.time.clone(),
-            otherwise: "15m",
-            uri: uri(&request),
             kept_since: store.kept_since(Signal::Metrics).await?,
-            now_ns,
+            ..TimeRange::of(&request, &query.time, "15m", now_ns)
         }),
         not: "Lens draws one metric at a time; it evaluates no PromQL, has no dashboards, no alerts and no recording rules.",
         same: chosen.map_or_else(Vec::new, |metric| {
             same::metric(&query, metric.kind, &metric.unit)
         }),
+        ..Shell::of(&request, &store).await?
     };
     let fixed = html! { (heading(html! { "Metrics" }, html! { a.button href=(shell.at("/api/export", &[("signal", "metrics")])) { "Export" } })) };
     let changing = html! {
@@ -99,7 +88,7 @@ pub async fn page(
                         datalist id="only" { @for value in values(&series) { option value=(value) {} } }
                     }))
                     // Drawn by chart.js, which looks for another data-src after each change.
-                    div id="charts" tabindex="-1" hx-morph-skip-children="" data-testid="charts" data-src=(href("/metrics/data", &[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("minutes", &query.minutes), ("range", &query.time.range), ("from_ms", &query.time.from_ms), ("to_ms", &query.time.to_ms)])) {}
+                    div id="charts" tabindex="-1" hx-morph-skip-children="" data-testid="charts" data-src=(href("/metrics/data", &[("name", &query.name), ("service", &query.service), ("by", &query.by), ("only", &query.only), ("range", &query.time.range), ("from_ms", &query.time.from_ms), ("to_ms", &query.time.to_ms)])) {}
                     (latest_points(&latest, &shell.services, series.len()))
                 }
             }
@@ -124,7 +113,7 @@ pub async fn data(
     query: web::Query<query::Metrics>,
 ) -> Result<HttpResponse, Problem> {
     let now_ns = format::now_ns();
-    let (from_ns, to_ns) = query.bounds(now_ns)?;
+    let (from_ns, to_ns) = query.time.bounds("15m", now_ns)?;
     let series = select_series(&store, &query).await?;
     let kept_since = store.kept_since(Signal::Metrics).await?;
     let range = Range::between(
@@ -182,12 +171,8 @@ async fn select_series(store: &Store, query: &query::Metrics) -> Result<Vec<Seri
         return Ok(Vec::new());
     }
     let mut series = metrics::series(&store.pool, &query.name, &query.service).await?;
-    if let Some((key, value)) = query.only.split_once('=') {
-        series.retain(|series| {
-            find(&series.attributes, key.trim()).is_some_and(|found| found == value.trim())
-        });
-    } else if !query.only.is_empty() {
-        return Err(Problem::bad_request("only is written attribute=value"));
+    if let Some((key, value)) = query::pair("only", &query.only)? {
+        series.retain(|series| find(&series.attributes, &key).as_ref() == Some(&value));
     }
     Ok(series)
 }
@@ -211,7 +196,7 @@ fn list(all: &[Listed], query: &query::Metrics, shell: &Shell) -> Markup {
             input type="search" placeholder="Find a metric" aria-label="Find a metric" data-focus="/" data-filter=".metric-list a" autocomplete="off" data-testid="metric-search";
             ul data-testid="metric-list" {
                 @for metric in all {
-                    li { a href=(shell.at("/metrics", &[("name", &metric.name), ("minutes", &query.minutes)])) aria-current=[(metric.name == query.name).then_some("true")] data-testid="metric-link" data-name=(metric.name) title=(metric.description) {
+                    li { a href=(shell.at("/metrics", &[("name", &metric.name)])) aria-current=[(metric.name == query.name).then_some("true")] data-testid="metric-link" data-name=(metric.name) title=(metric.description) {
                         span { (metric.name) } span.faint { (metric.kind.name()) }
                     } }
                 }

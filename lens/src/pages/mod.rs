@@ -189,12 +189,8 @@ impl Services {
 
     /// Class of the service's colour.
     fn colour(&self, service: &str) -> String {
-        let place = self
-            .0
-            .iter()
-            .position(|known| known == service)
-            .unwrap_or(self.0.len());
-        format!("s{}", place % 10)
+        let place = self.0.iter().position(|known| known == service);
+        format!("s{}", place.unwrap_or(self.0.len()) % 10)
     }
 
     /// The service's name with its colour.
@@ -204,6 +200,20 @@ impl Services {
 }
 
 impl Shell {
+    /// That of a page without anything of its own yet.
+    async fn of(request: &HttpRequest, store: &Store) -> sqlx::Result<Self> {
+        Ok(Self {
+            tab: Tab::Home,
+            title: String::new(),
+            uri: uri(request),
+            signals: "",
+            services: Services::load(store).await?,
+            range: None,
+            not: "",
+            same: Vec::new(),
+        })
+    }
+
     /// An address with the range that was chosen on this page, so that it is kept from page to page.
     fn at(&self, path: &str, parameters: &[(&str, &str)]) -> String {
         let time = self.range.as_ref().map(|range| &range.time);
@@ -301,11 +311,8 @@ impl Shell {
 
 /// A page that does not exist.
 pub fn not_found(request: &HttpRequest) -> HttpResponse {
-    PageProblem(Problem::NotFound(format!(
-        "There is no page {}.",
-        request.path()
-    )))
-    .error_response()
+    let why = format!("There is no page {}.", request.path());
+    PageProblem(Problem::NotFound(why)).error_response()
 }
 
 fn head(title: &str) -> Markup {
@@ -493,15 +500,11 @@ mod tests {
     #[test]
     fn found_words_are_marked_and_markup_is_escaped() {
         let words = ["card".to_owned(), "<b>".to_owned()];
-        assert_eq!(
-            marked("A Card <b>é", &words).into_string(),
-            "A <mark>Card</mark> <mark>&lt;b&gt;</mark>é"
-        );
+        let html = "A <mark>Card</mark> <mark>&lt;b&gt;</mark>é";
+        assert_eq!(marked("A Card <b>é", &words).into_string(), html);
         assert_eq!(marked("nothing", &words).into_string(), "nothing");
-        assert_eq!(
-            href("/logs", &[("q", "a b"), ("level", ""), ("field", "x=y")]),
-            "/logs?q=a+b&field=x%3Dy"
-        );
+        let asked = [("q", "a b"), ("level", ""), ("field", "x=y")];
+        assert_eq!(href("/logs", &asked), "/logs?q=a+b&field=x%3Dy");
         assert_eq!(href("/logs", &[("q", "")]), "/logs");
     }
 }

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Shell, Tab, TimeRange, filters, heading, href, same, select, uri};
+use super::{PageProblem, Shell, Tab, TimeRange, filters, heading, href, same, select};
 use crate::flame::{self, Flame, Function, Known, Spent};
 use crate::format;
 use crate::pprof::Merged;
@@ -51,23 +51,19 @@ pub async fn page(
     let shell = Shell {
         tab: Tab::Profiles,
         title: format!("{kind} profile"),
-        uri: uri(&request),
         // A span may arrive after its samples, and then leads back to its trace.
         signals: if query.profile_id.is_empty() {
             "profiles"
         } else {
             "profiles traces"
         },
-        services: super::Services::load(&store).await?,
         range: Some(TimeRange {
-            time: query.time.clone(),
-            otherwise: otherwise(&query),
-            uri: uri(&request),
             kept_since: store.kept_since(Signal::Profiles).await?,
-            now_ns,
+            ..TimeRange::of(&request, &query.time, otherwise(&query), now_ns)
         }),
         not: "Lens merges what was pushed; it compares no two profiles, and of a heap it shows the fullest moment, not an average.",
         same: vec![same::profile(kind, &query)],
+        ..Shell::of(&request, &store).await?
     };
     let of_type = |kind: &str| {
         href(

@@ -1,8 +1,9 @@
 //! The time range that every page has: chosen, moved, zoomed into and left again.
 
+use actix_web::HttpRequest;
 use maud::{Markup, html};
 
-use super::address;
+use super::{address, uri};
 use crate::format;
 use crate::query::{RANGES, Time};
 
@@ -19,11 +20,20 @@ pub struct TimeRange {
 }
 
 /// What of a query belongs to one stretch of the list and not to another.
-const OF_A_PLACE: [&str; 7] = [
-    "range", "from_ms", "to_ms", "page", "until_ms", "before", "minutes",
-];
+const OF_A_PLACE: [&str; 6] = ["range", "from_ms", "to_ms", "page", "until_ms", "before"];
 
 impl TimeRange {
+    /// Of a page that does not say since when rows are kept.
+    pub fn of(request: &HttpRequest, time: &Time, otherwise: &'static str, now_ns: i64) -> Self {
+        Self {
+            time: time.clone(),
+            otherwise,
+            uri: uri(request),
+            kept_since: None,
+            now_ns,
+        }
+    }
+
     /// The same page with another range.
     fn with(&self, range: &[(&str, String)]) -> String {
         let (path, query) = self.uri.split_once('?').unwrap_or((&self.uri, ""));

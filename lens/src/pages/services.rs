@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
-use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, href, same, uri};
+use super::{PageProblem, Services, Shell, Tab, TimeRange, heading, href, same};
 use crate::format;
 use crate::query;
 use crate::store::traces::{self, Edge};
@@ -30,18 +30,14 @@ pub async fn page(
     let shell = Shell {
         tab: Tab::Services,
         title: "Services".to_owned(),
-        uri: uri(&request),
         signals: "traces",
-        services: Services::load(&store).await?,
         range: Some(TimeRange {
-            time: time.into_inner(),
-            otherwise: "15m",
-            uri: uri(&request),
             kept_since: store.kept_since(Signal::Traces).await?,
-            now_ns,
+            ..TimeRange::of(&request, &time, "15m", now_ns)
         }),
         not: "Lens draws calls between services, to databases and through messages; Tempo's generator keeps them as metrics over time.",
         same: vec![same::services()],
+        ..Shell::of(&request, &store).await?
     };
     let fixed = heading(
         html! { "Services" },
@@ -202,14 +198,9 @@ mod tests {
             edge("api", "sqlite"),
             edge("worker", "sqlite"),
         ];
-        assert_eq!(
-            columns(&edges),
-            BTreeMap::from([("api", 0), ("sqlite", 2), ("worker", 1)])
-        );
-        assert!(
-            columns(&[edge("a", "b"), edge("b", "a"), edge("a", "a")])
-                .values()
-                .all(|column| *column <= 1)
-        );
+        let expected = [("api", 0), ("sqlite", 2), ("worker", 1)];
+        assert_eq!(columns(&edges), BTreeMap::from(expected));
+        let circle = [edge("a", "b"), edge("b", "a"), edge("a", "a")];
+        assert!(columns(&circle).values().all(|column| *column <= 1));
     }
 }

@@ -8,9 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::{
-    PageProblem, Services, Shell, Tab, heading, href, http_status, level, same, shown, uri,
-};
+use super::{PageProblem, Services, Shell, Tab, heading, href, http_status, level, same, shown};
 use crate::attributes::{find, find_renamed, hex, is_hex};
 use crate::format;
 use crate::problem::Problem;
@@ -113,17 +111,15 @@ pub async fn page(
     let shell = Shell {
         tab: Tab::Traces,
         title: root.span.name.clone(),
-        uri: uri(&request),
         // What was scrolled to stays, which asking for the page anew would undo.
         signals: if rows.len() > SPANS_A_CHUNK {
             ""
         } else {
             "traces logs profiles"
         },
-        services: Services::load(&store).await?,
-        range: None,
         not: "Lens shows a trace as it arrived; it compares no two traces.",
         same: same::trace(&trace_id).into(),
+        ..Shell::of(&request, &store).await?
     };
     let critical = critical_path(&rows);
     let zoom = rows

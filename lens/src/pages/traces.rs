@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     PageProblem, Services, Shell, Tab, TimeRange, address, filters, heading, http_status, same,
-    select, uri,
+    select,
 };
 use crate::format;
 use crate::query;
@@ -32,18 +32,14 @@ pub async fn page(
     let shell = Shell {
         tab: Tab::Traces,
         title: "Traces".to_owned(),
-        uri: uri(&request),
         signals: "traces",
-        services: Services::load(&store).await?,
         range: Some(TimeRange {
-            time: query.time.clone(),
-            otherwise: "all",
-            uri: uri(&request),
             kept_since: store.kept_since(Signal::Traces).await?,
-            now_ns,
+            ..TimeRange::of(&request, &query.time, "all", now_ns)
         }),
         not: "Lens finds traces by what one of their spans has; it has no structural or aggregating queries, and Tempo keeps more and longer.",
         same: vec![same::traces(&query)],
+        ..Shell::of(&request, &store).await?
     };
     let statuses = ["error".to_owned(), "ok".to_owned()];
     let sorts = ["duration", "spans", "errors"].map(str::to_owned);

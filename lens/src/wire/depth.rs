@@ -171,11 +171,8 @@ mod tests {
         let of_lists = |lists| nested(&[2, 6, 2, 2, 1], 1, nested(&[1, 5], lists, vec![]));
         assert_eq!(check(&LOGS, &of_lists(40)), Ok(1));
         for lists in [60, 1500, 10_000, 60_000] {
-            assert_eq!(
-                check(&LOGS, &of_lists(lists)),
-                Err(Refused::TooDeep),
-                "{lists}"
-            );
+            let checked = check(&LOGS, &of_lists(lists));
+            assert_eq!(checked, Err(Refused::TooDeep), "{lists}");
         }
         // The same bytes as the text of an attribute's value.
         let text = nested(&[1, 2, 6, 2, 2, 1], 1, nested(&[1, 5], 200, vec![]));
@@ -186,18 +183,16 @@ mod tests {
     fn groups_are_counted_wherever_they_stand() {
         for levels in [101, 1500, 10_000, 60_000] {
             let groups = [[0x9b, 0x06].repeat(levels), [0x9c, 0x06].repeat(levels)].concat();
-            for message in [&TRACES, &PUSH, &PROFILE] {
-                assert_eq!(check(message, &groups), Err(Refused::TooDeep), "{levels}");
+            for (message, fields) in [
+                (&TRACES, &[][..]),
+                (&PUSH, &[]),
+                (&PROFILE, &[]),
+                (&TRACES, &[15, 2, 2, 1]), // in the status of a span
+                (&PROFILE, &[4, 4]),       // in the line of a location
+            ] {
+                let checked = check(message, &nested(fields, 1, groups.clone()));
+                assert_eq!(checked, Err(Refused::TooDeep), "{levels}");
             }
-            // In the status of a span, and in the line of a location.
-            assert_eq!(
-                check(&TRACES, &nested(&[15, 2, 2, 1], 1, groups.clone())),
-                Err(Refused::TooDeep)
-            );
-            assert_eq!(
-                check(&PROFILE, &nested(&[4, 4], 1, groups)),
-                Err(Refused::TooDeep)
-            );
         }
         let few = [[0x9b, 0x06].repeat(50), [0x9c, 0x06].repeat(50)].concat();
         assert_eq!(check(&TRACES, &few), Ok(0));
@@ -207,10 +202,8 @@ mod tests {
     fn what_would_take_much_memory_is_refused_before_it_is_decoded() {
         let spans = |count: usize| nested(&[2, 1], 1, [0x12, 0].repeat(count));
         assert_eq!(check(&TRACES, &spans(MOST_ITEMS)), Ok(MOST_ITEMS));
-        assert_eq!(
-            check(&TRACES, &spans(MOST_ITEMS + 1)),
-            Err(Refused::TooMany)
-        );
+        let more = spans(MOST_ITEMS + 1);
+        assert_eq!(check(&TRACES, &more), Err(Refused::TooMany));
         let attributes = nested(&[2, 2, 1], 1, [0x4a, 0].repeat(MOST_MESSAGES));
         assert_eq!(check(&TRACES, &attributes), Err(Refused::TooMany));
     }
@@ -235,14 +228,10 @@ mod tests {
     fn brackets_in_texts_are_no_depth() {
         assert_eq!(check_json(br#"{"a":"[[[\"[[["}"#), Ok(()));
         for levels in [128, 1500, 10_000, 60_000] {
-            assert_eq!(
-                check_json("[".repeat(levels).as_bytes()),
-                Err(Refused::TooDeep)
-            );
+            let lists = "[".repeat(levels);
+            assert_eq!(check_json(lists.as_bytes()), Err(Refused::TooDeep));
         }
-        assert_eq!(
-            check_json(["[".repeat(127), "]".repeat(127)].concat().as_bytes()),
-            Ok(())
-        );
+        let lists = ["[".repeat(127), "]".repeat(127)].concat();
+        assert_eq!(check_json(lists.as_bytes()), Ok(()));
     }
 }

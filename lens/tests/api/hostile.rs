@@ -40,7 +40,7 @@ async fn everything_answers(lens: &Lens) {
         "/metrics?name=requests",
         "/metrics?name=size",
         "/metrics/data?name=requests",
-        "/metrics/data?name=size&minutes=1440",
+        "/metrics/data?name=size&range=all",
         "/profiles",
         "/profiles?type=cpu&from_ms=0",
         "/profiles?type=heap&from_ms=0&frames=own",

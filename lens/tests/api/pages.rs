@@ -321,14 +321,14 @@ async fn a_counter_is_drawn_as_what_was_counted_whatever_its_temporality() {
     ];
     export_metrics(&lens, "shop", metrics).await;
     let path = "/metrics/data?name=requests&by=http.route";
-    let data: Json = lens.json(&format!("{path}&minutes=15")).await;
+    let data: Json = lens.json(&format!("{path}&range=15m")).await;
     let counted =
         |label: &str| (line(&data, "rate", label).iter().sum::<f64>() * 10.0).round() as i64;
     assert_eq!((counted("/a"), counted("/b")), (100, 40));
     assert_eq!(line(&data, "rate", "/a"), [2.0, 2.0, 0.0, 0.0, 3.0, 3.0]);
     let only: Json = lens.json(&format!("{path}&only=http.route=/b")).await;
     assert_eq!(only["charts"][0]["lines"].as_array().map(Vec::len), Some(1));
-    assert_eq!(lens.status(&format!("{path}&minutes=0")).await, 400);
+    assert_eq!(lens.status(&format!("{path}&range=0m")).await, 400);
 }
 
 #[tokio::test]
