@@ -326,67 +326,50 @@ impl Grouped {
                     }
                 }
             }
-            let value = |(sum, count): (f64, u32)| match self.kind {
-                Kind::Gauge => sum / f64::from(count),
-                _ => sum,
+            let value = |(sum, count): (f64, u32)| match (count, self.kind) {
+                (0, _) => None,
+                (_, Kind::Gauge) => Some(sum / f64::from(count)),
+                _ => Some(sum),
             };
-            Line::new(
-                label.clone(),
-                sums.into_iter()
-                    .map(|sum| (sum.1 > 0).then(|| value(sum)))
-                    .collect(),
-            )
+            Line::new(label.clone(), sums.into_iter().map(value).collect())
         });
-        let title = if self.kind == Kind::Gauge {
-            "Value"
-        } else {
-            "Sum"
+        let title = match self.kind {
+            Kind::Gauge => "Value",
+            _ => "Sum",
         };
-        self.chart("value", title, self.unit.clone(), range, lines.collect())
+        self.chart("value", title, &self.unit, range, lines.collect())
     }
 
     /// The quantiles of summaries as they were sent; they cannot be added up, so that of several series the highest counts.
     fn sent_quantiles(&self, range: Range) -> Chart {
         let mut lines: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
-        for point in self
-            .groups
-            .values()
-            .flatten()
-            .flat_map(|member| &member.points)
-        {
+        for point in self.points().filter(|point| point.is_recorded()) {
             let Point::Summary(summary) = point else {
                 continue;
             };
             let step = (point.time() - 1 - range.from_ns).div_euclid(range.step_ns);
-            let Some(step) = usize::try_from(step)
-                .ok()
-                .filter(|step| *step < range.steps)
-            else {
+            if !(0..range.steps as i64).contains(&step) {
                 continue;
-            };
-            for quantile in summary
-                .quantile_values
-                .iter()
-                .filter(|quantile| point.is_recorded() && quantile.value.is_finite())
-            {
+            }
+            let values = summary.quantile_values.iter();
+            for quantile in values.filter(|quantile| quantile.value.is_finite()) {
                 let line = lines
                     .entry(format!("p{}", quantile.quantile * 100.0))
                     .or_insert_with(|| vec![None; range.steps]);
-                line[step] =
-                    Some(line[step].map_or(quantile.value, |value| value.max(quantile.value)));
+                let highest = &mut line[step as usize];
+                *highest = Some(highest.map_or(quantile.value, |value| value.max(quantile.value)));
             }
         }
-        let lines = lines
-            .into_iter()
-            .map(|(label, values)| Line::new(label, values))
-            .collect();
-        self.chart(
-            "quantiles",
-            "Quantiles as sent",
-            self.unit.clone(),
-            range,
-            lines,
-        )
+        let lines = lines.into_iter();
+        let lines = lines.map(|(label, values)| Line::new(label, values));
+        let title = "Quantiles as sent";
+        self.chart("quantiles", title, &self.unit, range, lines.collect())
+    }
+
+    /// The points of all series.
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        let members = self.groups.values().flatten();
+        members.flat_map(|member| &member.points)
     }
 
     /// What was counted in the whole of a time, by group.
@@ -423,7 +406,8 @@ impl Grouped {
             Kind::Counter if self.unit != "1" => self.unit.trim_matches(['{', '}']),
             _ => "",
         };
-        self.chart("rate", "Rate", format!("{unit}/s"), range, lines.collect())
+        let unit = format!("{unit}/s");
+        self.chart("rate", "Rate", &unit, range, lines.collect())
     }
 
     /// p50, p95 and p99 of all groups together, with exemplars.
@@ -431,13 +415,8 @@ impl Grouped {
         let sums = self.summed(self.groups.values(), range);
         let lines = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
             .map(|(label, q)| self.quantile(label.to_owned(), q, &sums));
-        let mut chart = self.chart(
-            "quantiles",
-            "p50 · p95 · p99",
-            self.unit.clone(),
-            range,
-            lines.to_vec(),
-        );
+        let title = "p50 · p95 · p99";
+        let mut chart = self.chart("quantiles", title, &self.unit, range, lines.to_vec());
         chart.exemplars = self.exemplars(range);
         chart
     }
@@ -446,13 +425,7 @@ impl Grouped {
         let lines = self.groups.iter().map(|(label, series)| {
             self.quantile(label.clone(), 0.95, &self.summed([series], range))
         });
-        self.chart(
-            "p95",
-            "p95 of each",
-            self.unit.clone(),
-            range,
-            lines.collect(),
-        )
+        self.chart("p95", "p95 of each", &self.unit, range, lines.collect())
     }
 
     /// A quantile in each step, with the bucket that it lies in.
@@ -494,17 +467,13 @@ impl Grouped {
         &self,
         id: &'static str,
         title: &str,
-        unit: String,
+        unit: &str,
         range: Range,
         mut lines: Vec<Line>,
     ) -> Chart {
-        let weight = |line: &Line| {
-            line.values
-                .iter()
-                .flatten()
-                .map(|value| value.abs())
-                .filter(|value| value.is_finite())
-                .sum::<f64>()
+        let weight = |line: &Line| -> f64 {
+            let values = line.values.iter().flatten().map(|value| value.abs());
+            values.filter(|value| value.is_finite()).sum()
         };
         let more = lines.len().saturating_sub(MOST_GROUPS);
         if more > 0 {
@@ -516,7 +485,7 @@ impl Grouped {
         Chart {
             id,
             title: title.to_owned(),
-            unit,
+            unit: unit.to_owned(),
             times,
             lines,
             exemplars: Vec::new(),
@@ -526,22 +495,16 @@ impl Grouped {
 
     /// The exemplars since the range began, each once; unlike the lines they need not wait for the end of a step, but none is of a later one.
     fn exemplars(&self, range: Range) -> Vec<Dot> {
-        let of_point = |point: &Point| -> Vec<Exemplar> {
+        fn of_point(point: &Point) -> &[Exemplar] {
             match point {
-                Point::Histogram(point) => point.exemplars.clone(),
-                Point::Exponential(point) => point.exemplars.clone(),
-                Point::Number(point) => point.exemplars.clone(),
-                Point::Summary(_) => Vec::new(),
+                Point::Histogram(point) => &point.exemplars,
+                Point::Exponential(point) => &point.exemplars,
+                Point::Number(point) => &point.exemplars,
+                Point::Summary(_) => &[],
             }
-        };
+        }
         let mut dots: BTreeMap<(i64, String), Dot> = BTreeMap::new();
-        for exemplar in self
-            .groups
-            .values()
-            .flatten()
-            .flat_map(|member| &member.points)
-            .flat_map(of_point)
-        {
+        for exemplar in self.points().flat_map(of_point) {
             let time_ns = time_ns(exemplar.time_unix_nano);
             let step = (time_ns - range.from_ns).div_euclid(range.step_ns);
             if !valid_id(&exemplar.trace_id, 16) || !(0..=range.steps as i64).contains(&step) {
@@ -658,21 +621,23 @@ pub fn number(point: &NumberDataPoint) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+    use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, SummaryDataPoint};
+
     use super::*;
 
     const S: i64 = 1_000_000_000;
 
     fn points(list: &[(i64, i64, f64)]) -> Vec<Point> {
-        list.iter()
-            .map(|(start_s, time_s, value)| {
-                Point::Number(NumberDataPoint {
-                    start_time_unix_nano: (start_s * S) as u64,
-                    time_unix_nano: (time_s * S) as u64,
-                    value: Some(number_data_point::Value::AsDouble(*value)),
-                    ..NumberDataPoint::default()
-                })
+        let point = |(start_s, time_s, value): &(i64, i64, f64)| {
+            Point::Number(NumberDataPoint {
+                start_time_unix_nano: (start_s * S) as u64,
+                time_unix_nano: (time_s * S) as u64,
+                value: Some(number_data_point::Value::AsDouble(*value)),
+                ..NumberDataPoint::default()
             })
-            .collect()
+        };
+        list.iter().map(point).collect()
     }
 
     fn grouped(kind: Kind, delta: bool, list: &[(i64, i64, f64)]) -> Grouped {
@@ -736,82 +701,93 @@ mod tests {
     }
 
     #[test]
-    fn a_cumulative_counter_gives_what_was_added_and_survives_a_reset() {
-        // 20 in 10 s, then 10 in 20 s, then a restart that counted 5 in 10 s.
-        let list = [(100, 110, 20.0), (100, 130, 30.0), (140, 150, 5.0)];
-        let rate = grouped(Kind::Counter, false, &list).rate(RANGE);
-        assert_eq!(line(6, &rate), "2 0.5 0.5 - 0.5 -");
-        assert_eq!(rate.times, [110, 120, 130, 140, 150, 160]);
-    }
-
-    #[test]
-    fn a_reset_is_seen_by_its_falling_value_where_no_start_is_told() {
-        let list = [(0, 100, 7.0), (0, 110, 17.0), (0, 120, 4.0)];
-        let rate = grouped(Kind::Counter, false, &list).rate(RANGE);
-        assert_eq!(line(3, &rate), "1 0.4 -");
-    }
-
-    #[test]
-    fn a_delta_counter_gives_its_points() {
-        let rate = grouped(Kind::Counter, true, &[(100, 110, 20.0), (110, 120, 30.0)]).rate(RANGE);
-        assert_eq!(line(3, &rate), "2 3 -");
-    }
-
-    #[test]
-    fn an_increment_over_several_steps_is_shared_out_and_nothing_is_lost() {
-        let rate = grouped(Kind::Counter, true, &[(95, 125, 30.0), (125, 160, 70.0)]).rate(RANGE);
-        assert_eq!(line(6, &rate), "1 1 1.5 2 2 2");
-        let rates = rate.lines[0].values.iter().flatten();
-        let counted: f64 = rates.map(|rate| rate * 10.0).sum();
-        assert!(
-            (counted - 95.0).abs() < 1e-9,
-            "all but the 5 that came before the range: {counted}"
-        );
-    }
-
-    #[test]
-    fn a_gauge_keeps_its_value_until_it_is_stale() {
-        let value = grouped(Kind::Gauge, false, &[(0, 105, 4.0), (0, 112, 8.0)]).values(RANGE);
-        assert_eq!(line(6, &value), "4 8 8 8 8 8");
+    fn numbers_become_lines() {
+        let (cumulative, delta) = (false, true);
         let late = Range {
             from_ns: 170 * S,
             ..RANGE
         };
-        let value = grouped(Kind::Gauge, false, &[(0, 112, 8.0)]).values(late);
-        assert_eq!(line(4, &value), "8 8 8 -");
+        for (kind, temporality, range, list, expected) in [
+            // 20 in 10 s, then 10 in 20 s, then a restart that counted 5 in 10 s.
+            (
+                Kind::Counter,
+                cumulative,
+                RANGE,
+                &[(100, 110, 20.0), (100, 130, 30.0), (140, 150, 5.0)][..],
+                "2 0.5 0.5 - 0.5 -",
+            ),
+            // Where no start is told, a reset is seen by the falling value.
+            (
+                Kind::Counter,
+                cumulative,
+                RANGE,
+                &[(0, 100, 7.0), (0, 110, 17.0), (0, 120, 4.0)],
+                "1 0.4 - - - -",
+            ),
+            // An increment over several steps is shared out, all but the 5 that came before the range.
+            (
+                Kind::Counter,
+                delta,
+                RANGE,
+                &[(95, 125, 30.0), (125, 160, 70.0)],
+                "1 1 1.5 2 2 2",
+            ),
+            (
+                Kind::Counter,
+                delta,
+                RANGE,
+                &[(100, 110, 20.0), (110, 120, 30.0)],
+                "2 3 - - - -",
+            ),
+            // Until it is stale.
+            (
+                Kind::Gauge,
+                cumulative,
+                RANGE,
+                &[(0, 105, 4.0), (0, 112, 8.0)],
+                "4 8 8 8 8 8",
+            ),
+            (
+                Kind::Gauge,
+                cumulative,
+                late,
+                &[(0, 112, 8.0)],
+                "8 8 8 - - -",
+            ),
+            // Deltas of what goes up and down are summed up.
+            (
+                Kind::UpDownCounter,
+                delta,
+                RANGE,
+                &[(100, 110, 5.0), (110, 120, -2.0), (120, 150, 4.0)],
+                "5 3 3 3 7 7",
+            ),
+        ] {
+            let chart = grouped(kind, temporality, list).charts(range).remove(0);
+            assert_eq!(line(6, &chart), expected, "{list:?}");
+            let ends = (1..=6).map(|step| range.from_ns / S + 10 * step);
+            assert!(chart.times.iter().copied().eq(ends), "{:?}", chart.times);
+        }
     }
 
     #[test]
     fn quantiles_are_of_the_step_and_not_of_all_time() {
-        let histogram = |time_s: i64, counts: [u64; 3]| {
-            Point::Histogram(Box::new(
-                opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint {
-                    start_time_unix_nano: (100 * S) as u64,
-                    time_unix_nano: (time_s * S) as u64,
-                    count: counts.iter().sum(),
-                    bucket_counts: counts.to_vec(),
-                    explicit_bounds: vec![0.1, 0.5],
-                    ..Default::default()
-                },
-            ))
+        let histogram = |(time_s, counts): (i64, [u64; 3])| {
+            Point::Histogram(Box::new(HistogramDataPoint {
+                start_time_unix_nano: (100 * S) as u64,
+                time_unix_nano: (time_s * S) as u64,
+                count: counts.iter().sum(),
+                bucket_counts: counts.to_vec(),
+                explicit_bounds: vec![0.1, 0.5],
+                ..HistogramDataPoint::default()
+            }))
         };
-        let series = member(
-            false,
-            vec![
-                histogram(110, [10, 0, 0]),
-                histogram(120, [10, 4, 0]),
-                histogram(130, [10, 4, 2]),
-            ],
-        );
+        let counted = [(110, [10, 0, 0]), (120, [10, 4, 0]), (130, [10, 4, 2])];
+        let series = member(false, counted.map(histogram).to_vec());
         let quantiles = of(Kind::Histogram, vec![series]).quantiles(RANGE);
-        for (line, expected) in
-            quantiles
-                .lines
-                .iter()
-                .zip(["0.05 0.3 0.5", "0.095 0.48 0.5", "0.099 0.496 0.5"])
-        {
-            assert_eq!(first(3, line), expected);
-        }
+        let lines: Vec<String> = quantiles.lines.iter().map(|line| first(3, line)).collect();
+        let expected = ["0.05 0.3 0.5", "0.095 0.48 0.5", "0.099 0.496 0.5"];
+        assert_eq!(lines, expected);
         let buckets =
             ["0–100 ms", "100 ms–500 ms", "above 500 ms"].map(|text| Some(text.to_owned()));
         assert_eq!(quantiles.lines[0].buckets[..3], buckets);
@@ -819,21 +795,19 @@ mod tests {
 
     #[test]
     fn a_point_without_a_value_is_a_gap_and_no_zero() {
-        let unrecorded = |time_s: i64| {
-            Point::Number(NumberDataPoint {
-                start_time_unix_nano: (100 * S) as u64,
-                time_unix_nano: (time_s * S) as u64,
-                flags: 1,
-                ..NumberDataPoint::default()
-            })
-        };
+        let unrecorded = Point::Number(NumberDataPoint {
+            start_time_unix_nano: (100 * S) as u64,
+            time_unix_nano: (120 * S) as u64,
+            flags: 1,
+            ..NumberDataPoint::default()
+        });
         let with = |kind, gap: Point| {
             let mut list = points(&[(100, 110, 20.0)]);
             list.push(gap);
             list.extend(points(&[(100, 130, 920.0), (100, 140, 930.0)]));
             of(kind, vec![member(false, list)])
         };
-        for gap in [unrecorded(120), points(&[(100, 120, f64::NAN)]).remove(0)] {
+        for gap in [unrecorded, points(&[(100, 120, f64::NAN)]).remove(0)] {
             let rate = with(Kind::Counter, gap.clone()).rate(RANGE);
             assert_eq!(line(6, &rate), "2 - - 1 - -");
             let value = with(Kind::Gauge, gap).values(RANGE);
@@ -883,40 +857,20 @@ mod tests {
     }
 
     #[test]
-    fn deltas_of_an_up_down_counter_are_summed_up() {
-        let list = [(100, 110, 5.0), (110, 120, -2.0), (120, 150, 4.0)];
-        let sum = grouped(Kind::UpDownCounter, true, &list).values(RANGE);
-        assert_eq!(line(6, &sum), "5 3 3 3 7 7");
-    }
-
-    #[test]
     fn a_summary_shows_the_quantiles_that_were_sent() {
-        use opentelemetry_proto::tonic::metrics::v1::SummaryDataPoint;
-        use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
-        let summary = |value| {
-            member(
-                false,
-                vec![Point::Summary(SummaryDataPoint {
-                    time_unix_nano: (110 * S) as u64,
-                    quantile_values: vec![
-                        ValueAtQuantile {
-                            quantile: 0.5,
-                            value,
-                        },
-                        ValueAtQuantile {
-                            quantile: 0.99,
-                            value: f64::NAN,
-                        },
-                    ],
-                    ..SummaryDataPoint::default()
-                })],
-            )
+        let summary = |median| {
+            let quantiles = [(0.5, median), (0.99, f64::NAN)];
+            let quantiles = quantiles.map(|(quantile, value)| ValueAtQuantile { quantile, value });
+            let point = SummaryDataPoint {
+                time_unix_nano: (110 * S) as u64,
+                quantile_values: quantiles.to_vec(),
+                ..SummaryDataPoint::default()
+            };
+            member(false, vec![Point::Summary(point)])
         };
         let charts = of(Kind::Summary, vec![summary(0.2), summary(0.3)]).charts(RANGE);
-        assert_eq!(
-            (charts[0].lines.len(), charts[0].lines[0].label.as_str()),
-            (1, "p50")
-        );
+        let labels = charts[0].lines.iter().map(|line| line.label.as_str());
+        assert!(labels.eq(["p50"]));
         assert_eq!(line(2, &charts[0]), "0.3 -");
     }
 
@@ -927,9 +881,7 @@ mod tests {
             grouped.unit = unit.to_owned();
             grouped.rate(RANGE).unit
         };
-        assert_eq!(
-            ["By", "{request}", "1", ""].map(rate),
-            ["By/s", "request/s", "/s", "/s"]
-        );
+        let units = ["By", "{request}", "1", ""].map(rate);
+        assert_eq!(units, ["By/s", "request/s", "/s", "/s"]);
     }
 }
