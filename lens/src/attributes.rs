@@ -134,12 +134,7 @@ pub fn is_hex(text: &str, bytes: usize) -> bool {
 }
 
 fn json_value(value: &Value) -> serde_json::Value {
-    let inner = |value: &AnyValue| {
-        value
-            .value
-            .as_ref()
-            .map_or(serde_json::Value::Null, json_value)
-    };
+    let inner = |value: &AnyValue| value.value.as_ref().map(json_value).unwrap_or_default();
     match value {
         Value::StringValue(text) => json!(text),
         Value::BoolValue(truth) => json!(truth),
@@ -147,17 +142,12 @@ fn json_value(value: &Value) -> serde_json::Value {
         Value::DoubleValue(number) => json!(number),
         Value::BytesValue(bytes) => json!(hex(bytes)),
         Value::ArrayValue(list) => list.values.iter().map(inner).collect(),
-        Value::KvlistValue(map) => serde_json::Value::Object(
-            map.values
-                .iter()
-                .map(|entry| {
-                    (
-                        entry.key.clone(),
-                        entry.value.as_ref().map_or(serde_json::Value::Null, inner),
-                    )
-                })
-                .collect(),
-        ),
+        Value::KvlistValue(map) => {
+            let value = |entry: &KeyValue| entry.value.as_ref().map(inner).unwrap_or_default();
+            let entries = map.values.iter();
+            let entries = entries.map(|entry| (entry.key.clone(), value(entry)));
+            serde_json::Value::Object(entries.collect())
+        }
         // An index into a table that only OTLP profiles carry.
         Value::StringValueStrindex(index) => json!(index),
     }

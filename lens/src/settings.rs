@@ -161,37 +161,22 @@ impl Settings {
         settings.max_body_bytes = mebibytes("LENS_MAX_BODY_MB", 64, settings.max_body_bytes)?;
         settings.max_decoded_bytes =
             mebibytes("LENS_MAX_DECODED_MB", 256, settings.max_decoded_bytes)?;
+        let of = &mut settings.bounds;
         for (bound, rows, bytes) in [
+            (&mut of.spans, "LENS_MAX_SPANS", "LENS_MAX_SPANS_MB"),
+            (&mut of.logs, "LENS_MAX_LOGS", "LENS_MAX_LOGS_MB"),
+            (&mut of.points, "LENS_MAX_POINTS", "LENS_MAX_POINTS_MB"),
             (
-                &mut settings.bounds.spans,
-                "LENS_MAX_SPANS",
-                "LENS_MAX_SPANS_MB",
-            ),
-            (
-                &mut settings.bounds.logs,
-                "LENS_MAX_LOGS",
-                "LENS_MAX_LOGS_MB",
-            ),
-            (
-                &mut settings.bounds.points,
-                "LENS_MAX_POINTS",
-                "LENS_MAX_POINTS_MB",
-            ),
-            (
-                &mut settings.bounds.profiles,
+                &mut of.profiles,
                 "LENS_MAX_PROFILES",
                 "LENS_MAX_PROFILES_MB",
             ),
         ] {
-            bound.rows = number(
-                &lookup,
-                rows,
-                100_000_000,
-                "a whole number from 1 to 100000000",
-            )?
-            .unwrap_or(bound.rows);
-            bound.bytes = number(&lookup, bytes, 65_536, "whole MiB from 1 to 65536")?
-                .map_or(bound.bytes, |value| value * MEBIBYTE);
+            let allowed = "a whole number from 1 to 100000000";
+            let rows = number(&lookup, rows, 100_000_000, allowed)?;
+            bound.rows = rows.unwrap_or(bound.rows);
+            let mebibytes = number(&lookup, bytes, 65_536, "whole MiB from 1 to 65536")?;
+            bound.bytes = mebibytes.map_or(bound.bytes, |value| value * MEBIBYTE);
         }
         Ok(settings)
     }

@@ -51,10 +51,9 @@ pub fn traces(query: &query::Traces) -> Same {
     let inner = terms.join(" && ");
     Same {
         language: "TraceQL",
-        query: if inner.is_empty() {
-            "{ }".to_owned()
-        } else {
-            format!("{{ {inner} }}")
+        query: match inner.as_str() {
+            "" => "{ }".to_owned(),
+            inner => format!("{{ {inner} }}"),
         },
     }
 }
@@ -124,52 +123,44 @@ pub fn logs(query: &query::Logs) -> Same {
 
 /// PromQL of a metric's charts.
 pub fn metric(query: &query::Metrics, kind: Kind, unit: &str) -> Vec<Same> {
-    let mut selectors = Vec::new();
-    if !query.service.is_empty() {
-        selectors.push(format!("service_name={}", quoted(&query.service)));
-    }
-    if let Some((key, value)) = query.only.split_once('=') {
-        selectors.push(format!("{}={}", label(key), quoted(value)));
-    }
-    let selector = if selectors.is_empty() {
-        String::new()
-    } else {
-        format!("{{{}}}", selectors.join(", "))
+    let (key, value) = query.only.split_once('=').unwrap_or_default();
+    let selector = match selectors(&[("service_name", &query.service), (key, value)]) {
+        none if none.is_empty() => none,
+        some => format!("{{{some}}}"),
     };
-    let by = if query.by.is_empty() {
-        "service_name".to_owned()
-    } else {
-        label(&query.by)
+    let by = match query.by.as_str() {
+        "" => "service_name".to_owned(),
+        by => label(by),
     };
     let name = prometheus_name(&query.name, kind, unit);
     let promql = |query| Same {
         language: "PromQL",
         query,
     };
-    match kind {
-        Kind::Gauge => vec![promql(format!("avg by ({by}) ({name}{selector})"))],
-        Kind::UpDownCounter => vec![promql(format!("sum by ({by}) ({name}{selector})"))],
-        Kind::Counter => vec![promql(format!(
-            "sum by ({by}) (rate({name}{selector}[1m]))"
-        ))],
-        Kind::Summary => vec![promql(format!(
-            "sum by ({by}) (rate({name}_count{selector}[1m]))"
-        ))],
-        Kind::Histogram => vec![
-            promql(format!(
-                "histogram_quantile(0.95, sum by (le) (rate({name}_bucket{selector}[1m])))"
-            )),
-            promql(format!("sum by ({by}) (rate({name}_count{selector}[1m]))")),
-        ],
+    let rate = |suffix| format!("rate({name}{suffix}{selector}[1m])");
+    let counted = || format!("sum by ({by}) ({})", rate("_count"));
+    let queries = match kind {
+        Kind::Gauge => vec![format!("avg by ({by}) ({name}{selector})")],
+        Kind::UpDownCounter => vec![format!("sum by ({by}) ({name}{selector})")],
+        Kind::Counter => vec![format!("sum by ({by}) ({})", rate(""))],
+        Kind::Summary => vec![counted()],
+        Kind::Histogram => {
+            let buckets = format!("sum by (le) ({})", rate("_bucket"));
+            vec![format!("histogram_quantile(0.95, {buckets})"), counted()]
+        }
         Kind::ExponentialHistogram => vec![
-            promql(format!(
-                "histogram_quantile(0.95, sum(rate({name}{selector}[1m])))"
-            )),
-            promql(format!(
-                "histogram_count(sum by ({by}) (rate({name}{selector}[1m])))"
-            )),
+            format!("histogram_quantile(0.95, sum({}))", rate("")),
+            format!("histogram_count(sum by ({by}) ({}))", rate("")),
         ],
-    }
+    };
+    queries.into_iter().map(promql).collect()
+}
+
+/// Labels that have one of these values each; what is empty selects nothing.
+fn selectors(pairs: &[(&str, &str)]) -> String {
+    let set = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let set = set.map(|(name, value)| format!("{}={}", label(name), quoted(value)));
+    set.collect::<Vec<String>>().join(", ")
 }
 
 /// Pyroscope's selector of a flame graph.
@@ -178,19 +169,14 @@ pub fn profile(kind: &str, query: &query::Profiles) -> Same {
         "heap" => "memory:inuse_space:bytes:space:bytes",
         _ => "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
     };
-    let mut selectors = Vec::new();
-    if !query.service.is_empty() {
-        selectors.push(format!("service_name={}", quoted(&query.service)));
-    }
-    if let Some((name, value)) = query.label.split_once('=') {
-        selectors.push(format!("{}={}", label(name), quoted(value)));
-    }
-    if !query.profile_id.is_empty() {
-        selectors.push(format!("span_id={}", quoted(&query.profile_id)));
-    }
+    let selectors = selectors(&[
+        ("service_name", &query.service),
+        query.label.split_once('=').unwrap_or_default(),
+        ("span_id", &query.profile_id),
+    ]);
     Same {
         language: "Pyroscope",
-        query: format!("{profile_type}{{{}}}", selectors.join(", ")),
+        query: format!("{profile_type}{{{selectors}}}"),
     }
 }
 
@@ -225,15 +211,7 @@ fn prometheus_name(name: &str, kind: Kind, unit: &str) -> String {
 
 /// A name with nothing in it but letters, digits and underscores.
 fn label(name: &str) -> String {
-    name.chars()
-        .map(|character| {
-            if character.is_ascii_alphanumeric() {
-                character
-            } else {
-                '_'
-            }
-        })
-        .collect()
+    name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
 }
 
 /// Whether a query language reads it as a number: digits, perhaps with a sign and a fraction. `12e4` may as well be an id.

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
+use super::{Amount, Search, aside, first_of, insertion, pieces, push_bounds, push_equal, time_ns};
 use crate::attributes::{hex_id, searchable, text};
 use crate::problem::Problem;
 
@@ -31,6 +31,7 @@ impl LogRow {
         let time = [record.time_unix_nano, record.observed_time_unix_nano]
             .into_iter()
             .find(|time| *time != 0);
+        let texts = [&*record.event_name, &text(record.body.as_ref())];
         Self {
             origin,
             service: service.clone(),
@@ -38,11 +39,7 @@ impl LogRow {
             severity: severity(record),
             trace_id: hex_id(&record.trace_id, 16).into(),
             span_id: hex_id(&record.span_id, 8).into(),
-            text: searchable(
-                &record.attributes,
-                &[&record.event_name, &text(record.body.as_ref())],
-            )
-            .into(),
+            text: searchable(&record.attributes, &texts).into(),
             body: record.encode_to_vec(),
         }
     }
@@ -139,15 +136,12 @@ pub struct Filter {
 
 impl Filter {
     fn push(&self, query: &mut QueryBuilder<Sqlite>) {
-        for (value, sql) in [
-            (&self.service, " AND l.service = "),
-            (&self.trace_id, " AND l.trace_id = "),
-            (&self.span_id, " AND l.span_id = "),
-        ] {
-            if !value.is_empty() {
-                query.push(sql).push_bind(value.clone());
-            }
-        }
+        let equal = [
+            ("l.service", self.service.as_str()),
+            ("l.trace_id", &self.trace_id),
+            ("l.span_id", &self.span_id),
+        ];
+        push_equal(query, &equal);
         if !self.trace_id.is_empty() {
             query.push(" AND l.trace_id <> ''"); // says to SQLite that the partial index will do
         }
@@ -170,14 +164,8 @@ impl Filter {
                 .push(" AND ")
                 .push_bind(highest);
         }
-        for (bound, sql) in [
-            (self.from_ns, " AND l.time_ns >= "),
-            (self.to_ns, " AND l.time_ns <= "),
-        ] {
-            if let Some(bound) = bound {
-                query.push(sql).push_bind(bound);
-            }
-        }
+        let bounds = [("l.time_ns >=", self.from_ns), ("l.time_ns <=", self.to_ns)];
+        push_bounds(query, &bounds);
         self.search.push(query, "l");
     }
 }

@@ -137,6 +137,24 @@ impl Search {
     }
 }
 
+/// Adds the conditions `sql = text` of the texts that are not empty.
+fn push_equal(query: &mut QueryBuilder<Sqlite>, conditions: &[(&str, &str)]) {
+    for (sql, text) in conditions.iter().filter(|(_, text)| !text.is_empty()) {
+        query
+            .push(format!(" AND {sql} = "))
+            .push_bind((*text).to_owned());
+    }
+}
+
+/// Adds the conditions of the bounds that there are; each text ends with its comparison.
+fn push_bounds(query: &mut QueryBuilder<Sqlite>, conditions: &[(&str, Option<i64>)]) {
+    for (sql, bound) in conditions {
+        if let Some(bound) = bound {
+            query.push(format!(" AND {sql} ")).push_bind(*bound);
+        }
+    }
+}
+
 /// The four signals, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

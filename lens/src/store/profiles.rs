@@ -6,9 +6,9 @@ use prost::Message;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::traces::json_list;
-use super::{ANSWER_BYTES, Amount, LATEST_NS, aside, evict_oldest};
+use super::{ANSWER_BYTES, Amount, LATEST_NS, aside, evict_oldest, push_bounds, push_equal};
 use crate::attributes::{column, is_hex};
-use crate::pprof::{Merged, Profile, RawProfileSeries, Unreadable};
+use crate::pprof::{LabelPair, Merged, Profile, RawProfileSeries, Unreadable};
 use crate::problem::Problem;
 
 const OVERHEAD_BYTES: usize = 300;
@@ -43,18 +43,12 @@ impl ProfileRow {
         now_ns: i64,
     ) -> Result<Vec<Self>, Unreadable> {
         let label = |name: &str| {
-            series
-                .labels
-                .iter()
-                .find(|label| label.name == name)
-                .map(|label| label.value.clone())
+            let label = series.labels.iter().find(|label| label.name == name);
+            label.map(|label| label.value.clone())
         };
         let service = label("service_name").map_or_else(|| "unknown_service".to_owned(), column);
-        let labels: serde_json::Map<_, _> = series
-            .labels
-            .iter()
-            .map(|label| (label.name.clone(), label.value.clone().into()))
-            .collect();
+        let pair = |label: &LabelPair| (label.name.clone(), label.value.clone().into());
+        let labels: serde_json::Map<_, _> = series.labels.iter().map(pair).collect();
         let labels = serde_json::Value::Object(labels).to_string();
         let mut rows = Vec::with_capacity(series.samples.len());
         for sample in series.samples {
@@ -69,36 +63,26 @@ impl ProfileRow {
             };
             profile.duration_nanos = profile.duration_nanos.clamp(0, LATEST_NS);
             let (position, kind) = profile.kind(&label("__name__").unwrap_or_default());
-            let labels_of_samples: BTreeSet<(&str, &str)> = profile
-                .sample
-                .iter()
-                .flat_map(|sample| profile.labels(sample))
-                .collect();
-            let (spans, others): (Vec<_>, Vec<_>) = labels_of_samples
-                .into_iter()
-                .partition(|(name, _)| matches!(*name, "profile_id" | "span_id"));
-            let sample_labels = others
-                .into_iter()
-                .take(MOST_SAMPLE_LABELS)
-                .map(|(name, value)| column(format!("{name}={value}")))
-                .collect();
+            let samples = profile.sample.iter();
+            let all: BTreeSet<(&str, &str)> =
+                samples.flat_map(|sample| profile.labels(sample)).collect();
+            let is_span = |(name, _): &(&str, &str)| matches!(*name, "profile_id" | "span_id");
+            let (spans, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_span);
+            let spans = spans.into_iter().filter(|(_, id)| is_hex(id, 8));
+            let others = others.into_iter().take(MOST_SAMPLE_LABELS);
+            let values = profile.sample.iter();
+            let values = values.filter_map(|sample| sample.value.get(position));
             rows.push(Self {
                 service: service.clone(),
                 kind: column(kind),
                 labels: labels.clone(),
                 time_ns: profile.time_nanos,
                 duration_ns: profile.duration_nanos,
-                total: profile
-                    .sample
-                    .iter()
-                    .filter_map(|sample| sample.value.get(position))
-                    .fold(0, |sum: i64, value| sum.saturating_add((*value).max(0))),
-                spans: spans
-                    .into_iter()
-                    .filter(|(_, id)| is_hex(id, 8))
-                    .map(|(_, id)| id.to_owned())
+                total: values.fold(0, |sum: i64, value| sum.saturating_add((*value).max(0))),
+                spans: spans.map(|(_, id)| id.to_owned()).collect(),
+                sample_labels: others
+                    .map(|(name, value)| column(format!("{name}={value}")))
                     .collect(),
-                sample_labels,
                 body: gzip(&profile.encode_to_vec())?,
             });
         }
@@ -193,23 +177,18 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Pushed
         "SELECT id, service, labels, time_ns, duration_ns, total FROM profiles WHERE kind = ",
     );
     query.push_bind(&filter.kind);
-    if !filter.service.is_empty() {
-        query.push(" AND service = ").push_bind(&filter.service);
-    }
+    push_equal(&mut query, &[("service", &filter.service)]);
     if !filter.span_id.is_empty() {
         query
             .push(" AND id IN (SELECT profile FROM profile_spans WHERE span_id = ")
             .push_bind(&filter.span_id)
             .push(")");
     }
-    for (bound, sql) in [
-        (filter.from_ns, " AND time_ns + max(duration_ns, 1) > "),
-        (filter.to_ns, " AND time_ns <= "),
-    ] {
-        if let Some(bound) = bound {
-            query.push(sql).push_bind(bound);
-        }
-    }
+    let bounds = [
+        ("time_ns + max(duration_ns, 1) >", filter.from_ns),
+        ("time_ns <=", filter.to_ns),
+    ];
+    push_bounds(&mut query, &bounds);
     query
         .push(" ORDER BY time_ns DESC LIMIT ")
         .push_bind(MOST_MERGED);

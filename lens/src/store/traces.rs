@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
-use super::{Amount, Search, aside, first_of, insertion, pieces, time_ns};
+use super::{Amount, Search, aside, first_of, insertion, pieces, push_bounds, push_equal, time_ns};
 use crate::attributes::{column, find_renamed, hex, hex_id, searchable, valid_id};
 use crate::problem::Problem;
 
@@ -505,9 +505,7 @@ pub async fn one(pool: &SqlitePool, trace_id: &str) -> sqlx::Result<Option<Summa
 pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summary>> {
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(SUMMARY);
     query.push("1");
-    if !filter.trace_id.is_empty() {
-        query.push(" AND t.trace_id = ").push_bind(&filter.trace_id);
-    }
+    push_equal(&mut query, &[("t.trace_id", &filter.trace_id)]);
     if !filter.service.is_empty() {
         query
             .push(" AND instr(t.services, ")
@@ -524,29 +522,22 @@ pub async fn list(pool: &SqlitePool, filter: &Filter) -> sqlx::Result<Vec<Summar
                 .push_bind(&filter.route)
                 .push(")");
         }
-        if !filter.span_id.is_empty() {
-            query.push(" AND s.span_id = ").push_bind(&filter.span_id);
-        }
+        push_equal(&mut query, &[("s.span_id", &filter.span_id)]);
         filter.search.push(&mut query, "s");
         query.push(")");
     }
-    if let Some(failed) = filter.failed {
-        query.push(if failed {
-            " AND t.errors > 0"
-        } else {
-            " AND t.errors = 0"
-        });
-    }
-    for (bound, sql) in [
-        (filter.min_ns, " AND t.end_ns - t.start_ns >= "),
-        (filter.max_ns, " AND t.end_ns - t.start_ns <= "),
-        (filter.from_ns, " AND t.start_ns >= "),
-        (filter.to_ns, " AND t.start_ns <= "),
-    ] {
-        if let Some(bound) = bound {
-            query.push(sql).push_bind(bound);
-        }
-    }
+    query.push(match filter.failed {
+        None => "",
+        Some(true) => " AND t.errors > 0",
+        Some(false) => " AND t.errors = 0",
+    });
+    let bounds = [
+        ("t.end_ns - t.start_ns >=", filter.min_ns),
+        ("t.end_ns - t.start_ns <=", filter.max_ns),
+        ("t.start_ns >=", filter.from_ns),
+        ("t.start_ns <=", filter.to_ns),
+    ];
+    push_bounds(&mut query, &bounds);
     query.push(match filter.sort {
         Sort::Time => " ORDER BY ",
         Sort::Duration => " ORDER BY t.end_ns - t.start_ns DESC, ",

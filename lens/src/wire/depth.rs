@@ -3,6 +3,8 @@
 //! prost counts its own recursion unless any crate of the build enables its feature `no-recursion-limit`, and `pprof_util` does. What comes from
 //! outside is therefore looked at here first, in a loop: 20 kB of nested lists would otherwise overflow the stack, which ends the process.
 
+use prost::encoding::decode_varint;
+
 use super::schema::Message;
 
 /// Messages and groups inside each other, as many as prost allows by default.
@@ -135,16 +137,10 @@ pub fn check_json(bytes: &[u8]) -> Result<(), Refused> {
 }
 
 pub(super) fn varint(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64, Refused> {
-    let mut value = 0_u64;
-    for place in 0..10 {
-        let byte = *bytes[..end].get(*at).ok_or(Refused::Malformed)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(Refused::Malformed)
+    let mut rest = bytes.get(*at..end).ok_or(Refused::Malformed)?;
+    let value = decode_varint(&mut rest).map_err(|_| Refused::Malformed)?;
+    *at = end - rest.len();
+    Ok(value)
 }
 
 #[cfg(test)]
