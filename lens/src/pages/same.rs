@@ -123,8 +123,8 @@ pub fn logs(query: &query::Logs) -> Same {
 
 /// PromQL of a metric's charts.
 pub fn metric(query: &query::Metrics, kind: Kind, unit: &str) -> Vec<Same> {
-    let (key, value) = query.only.split_once('=').unwrap_or_default();
-    let selector = match selectors(&[("service_name", &query.service), (key, value)]) {
+    let service = chosen("service_name", &query.service);
+    let selector = match selectors(&[service, query.only.split_once('=')]) {
         none if none.is_empty() => none,
         some => format!("{{{some}}}"),
     };
@@ -156,9 +156,14 @@ pub fn metric(query: &query::Metrics, kind: Kind, unit: &str) -> Vec<Same> {
     queries.into_iter().map(promql).collect()
 }
 
-/// Labels that have one of these values each; what is empty selects nothing.
-fn selectors(pairs: &[(&str, &str)]) -> String {
-    let set = pairs.iter().filter(|(_, value)| !value.is_empty());
+/// A label and its value, unless no value was chosen.
+fn chosen<'a>(name: &'a str, value: &'a str) -> Option<(&'a str, &'a str)> {
+    (!value.is_empty()).then_some((name, value))
+}
+
+/// Labels with these values.
+fn selectors(pairs: &[Option<(&str, &str)>]) -> String {
+    let set = pairs.iter().flatten();
     let set = set.map(|(name, value)| format!("{}={}", label(name), quoted(value)));
     set.collect::<Vec<String>>().join(", ")
 }
@@ -170,9 +175,9 @@ pub fn profile(kind: &str, query: &query::Profiles) -> Same {
         _ => "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
     };
     let selectors = selectors(&[
-        ("service_name", &query.service),
-        query.label.split_once('=').unwrap_or_default(),
-        ("span_id", &query.profile_id),
+        chosen("service_name", &query.service),
+        query.label.split_once('='),
+        chosen("span_id", &query.profile_id),
     ]);
     Same {
         language: "Pyroscope",
