@@ -83,6 +83,6 @@ def test_six_clicks_lead_from_a_dot_to_the_line_of_code(demo, page, scheme):
     hot = page.locator('[data-testid="source-line"].hot')
     expect(hot.first).to_contain_text("%")
     assert any("composite" in text for text in hot.all_inner_texts()), hot.all_inner_texts()
-    page.get_by_test_id("source").evaluate("element => element.scrollIntoView({ block: 'center' })")
+    hot.filter(has_text="composite").first.evaluate("element => element.scrollIntoView({ block: 'center' })")
     film.show("6  … src/routes/demo/cpu.rs, line by line", None)
     film.write(f"six-clicks-{scheme}")
