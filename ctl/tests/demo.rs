@@ -204,7 +204,15 @@ fn sigterm_stops_the_demo_too() {
 
 #[test]
 fn when_one_program_dies_the_others_are_stopped_and_it_is_named_with_its_last_lines() {
-    let mut demo = Demo::start("death");
+    let data = folder("death");
+    let mut demo = Demo::start_in(&data, &[]);
+    // The service writes its lines a moment after they are made.
+    let (log, begin) = (data.join("logs/worker.log"), Instant::now());
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    while !written().contains("listening on") {
+        assert!(begin.elapsed() < PATIENCE, "{}", written());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     kill(demo.child("signalbox worker"), Signal::SIGKILL).unwrap();
     let (code, said) = demo.ended();
     assert_eq!(code, Some(1));
