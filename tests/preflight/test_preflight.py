@@ -26,6 +26,10 @@ def engine_runs():
     return subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode == 0
 
 
+def compose_works():
+    return subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=60, check=False).returncode == 0
+
+
 needs_engine = pytest.mark.skipif(not engine_runs(), reason="Docker does not run here")
 
 
@@ -96,10 +100,18 @@ def test_the_light_shape_wants_only_its_own_ports(free):
     assert preflight(*light, **free) == (0, [])
 
 
+@pytest.mark.skipif(not compose_works(), reason="Compose does not work here")
 def test_an_engine_that_does_not_run_is_told_in_one_line():
     status, lines = preflight(DOCKER_HOST="unix:///nonexistent.sock")
     assert status == 1
     assert lines == ["Docker: it does not run: start Docker Desktop, or `sudo systemctl start docker`"]
+
+
+@pytest.mark.skipif(compose_works(), reason="Compose works here")
+def test_a_docker_without_compose_is_told_in_one_line():
+    status, [line] = preflight()
+    assert status == 1
+    assert line == "Compose: `docker compose` does not work; version 2.20.3 or newer is needed (https://docs.docker.com/compose/install/)"
 
 
 @needs_engine
