@@ -56,9 +56,14 @@ class Collector:
         with self.lock:
             return sum(value for (metric, series), value in self.values.items() if metric == name and fits(dict(series)))
 
-    def failed(self, name):
+    def failed(self, name, component=""):
+        """Of one component, if it is named."""
+
+        def fits(series):
+            return "error.type" in series and series.get("otel.component.type", "").startswith(component)
+
         with self.lock:
-            return sum(value for (metric, series), value in self.values.items() if metric == name and "error.type" in dict(series))
+            return sum(value for (metric, series), value in self.values.items() if metric == name and fits(dict(series)))
 
     def take(self, signal, body, rejecting=0):
         """Counts what a request brings as arrived; the last `rejecting` items as refused."""
