@@ -109,11 +109,11 @@ pub fn init(settings: &Settings) -> Result<Guard, Error> {
 /// As [`init`].
 pub fn init_extended(settings: &Settings, extensions: Extensions) -> Result<Guard, Error> {
     let guard = start_extended(settings, extensions)?;
-    guard.subscribe()?;
+    guard.install_alone()?;
     Ok(guard)
 }
 
-/// Starts all signals without a subscriber: [`Guard::layer`] is what one is made of.
+/// Starts all signals without a subscriber: one is made of [`Guard::layer`] and handed to [`Guard::install`].
 ///
 /// # Errors
 /// When a TLS file cannot be read.
@@ -245,9 +245,15 @@ impl Guard {
         TelemetryLayer::new(&self.telemetry, filter, alone, logs)
     }
 
-    /// Makes this telemetry the process'.
-    fn subscribe(&self) -> Result<(), Error> {
-        let subscriber = Registry::default().with(self.telemetry_layer(true));
+    /// Makes `subscriber`, which this guard's [`Guard::layer`] is part of, the process', and this telemetry what
+    /// `opentelemetry::global` hands to other libraries. Call it once, before instruments are made.
+    ///
+    /// # Errors
+    /// When the process already has a `tracing` subscriber.
+    pub fn install<S>(&self, subscriber: S) -> Result<(), Error>
+    where
+        S: Subscriber + Send + Sync + 'static,
+    {
         tracing::subscriber::set_global_default(subscriber)
             .map_err(|error| Error(error.to_string()))?;
         for warning in &self.warnings {
@@ -260,6 +266,11 @@ impl Guard {
             global::set_meter_provider(meters.clone());
         }
         Ok(())
+    }
+
+    /// [`Guard::install`], for a process with no other layer.
+    fn install_alone(&self) -> Result<(), Error> {
+        self.install(Registry::default().with(self.telemetry_layer(true)))
     }
 
     /// A reader of the metrics for `/metrics`: same names and values as the push.

@@ -50,7 +50,7 @@ pub fn capture() -> &'static Capture {
     static CAPTURE: OnceLock<Capture> = OnceLock::new();
     CAPTURE.get_or_init(|| {
         let capture = start(&[("RUST_LOG", "debug")]);
-        capture.guard.subscribe().expect("no other subscriber");
+        capture.guard.install_alone().expect("no other subscriber");
         capture
     })
 }

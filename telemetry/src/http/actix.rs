@@ -1,7 +1,8 @@
 //! The server side of HTTP for actix-web: <https://docs.rs/actix-web>.
 mod connections;
+mod current;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,19 +10,18 @@ use std::sync::{Arc, LazyLock};
 use std::task::{self, Poll};
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::error::{ErrorInternalServerError, InternalError};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::error::InternalError;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, Version};
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
-use opentelemetry::StringValue;
+use actix_web::{Error, HttpMessage};
 use tracing::Span;
 use tracing_actix_web::{RootSpanBuilder, StreamSpan, TracingLogger};
 
-use super::server::{
-    Exchange, HEADERS, Head, Header, Headers, Redact, RequestHandle, Routes, Server,
-};
+use super::server::{Exchange, HEADERS, Head, Header, Headers, Redact, Routes, Server};
 pub use connections::listen;
+use current::Entered;
+pub use current::{annotate, current};
 
 static NAMES: LazyLock<[HeaderName; HEADERS.len()]> =
     LazyLock::new(|| HEADERS.map(HeaderName::from_static));
@@ -47,56 +47,6 @@ impl Instrument {
     {
         self.redact = Some(Arc::new(redact));
         self
-    }
-}
-
-thread_local! {
-    /// The request that this thread works on at this moment.
-    static CURRENT: RefCell<Option<RequestHandle>> = const { RefCell::new(None) };
-}
-
-/// The request that this code works on: in handlers, extractors and middlewares inside [`Instrument`], also after an
-/// `await`. None elsewhere, so in tasks and threads that a handler starts and in a body that is streamed: give them the
-/// handle.
-pub fn current() -> Option<RequestHandle> {
-    CURRENT.with_borrow(Option::clone)
-}
-
-/// Adds an attribute to the span, the access-log record and the duration metric of the [`current`] request, if there is
-/// one: [`RequestHandle::annotate`].
-pub fn annotate(key: &'static str, value: impl Into<StringValue>) {
-    if let Some(handle) = current() {
-        handle.annotate(key, value);
-    }
-}
-
-/// The [`current`] request. Fails with status 500 in an app without [`Instrument`]; `Option<RequestHandle>` is none there.
-impl FromRequest for RequestHandle {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let missing = "RequestHandle: this app is not wrapped in signalbox_telemetry's Instrument";
-        ready(current().ok_or_else(|| ErrorInternalServerError(missing)))
-    }
-}
-
-/// Makes a request the [`current`] one until it is dropped. An entry in the request's extensions would be the fourth
-/// there, for which their map grows: 650 instructions a request.
-struct Entered {
-    before: Option<RequestHandle>,
-}
-
-impl Entered {
-    fn new(exchange: &Exchange) -> Self {
-        let before = CURRENT.replace(Some(exchange.handle().clone()));
-        Self { before }
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        CURRENT.set(self.before.take());
     }
 }
 

@@ -5,9 +5,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanKind, Status};
 
 use super::*;
+use crate::http::server::RequestHandle;
 use crate::signals::context;
 use crate::testing::{self, capture, message, record_attribute, span_attribute};
-use actix_web::{App, HttpResponse, test, web};
+use actix_web::{App, HttpRequest, HttpResponse, test, web};
 use futures_util::FutureExt as _;
 use opentelemetry_sdk::trace::SpanData;
 
