@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
+use opentelemetry_sdk::logs::SdkLogRecord;
 use signalbox_telemetry::{context, testing};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::subscriber::with_default;
 use tracing::{Event, Subscriber, debug, info, info_span};
+use tracing_log::{LogTracer, log};
 use tracing_subscriber::layer::{Context as LayerContext, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt, registry};
@@ -168,4 +170,50 @@ fn what_other_libraries_make_leaves_the_same_way() {
         page.contains("library_calls_total{library_kind=\"a\"} 7"),
         "{page}"
     );
+}
+
+#[test]
+fn records_of_the_log_crate_are_those_of_their_target() {
+    LogTracer::init().unwrap();
+    let with_layers = testing::start(&[("RUST_LOG", "info,chatty=debug,quiet=off")]);
+    let subscriber = registry()
+        .with(with_layers.layer())
+        .with(Console::default());
+    let tell = || {
+        log::info!(target: "shop::cart", "paid {}", 7);
+        log::debug!(target: "chatty::inside", "details");
+        log::debug!(target: "shop::cart", "too much");
+        log::error!(target: "quiet", "nobody asked");
+    };
+    let trace = with_default(subscriber, || {
+        let _span = info_span!("work").entered();
+        tell();
+        context::current().unwrap().trace_id
+    });
+    let told = |records: Vec<SdkLogRecord>| {
+        let told = records.iter().map(|record| {
+            assert_eq!(record.event_name(), None);
+            assert_eq!(record.attributes_iter().count(), 0);
+            let target = record.target().unwrap().to_string();
+            (target, testing::message(record))
+        });
+        told.collect::<Vec<_>>()
+    };
+    let own = |(target, message): (&str, &str)| (target.to_owned(), message.to_owned());
+    let expected = [("shop::cart", "paid 7"), ("chatty::inside", "details")].map(own);
+    assert_eq!(told(with_layers.records(&trace)), expected);
+
+    // The process' own subscriber takes all from DEBUG on.
+    let process = testing::capture();
+    let trace = info_span!("work").in_scope(|| {
+        tell();
+        context::current().unwrap().trace_id
+    });
+    let expected = [
+        ("shop::cart", "paid 7"),
+        ("chatty::inside", "details"),
+        ("shop::cart", "too much"),
+        ("quiet", "nobody asked"),
+    ];
+    assert_eq!(told(process.records(&trace)), expected.map(own));
 }

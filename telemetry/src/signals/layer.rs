@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Telemetry;
 use super::held::Held;
-use super::logs::{Bridge, Filter};
+use super::logs::{Bridge, Filter, Origin};
 use super::traces;
 
 /// What a thread is at.
@@ -150,11 +150,6 @@ impl TelemetryLayer {
     fn lets(&self, metadata: &Metadata<'_>) -> bool {
         !self.idle() && self.filter.lets(metadata)
     }
-
-    /// Whether something that exists is for this layer.
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        self.alone || self.filter.lets(metadata)
-    }
 }
 
 fn with_held<S, R>(id: &Id, spans: &LayerContext<'_, S>, f: impl FnOnce(&Held) -> R) -> Option<R>
@@ -210,7 +205,7 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, spans: LayerContext<'_, S>) {
-        if !self.wants(attributes.metadata()) {
+        if !self.alone && !self.filter.lets(attributes.metadata()) {
             return;
         }
         let prepared = here(|here| here.prepared.take()).flatten();
@@ -243,10 +238,16 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
-        if let Some(logs) = &self.logs
-            && self.wants(event.metadata())
+        let Some(logs) = &self.logs else {
+            return;
+        };
+        let origin = Origin::of(event);
+        if self.alone
+            || self
+                .filter
+                .lets_event(&origin.target, *event.metadata().level())
         {
-            logs.write(event);
+            logs.write(event, origin);
         }
     }
 

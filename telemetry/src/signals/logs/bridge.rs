@@ -1,4 +1,5 @@
 //! From `tracing` events to the SDK's log records.
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -58,19 +59,22 @@ impl Bridge {
         }
     }
 
-    pub(crate) fn write(&self, event: &Event<'_>) {
+    pub(crate) fn write(&self, event: &Event<'_>, origin: Origin) {
         let metadata = event.metadata();
         let severity = severity(*metadata.level());
-        // The default name is the source line ("event src/…"), which names nothing; one given on purpose does.
-        let name = (!metadata.name().starts_with("event ")).then_some(metadata.name());
-        if !self.logger.event_enabled(severity, metadata.target(), name) {
+        let Origin {
+            target,
+            name,
+            of_log,
+        } = origin;
+        if !self.logger.event_enabled(severity, &target, name) {
             return;
         }
         let mut record = self.logger.create_log_record();
         let now = SystemTime::now();
         record.set_timestamp(now);
         record.set_observed_timestamp(now);
-        record.set_target(metadata.target());
+        record.set_target(target);
         record.set_severity_number(severity);
         record.set_severity_text(metadata.level().as_str());
         if let Some(name) = name {
@@ -80,6 +84,7 @@ impl Bridge {
             record: &mut record,
             length: self.attribute_length,
             left: self.attribute_count,
+            of_log,
         };
         // First, so that no limit takes it.
         if let Some(id) = layer::request_id() {
@@ -91,6 +96,49 @@ impl Bridge {
         }
         // `emit` adds the trace and span ids of the current context.
         self.logger.emit(record);
+    }
+}
+
+/// Where an event comes from.
+pub(crate) struct Origin {
+    pub(crate) target: Cow<'static, str>,
+    /// Absent where it is the default, the source line ("event src/…"), which names nothing.
+    name: Option<&'static str>,
+    /// Whether it is a record of the `log` crate: `tracing_log::LogTracer` passes it on as an event of the target `log`,
+    /// whose fields that begin with `log.` say where it comes from.
+    of_log: bool,
+}
+
+impl Origin {
+    pub(crate) fn of(event: &Event<'_>) -> Self {
+        let metadata = event.metadata();
+        let (target, name) = (metadata.target(), metadata.name());
+        if target == "log" && name == "log event" {
+            let mut found = LogTarget("log".to_owned());
+            event.record(&mut found);
+            return Self {
+                target: found.0.into(),
+                name: None,
+                of_log: true,
+            };
+        }
+        Self {
+            target: target.into(),
+            name: (!name.starts_with("event ")).then_some(name),
+            of_log: false,
+        }
+    }
+}
+
+struct LogTarget(String);
+
+impl Visit for LogTarget {
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            value.clone_into(&mut self.0);
+        }
     }
 }
 
@@ -117,6 +165,7 @@ struct RecordVisitor<'a> {
     record: &'a mut SdkLogRecord,
     length: Option<usize>,
     left: usize,
+    of_log: bool,
 }
 
 impl RecordVisitor<'_> {
@@ -143,6 +192,9 @@ impl RecordVisitor<'_> {
     }
 
     fn field(&mut self, field: &Field, value: AnyValue) {
+        if self.of_log && field.name().starts_with("log.") {
+            return;
+        }
         self.put(Key::from_static_str(conventional(field.name())), value);
     }
 
@@ -203,6 +255,7 @@ mod tests {
             record: &mut record,
             length: Some(3),
             left: 2,
+            of_log: false,
         };
         visitor.put("id".into(), AnyValue::Int(1));
         visitor.take(Ready {

@@ -24,7 +24,11 @@ impl Filter {
 
     pub(crate) fn lets(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_span() && *metadata.level() <= Level::INFO
-            || self.0.would_enable(metadata.target(), metadata.level())
+            || self.lets_event(metadata.target(), *metadata.level())
+    }
+
+    pub(crate) fn lets_event(&self, target: &str, level: Level) -> bool {
+        self.0.would_enable(target, &level)
     }
 
     /// The most verbose level that passes for any target.

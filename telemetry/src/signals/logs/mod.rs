@@ -17,7 +17,7 @@ use opentelemetry_sdk::logs::{
 
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub(crate) use self::access::Access;
-pub(crate) use self::bridge::Bridge;
+pub(crate) use self::bridge::{Bridge, Origin};
 pub(crate) use self::filter::Filter;
 use self::processor::Processor;
 pub(crate) use self::stdout::Stdout;
