@@ -8,6 +8,7 @@ use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::logs::SdkLogRecord;
 use signalbox_telemetry::{context, testing};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id};
 use tracing::subscriber::with_default;
 use tracing::{Event, Subscriber, debug, info, info_span};
@@ -216,4 +217,29 @@ fn records_of_the_log_crate_are_those_of_their_target() {
         ("quiet", "nobody asked"),
     ];
     assert_eq!(told(process.records(&trace)), expected.map(own));
+}
+
+#[test]
+fn a_filtered_layer_behind_a_box_is_found() {
+    let capture = testing::start(&[]);
+    let layer = capture.layer().with_filter(LevelFilter::INFO).boxed();
+    let subscriber = registry().with(layer).with(Console::default());
+    let (header, ids) = with_default(subscriber, || {
+        let _outer = info_span!("outer").entered();
+        let _hidden = tracing::debug_span!("hidden").entered();
+        let _inner = info_span!("inner").entered();
+        info!("told");
+        (context::inject()["traceparent"].clone(), context::current())
+    });
+    let ids = ids.unwrap();
+    assert_eq!(header, format!("00-{}-{}-01", ids.trace_id, ids.span_id));
+    let spans = capture.spans(&ids.trace_id);
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, ["inner", "outer"]);
+    assert_eq!(
+        spans[0].parent_span_id,
+        spans[1].span_context.span_id(),
+        "what is filtered breaks no trace"
+    );
+    assert_eq!(capture.records(&ids.trace_id).len(), 1);
 }
