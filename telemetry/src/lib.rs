@@ -456,6 +456,83 @@ mod tests {
         assert_eq!(seen, features.len() - 2, "all but default and http-core");
     }
 
+    /// Where what a feature adds stands; what both servers need is `SERVERS`.
+    const PLACES: [(&str, &[&str]); 8] = [
+        ("actix", &["http/actix"]),
+        ("tower", &["http/tower"]),
+        ("client", &["http/client"]),
+        ("profiles", &["signals/profiles"]),
+        ("exemplars", &["pipeline/exemplars"]),
+        ("scrape", &["pipeline/openmetrics", "signals/scrape"]),
+        ("runtime", &["signals/runtime"]),
+        ("testing", &["testing"]),
+    ];
+    const SERVERS: &[&str] = &[
+        "http/mod",
+        "http/server",
+        "http/outcome",
+        "http/forwarded",
+        "signals/logs/access",
+    ];
+
+    #[test]
+    fn the_readme_counts_the_lines() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let files = sources(&root);
+        // Without tests, which stand at a file's end or in one of their own.
+        let count = |is_counted: &dyn Fn(&str) -> bool| -> usize {
+            let files = files.iter().filter(|(path, _)| {
+                let path = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                is_counted(path) && !path.ends_with("tests.rs")
+            });
+            files
+                .map(|(_, text)| {
+                    let code = text.lines().scan(false, |tests, line| {
+                        let first = *tests && line.starts_with("mod ");
+                        *tests = line == "#[cfg(test)]";
+                        (!first).then_some(())
+                    });
+                    code.count()
+                })
+                .sum()
+        };
+        let among = |path: &str, places: &[&str]| places.iter().any(|at| path.starts_with(at));
+        let servers = count(&|path| among(path, SERVERS));
+        let core = count(&|path| {
+            let mut places = PLACES.iter();
+            !among(path, SERVERS) && !places.any(|(_, places)| among(path, places))
+        });
+        let about = |said: &str, counted: usize, of: &str| {
+            let said: usize = said.replace(',', "").parse().unwrap();
+            let near = said.abs_diff(counted) * 10 <= counted;
+            assert!(near, "{of}: the README says {said} of {counted} lines");
+        };
+        let mut seen = 0;
+        for row in include_str!("../README.md").lines() {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let [_, _, feature, _, lines, _] = cells[..] else {
+                continue;
+            };
+            let mut words = lines
+                .split([' ', ';'])
+                .filter(|word| word.contains(char::is_numeric));
+            let mut next = || words.next().unwrap().trim_end_matches(',');
+            let feature = feature.trim_matches('`');
+            if feature.starts_with("none (") {
+                about(next(), core, "core");
+            } else if let Some((_, places)) = PLACES.iter().find(|(name, _)| *name == feature) {
+                let is_server = matches!(feature, "actix" | "tower");
+                let own = count(&|path| among(path, places));
+                about(next(), own + if is_server { servers } else { 0 }, feature);
+                if is_server {
+                    about(next(), servers, "what actix and tower share");
+                }
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, PLACES.len());
+    }
+
     #[test]
     fn only_the_settings_read_the_environment() {
         let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
