@@ -28,9 +28,9 @@ pub struct Identity {
     pub service_name: &'static str,
     pub service_namespace: &'static str,
     pub service_version: &'static str,
-    /// First part of the names of metrics and attributes that OpenTelemetry does not name, e.g. `signalbox`.
+    /// First part of the names of metrics and attributes that OpenTelemetry does not name, e.g. `shop`.
     pub metric_prefix: &'static str,
-    /// Attribute that carries the id of the request, e.g. `signalbox.request.id`: of its SERVER span, and of each record that
+    /// Attribute that carries the id of the request, e.g. `request.id`: of its SERVER span, and of each record that
     /// is written in its course.
     pub request_id_attribute: &'static str,
 }
