@@ -364,7 +364,7 @@ impl Service<'_> {
     async fn trace_to_profile(&self) -> Seen {
         let Some((_, span)) = self.span_with(PROFILE_ID).await? else {
             return lacks(format!(
-                "no span has {PROFILE_ID}: a span-profile package of Pyroscope sets it, or the crate telemetry/"
+                "no span has {PROFILE_ID}: a span-profile package of Pyroscope sets it, in Rust profiles::span_scope of the crate telemetry/"
             ));
         };
         let link = &self.tempo["tracesToProfiles"];
