@@ -69,7 +69,8 @@ EDGE_SECONDS = "traces_service_graph_request_client_seconds"
 # -- logs: stream label and structured metadata ------------------------------------------------------------------------
 LEVEL = "detected_level"
 TRACE_ID = "trace_id"
-REQUEST_ID = "signalbox_request_id"
+#: Ours, and what other services call it (docs/your-service.md).
+REQUEST_IDS = ("signalbox_request_id", "request_id")
 
 # -- profiles: type = name:sample:unit:period:unit ----------------------------------------------------------------------
 CPU_PROFILE = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"

@@ -16,6 +16,7 @@ from helpers import IMAGES, ROOT
 
 HOST = f"http://{os.environ.get('BIND', '127.0.0.1')}"
 SERVICE = f"{HOST}:{os.environ.get('API_PORT', '18080')}"
+OTLP = f"{HOST}:{os.environ.get('OTLP_HTTP_PORT', '4318')}"
 GRAFANA = f"{HOST}:{os.environ.get('GRAFANA_PORT', '13000')}"
 USER = f"{os.environ.get('GRAFANA_USER', 'admin')}:{os.environ.get('GRAFANA_PASSWORD', 'admin')}"
 AUTHORIZATION = {"Authorization": "Basic " + b64encode(USER.encode()).decode()}

@@ -2,10 +2,13 @@
 
 import json
 import re
+import secrets
+import time
 from itertools import product
 from urllib.parse import parse_qs, quote, urlsplit
+from urllib.request import Request, urlopen
 
-from conftest import GRAFANA, PATIENCE_MS
+from conftest import GRAFANA, OTLP, PATIENCE_MS
 from playwright.sync_api import expect
 
 EVENTUALLY = {"timeout": PATIENCE_MS}
@@ -78,7 +81,7 @@ def test_record_leads_to_its_trace_and_request(page, burnt, picture):
     record = page.get_by_text("GET /demo/cpu 200").first
     expect(record).to_be_visible(**EVENTUALLY)
     record.click()
-    expect(page.get_by_text("All logs of this request").first).to_be_visible(**EVENTUALLY)
+    expect(page.get_by_text("All logs of this request")).to_have_count(1, **EVENTUALLY)
     picture("logs")
     page.get_by_text("Open the trace").first.click()
     of_trace(page, burnt.trace_id)
@@ -93,6 +96,28 @@ def test_request_id_leads_to_all_its_records(page, burnt):
         page.get_by_text("All logs of this request").first.click()
     expect(popup.value).to_have_url(re.compile(burnt.request_id), **EVENTUALLY)
     expect(popup.value.get_by_text("GET /demo/cpu 200").first).to_be_visible(**EVENTUALLY)
+
+
+def test_request_id_of_another_service_leads_to_its_records(page):
+    request_id, now = f"r-{secrets.token_hex(4)}", time.time_ns()
+    attributes = [{"key": "request_id", "value": {"stringValue": request_id}}]
+    record = {"timeUnixNano": str(now), "severityNumber": 9, "body": {"stringValue": "sold to a stranger"}, "attributes": attributes}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "stranger"}}]}
+    body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
+    urlopen(Request(f"{OTLP}/v1/logs", json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30)
+    pane = {
+        "datasource": "loki",
+        "queries": [{"refId": "A", "datasource": {"type": "loki", "uid": "loki"}, "queryType": "range", "editorMode": "code", "expr": '{service_name="stranger"}'}],
+        "range": {"from": str(now // 1_000_000 - 60_000), "to": str(now // 1_000_000 + 60_000)},
+    }
+    page.goto(f"{GRAFANA}/explore?schemaVersion=1&orgId=1&panes={quote(json.dumps({'a': pane}))}")
+    told = page.get_by_text("sold to a stranger").first
+    expect(told).to_be_visible(**EVENTUALLY)
+    told.click()
+    with page.expect_popup() as popup:
+        page.get_by_text("All logs of this request").click()
+    expect(popup.value).to_have_url(re.compile(request_id), **EVENTUALLY)
+    expect(popup.value.get_by_text("sold to a stranger").first).to_be_visible(**EVENTUALLY)
 
 
 def test_profile_of_the_request_names_what_burnt(page, burnt):

@@ -6,7 +6,8 @@ from ..panels import LOKI, graph, log_lines, logql, one_trace, read_me, row, sta
 
 STREAM = f'{{{n.SERVICE}=~"$service"}}'
 #: Filters on structured metadata; an empty box matches every record, those without the field too. Probes would fill the page.
-ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {n.REQUEST_ID}=~"$request_id.*" | {n.NOT_PROBES} |~ "(?i)$search"'
+REQUEST = " or ".join(f'{name}=~"$request_id.*"' for name in n.REQUEST_IDS)
+ASKED = f'| {n.LEVEL}=~"$level" | {n.TRACE_ID}=~"$trace_id.*" | {REQUEST} | {n.NOT_PROBES} |~ "(?i)$search"'
 RECORDS = f"{STREAM} {ASKED}"
 TRACED = f'{RECORDS} | {n.TRACE_ID}!=""'
 TRACES = '{ resource.service.name =~ "$service" && (trace:id = "$trace_id" || "$trace_id" = "") && trace:rootName !~ "' + n.PROBE_SPANS + '" }'

@@ -167,7 +167,8 @@ fn derived(start: &Start, label: &str, to: &str) -> Result<String, String> {
     by_label(there(&start.loki)?, there(&start.record)?, label, to)
 }
 
-/// The same for any record, by the settings of Loki's data source.
+/// The same for any record, by the settings of Loki's data source. As Grafana reads them: of fields that share a name the first
+/// expression alone decides, and the links of all are shown.
 pub(super) fn by_label(
     loki: &Value,
     record: &Record,
@@ -175,20 +176,34 @@ pub(super) fn by_label(
     to: &str,
 ) -> Result<String, String> {
     let fields = loki["derivedFields"].as_array();
+    let fields = fields.map(Vec::as_slice).unwrap_or_default();
+    let named = |name: &Value| -> Vec<&Value> {
+        let fields = fields.iter();
+        fields.filter(|field| field["name"] == *name).collect()
+    };
+    let finds = |field: &Value| {
+        let expression = field["matcherRegex"].as_str().unwrap_or_default();
+        let whole = expression.starts_with('^') && expression.ends_with('$');
+        let label_is_found = || Regex::new(expression).is_ok_and(|found| found.is_match(label));
+        field["matcherType"] == "label" && whole && label_is_found()
+    };
+    let leads = |field: &Value| field["datasourceUid"].as_str().unwrap_or_default() == to;
+    let mut fields = fields.iter();
     let field = fields
-        .into_iter()
-        .flatten()
-        .find(|field| {
-            field["matcherType"] == "label"
-                && field["matcherRegex"] == format!("^{label}$")
-                && field["datasourceUid"].as_str().unwrap_or_default() == to
-        })
+        .find(|field| leads(field) && finds(named(&field["name"])[0]))
         .ok_or_else(|| {
             let to = if to.is_empty() { "a page" } else { to };
             format!(
                 "Loki's data source has no derived field with matcherType: label and matcherRegex: ^{label}$ that leads to {to}: {SOURCES}"
             )
         })?;
+    let links = named(&field["name"]).len();
+    if links > 1 {
+        let name = &field["name"];
+        return Err(format!(
+            "{links} derived fields are named {name}: a record with {label} shows the links of all: {SOURCES}"
+        ));
+    }
     let value = record.fields.get(label);
     let value = value.ok_or_else(|| {
         format!(
@@ -556,6 +571,42 @@ mod tests {
             let told = no_exemplar(all, linked);
             assert!(told.contains(cause), "{told}");
         }
+    }
+
+    #[test]
+    fn of_derived_fields_with_one_name_the_first_expression_decides() {
+        let field = |name: &str, expression: &str| json!({ "name": name, "matcherType": "label", "matcherRegex": expression, "url": "/explore?id=${__value.raw}" });
+        let record = |label: &str| Record {
+            line: String::new(),
+            fields: BTreeMap::from([(label.to_owned(), "r-1".to_owned())]),
+        };
+        let follow = |fields: &[Value], label: &str| {
+            by_label(
+                &json!({ "derivedFields": fields }),
+                &record(label),
+                label,
+                "",
+            )
+        };
+        let both = [field("Request", "^(shop_)?request_id$")];
+        assert_eq!(follow(&both, "request_id"), Ok("/explore?id=r-1".into()));
+        assert_eq!(
+            follow(&both, "shop_request_id"),
+            Ok("/explore?id=r-1".into())
+        );
+        let twice = [
+            field("Request", "^shop_request_id$"),
+            field("Request", "^request_id$"),
+        ];
+        let told = follow(&twice, "request_id").unwrap_err();
+        assert!(told.contains("has no derived field"), "{told}");
+        let told = follow(&twice, "shop_request_id").unwrap_err();
+        assert!(
+            told.contains("2 derived fields are named \"Request\""),
+            "{told}"
+        );
+        let anywhere = [field("Request", "request_id")];
+        assert!(follow(&anywhere, "request_id").is_err());
     }
 
     #[test]
