@@ -34,7 +34,7 @@ use opentelemetry::global;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::logs::{LogExporter, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
-use tracing::Subscriber;
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -249,12 +249,17 @@ impl Guard {
     /// `opentelemetry::global` hands to other libraries. Call it once, before instruments are made.
     ///
     /// # Errors
-    /// When the process already has a `tracing` subscriber.
+    /// When the process already has a `tracing` subscriber, or when `subscriber` hides the layer, as `reload::Layer` does.
     pub fn install<S>(&self, subscriber: S) -> Result<(), Error>
     where
         S: Subscriber + Send + Sync + 'static,
     {
-        tracing::subscriber::set_global_default(subscriber)
+        let subscriber = Dispatch::new(subscriber);
+        if subscriber.downcast_ref::<TelemetryLayer>().is_none() {
+            let hidden = "the subscriber does not show Guard::layer: it is not part of it, or in a reload::Layer";
+            return Err(Error(hidden.to_owned()));
+        }
+        tracing::dispatcher::set_global_default(subscriber)
             .map_err(|error| Error(error.to_string()))?;
         for warning in &self.warnings {
             tracing::warn!(target: "telemetry", "{warning}");

@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
+use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::logs::SdkLogRecord;
 use signalbox_telemetry::{context, testing};
@@ -242,4 +242,87 @@ fn a_filtered_layer_behind_a_box_is_found() {
         "what is filtered breaks no trace"
     );
     assert_eq!(capture.records(&ids.trace_id).len(), 1);
+}
+
+/// Refuses to be written.
+struct Unwritten;
+
+impl std::fmt::Display for Unwritten {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Err(std::fmt::Error)
+    }
+}
+
+#[test]
+fn spans_and_events_are_what_their_fields_and_parents_say() {
+    let capture = testing::start(&[]);
+    let subscriber = registry().with(capture.layer());
+    with_default(subscriber, || {
+        let elsewhere = info_span!(parent: None, "elsewhere", otel.kind = "CLIENT");
+        let _here = info_span!(
+            "here",
+            otel.kind = ?opentelemetry::trace::SpanKind::Consumer,
+            otel.status_code = "ok",
+            otel.status_description = "fine"
+        )
+        .entered();
+        info!(parent: &elsewhere, "told elsewhere");
+        info!(parent: None, "told nowhere");
+        info!(value = %Unwritten, "told here");
+        info!(message = 5);
+    });
+    let spans = capture.all_spans();
+    let span = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    let (here, elsewhere) = (span("here"), span("elsewhere"));
+    assert_eq!(here.span_kind, SpanKind::Consumer);
+    assert_eq!(here.status, Status::Ok);
+    assert_eq!(elsewhere.span_kind, SpanKind::Client);
+    let records = capture.all_records();
+    let told = records.iter().map(|record| {
+        let span = record.trace_context().map(|ids| ids.span_id);
+        (testing::message(record), span)
+    });
+    let expected = [
+        ("told elsewhere", Some(elsewhere.span_context.span_id())),
+        ("told nowhere", None),
+        ("told here", Some(here.span_context.span_id())),
+        ("5", Some(here.span_context.span_id())),
+    ];
+    let expected = expected.map(|(message, span)| (message.to_owned(), span));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_span_with_the_number_of_one_that_ended_is_itself() {
+    let capture = testing::start(&[]);
+    let subscriber = tracing::Dispatch::new(registry().with(capture.layer()));
+    let _default = tracing::dispatcher::set_default(&subscriber);
+    let first = info_span!("first");
+    let number = first.id();
+    let (spans, to_thread) = std::sync::mpsc::channel::<tracing::Span>();
+    let (left, is_left) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let _default = tracing::dispatcher::set_default(&subscriber);
+        for span in to_thread {
+            span.in_scope(|| info!("inside"));
+            drop(span);
+            left.send(()).unwrap();
+        }
+    });
+    spans.send(first.clone()).unwrap();
+    is_left.recv().unwrap();
+    drop(first); // the thread remembers it
+    // The registry gives a number again after some thousand others.
+    let mut others = (0..1_000_000).map(|_| info_span!("second"));
+    let second = others.find(|span| span.id() == number).unwrap();
+    spans.send(second).unwrap();
+    is_left.recv().unwrap();
+    drop(spans);
+    thread.join().unwrap();
+    let spans = capture.all_spans();
+    let named = |name| spans.iter().rfind(|span| span.name == name).unwrap();
+    let records = capture.all_records();
+    let within = |record: &SdkLogRecord| record.trace_context().unwrap().span_id;
+    assert_eq!(within(&records[0]), named("first").span_context.span_id());
+    assert_eq!(within(&records[1]), named("second").span_context.span_id());
 }

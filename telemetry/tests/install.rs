@@ -85,6 +85,9 @@ fn beside_other_layers_nothing_is_missing() {
     let line = "library_calls_total{library_kind=\"a\"} 7";
     assert!(page.contains(line), "{page}");
 
+    let hidden = guard.install(registry());
+    let error = hidden.unwrap_err().to_string();
+    assert!(error.contains("does not show Guard::layer"), "{error}");
     let again = guard.install(registry().with(guard.layer()));
     let error = again.unwrap_err().to_string();
     assert!(error.starts_with("telemetry cannot start: "), "{error}");

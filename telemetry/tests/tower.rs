@@ -36,6 +36,20 @@ async fn broken() -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
+/// Tells that it was dropped.
+struct Dropped;
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        tracing::info!("dropped");
+    }
+}
+
+async fn slow() {
+    let _dropped = Dropped;
+    std::future::pending().await
+}
+
 fn router() -> Router {
     let instrument = Instrument::new()
         .route(|extensions| Some(extensions.get::<MatchedPath>()?.as_str()))
@@ -43,7 +57,7 @@ fn router() -> Router {
     Router::new()
         .route("/items/{id}", get(nested))
         .route("/broken", get(broken))
-        .route("/slow", get(std::future::pending::<()>))
+        .route("/slow", get(slow))
         .route(
             "/panic",
             get(async || assert!(std::env::args().count() == 0, "on purpose")),
@@ -183,6 +197,13 @@ async fn an_error_a_panic_and_a_cancelled_request_are_told_apart() {
             &capture,
             &["http_route=\"/slow\"", "error_type=\"cancelled\""]
         ));
+        let records = capture.records(TRACE);
+        let messages: Vec<_> = records.iter().map(message).collect();
+        assert_eq!(messages, ["dropped", "GET /slow cancelled"]);
+        let id = span_attribute(&span, "test.request.id");
+        for record in &records {
+            assert_eq!(record_attribute(record, "test.request.id"), id);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod settings;
 pub(crate) mod time;
 
 use std::collections::HashSet;
+use std::fmt::{Debug, Write};
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +65,13 @@ pub(crate) fn interned(text: &str, most: usize) -> Option<&'static str> {
         known.insert(text);
         text
     })
+}
+
+/// `value` as `Debug` writes it, as far as it does: a value may refuse, and `format!` would panic then.
+pub(crate) fn debugged(value: &dyn Debug) -> String {
+    let mut text = String::new();
+    let _ = write!(text, "{value:?}");
+    text
 }
 
 /// Random bits, from what makes the SDK's ids.

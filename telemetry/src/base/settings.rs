@@ -15,7 +15,7 @@ use std::time::Duration;
 
 #[cfg(feature = "http-core")]
 use ipnet::IpNet;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 #[cfg(feature = "http-core")]
 use super::redaction::Redaction;
@@ -770,25 +770,21 @@ impl Vars<'_> {
 
     fn filter(&self) -> Result<Targets, SettingError> {
         let value = self.get("RUST_LOG").unwrap_or_else(|| "info".to_owned());
-        let filter: Targets = value.parse().map_err(|_| {
-            wrong(
-                "RUST_LOG",
-                &value,
-                "a level (off, error, warn, info, debug, trace) or target=level,…",
-            )
-        })?;
-        // `Targets` reads "bananas" as a target to be traced in full; a lone word that is no level is a mistake.
-        let lone = !value.contains(['=', ',', ':', '_']);
-        if lone
-            && value
-                .parse::<tracing_subscriber::filter::LevelFilter>()
-                .is_err()
-        {
-            return Err(wrong(
-                "RUST_LOG",
-                &value,
-                "a level (off, error, warn, info, debug, trace) or target=level,…",
-            ));
+        let refused = || {
+            let allowed = "a level (off, error, warn, info, debug, trace) or target=level,…";
+            wrong("RUST_LOG", &value, allowed)
+        };
+        // `Targets` takes an empty part for the level ERROR of everything.
+        let parts = value.split(',').map(str::trim);
+        let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+        let filter: Targets = parts.join(",").parse().map_err(|_| refused())?;
+        // It reads "bananas" as a target to be traced in full; a lone word that is no level is a mistake. Spans and fields
+        // in brackets, which other filters know, are a target's name to it.
+        let lone = |part: &str| !part.contains(['=', ':', '_']);
+        let no_level = |part: &str| part.parse::<LevelFilter>().is_err();
+        let mistaken = parts.len() == 1 && lone(parts[0]) && no_level(parts[0]);
+        if parts.is_empty() || mistaken || value.contains(['[', '{']) {
+            return Err(refused());
         }
         Ok(filter)
     }
@@ -951,6 +947,8 @@ mod tests {
             ("PYROSCOPE_SERVER_ADDRESS", "here:4040", "http://"),
             ("LOG_FORMAT", "xml", "json, human, off"),
             ("RUST_LOG", "bananas", "a level"),
+            ("RUST_LOG", "info,shop[span]=debug", "a level"),
+            ("RUST_LOG", ",", "a level"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert_eq!((error.name.as_str(), error.value.as_str()), (name, value));

@@ -185,8 +185,7 @@ where
         let _entered = exchange.as_ref().map(Entered::new);
         let future = self.service.call(request);
         Answer {
-            future,
-            cut_off: None,
+            future: Some(future),
             exchange,
         }
     }
@@ -197,16 +196,16 @@ pin_project_lite::pin_project! {
     #[doc(hidden)]
     pub struct Answer<F> {
         #[pin]
-        future: F,
-        // Dropped after the future, so that what a cancelled handler drops sees its own request.
-        cut_off: Option<Entered>,
+        future: Option<F>,
         exchange: Option<Exchange>,
     }
 
     impl<F> PinnedDrop for Answer<F> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            *this.cut_off = this.exchange.as_ref().map(Entered::new);
+            let mut this = this.project();
+            // What a cancelled handler drops sees its own request.
+            let _within = this.exchange.as_ref().map(|exchange| (Entered::new(exchange), exchange.enter()));
+            this.future.set(None);
         }
     }
 }
@@ -220,7 +219,10 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let _entered = this.exchange.as_ref().map(Entered::new);
-        let result = task::ready!(this.future.poll(task));
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Pending; // only a future that is being dropped has none
+        };
+        let result = task::ready!(future.poll(task));
         let Some(exchange) = this.exchange.take() else {
             return Poll::Ready(result);
         };

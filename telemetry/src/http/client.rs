@@ -10,7 +10,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Request, Response, Url};
 
 use super::forwarded::host_and_port;
-use super::{CANCELLED, METHODS, method_index};
+use super::{CANCELLED, METHODS, OTHER_METHOD, method_in_name, method_index};
 use crate::causes;
 use crate::signals::metrics::Histogram;
 use crate::signals::{Telemetry, layer};
@@ -68,7 +68,7 @@ impl Instrument {
         let parent = Context::current();
         let context = match &telemetry.tracer {
             Some(tracer) => {
-                let method = METHODS[method_index(request.method().as_str())];
+                let method = method_in_name(method_index(request.method().as_str()));
                 let span = tracer
                     .span_builder(format!("{method} {route_template}"))
                     .with_kind(SpanKind::Client)
@@ -120,6 +120,11 @@ impl Instrument {
         let mut attributes = common.to_vec();
         attributes.push(KeyValue::new("url.full", String::from(url)));
         attributes.push(KeyValue::new("url.template", template));
+        let method = request.method().as_str();
+        if method_index(method) == OTHER_METHOD && method != METHODS[OTHER_METHOD] {
+            let original = method.to_owned();
+            attributes.push(KeyValue::new("http.request.method_original", original));
+        }
         attributes
     }
 }

@@ -30,6 +30,14 @@ pub(crate) fn method_index(method: &str) -> usize {
     known.unwrap_or(OTHER_METHOD)
 }
 
+/// The method as the name of a span has it.
+pub(crate) fn method_in_name(method: usize) -> &'static str {
+    match method {
+        OTHER_METHOD => "HTTP",
+        known => METHODS[known],
+    }
+}
+
 pub(crate) fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
 }

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use opentelemetry::{KeyValue, StringValue};
 use thread_local::ThreadLocal;
 
-use super::{CANCELLED, METHODS, OTHER_METHOD, scheme};
+use super::{CANCELLED, METHODS, method_in_name, scheme};
 use crate::base::names::Names;
 use crate::base::{interned, locked};
 use crate::signals::logs::Access;
@@ -120,10 +120,7 @@ impl Target {
                 .clone()
                 .map(|route| KeyValue::new("http.route", route)),
         );
-        let named = match method {
-            OTHER_METHOD => "HTTP",
-            known => METHODS[known],
-        };
+        let named = method_in_name(method);
         Self {
             method,
             span_name: match &route {
@@ -175,7 +172,11 @@ impl Target {
         if !described {
             attributes.extend(error.map(|error| KeyValue::new("error.type", error)));
         }
-        attributes.extend(annotations);
+        for annotation in annotations {
+            if attributes.iter().all(|known| known.key != annotation.key) {
+                attributes.push(annotation);
+            }
+        }
         let message = self.route.as_deref().map(|route| self.message(route, end));
         Outcome {
             message: message.map(|message| shared(message).into()),

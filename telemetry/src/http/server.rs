@@ -227,8 +227,12 @@ impl RequestHandle {
 
     /// Adds an attribute to the request's span, its access-log record and its duration metric. Key and value must each
     /// come from a closed set: every pair is a series of its own. `error.type` replaces the status code as the error's type.
+    /// Of several values of one key the last counts; what else the request has, such as `http.route`, stays as it is.
     pub fn annotate(&self, key: &'static str, value: impl Into<StringValue>) {
-        locked(&self.0.annotations).push(KeyValue::new(key, value.into()));
+        let annotation = KeyValue::new(key, value.into());
+        let mut annotations = locked(&self.0.annotations);
+        annotations.retain(|known| known.key != annotation.key);
+        annotations.push(annotation);
     }
 }
 
@@ -337,6 +341,12 @@ impl Exchange {
         &self.handle
     }
 
+    /// Enters the request's span, for what is dropped with a request that has no end.
+    pub(crate) fn enter(&self) -> Option<layer::Within> {
+        let request = Arc::clone(&self.handle.0.id);
+        layer::within(self.context.clone(), Some(request))
+    }
+
     /// Has `set` set the headers that tell the caller which request and trace this was.
     pub(crate) fn mark(&self, mut set: impl FnMut(Header, &[u8])) {
         set(Header::RequestId, self.handle.id().as_bytes());
@@ -404,7 +414,7 @@ impl Drop for Recording {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.recording.is_some() {
-            let _guard = self.context.clone().attach();
+            let _within = self.enter();
             let panicked = std::thread::panicking();
             self.end(End::Unanswered(if panicked { "panic" } else { CANCELLED }));
         }
@@ -457,7 +467,7 @@ fn describe(
         if let Some(agent) = agent {
             put("user_agent.original", caller.agent(agent));
         }
-        let (host, port) = caller.server(authority?);
+        let (host, port) = caller.server(authority.filter(|authority| !authority.is_empty())?);
         put("server.address", host);
         Some(port.unwrap_or(if head.secure { 443 } else { 80 }))
     });

@@ -146,7 +146,7 @@ where
         let (exchange, span) = Exchange::start(&self.server, &head, route, uuid::Uuid::new_v4);
         request.extensions_mut().insert(exchange.handle().clone());
         Answer {
-            future: span.in_scope(|| self.inner.call(request)),
+            future: Some(span.in_scope(|| self.inner.call(request))),
             exchange: Some(exchange),
             span,
         }
@@ -175,9 +175,18 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     pub struct Answer<F> {
         #[pin]
-        future: F,
+        future: Option<F>,
         exchange: Option<Exchange>,
         span: Span,
+    }
+
+    impl<F> PinnedDrop for Answer<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // What a cancelled handler drops sees its own request.
+            let _entered = this.span.enter();
+            this.future.set(None);
+        }
     }
 }
 
@@ -190,7 +199,10 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let _entered = this.span.enter();
-        let result = task::ready!(this.future.poll(task));
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Pending; // only a future that is being dropped has none
+        };
+        let result = task::ready!(future.poll(task));
         let exchange = this.exchange.take();
         Poll::Ready(match result {
             Ok(mut response) => {
@@ -204,7 +216,10 @@ where
                     exchange.finish(response.status().as_u16());
                 }
                 let span = this.span.clone();
-                Ok(response.map(|body| Spanned { body, span }))
+                Ok(response.map(|body| Spanned {
+                    body: Some(body),
+                    span,
+                }))
             }
             Err(error) => {
                 if let Some(exchange) = exchange {
@@ -221,8 +236,16 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     pub struct Spanned<B> {
         #[pin]
-        body: B,
+        body: Option<B>,
         span: Span,
+    }
+
+    impl<B> PinnedDrop for Spanned<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = this.span.enter();
+            this.body.set(None);
+        }
     }
 }
 
@@ -236,14 +259,17 @@ impl<B: Body> Body for Spanned<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let _entered = this.span.enter();
-        this.body.poll_frame(task)
+        match this.body.as_pin_mut() {
+            Some(body) => body.poll_frame(task),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }

@@ -91,6 +91,43 @@ fn request_of(trace: TraceId) -> Option<Arc<str>> {
     })?
 }
 
+/// Enters what `context` carries, and the request that it belongs to, where there is no `tracing` span to enter.
+pub(crate) fn within(context: Context, request: Option<Arc<str>>) -> Option<Within> {
+    let entered = Entered::new(Within::key(), Held { context, request });
+    here(|here| here.entered.push(entered))?;
+    Some(Within)
+}
+
+/// Leaves what [`within`] entered when it is dropped.
+pub(crate) struct Within;
+
+impl Within {
+    /// No span has it: it belongs to no telemetry.
+    fn key() -> Key {
+        (0, Id::from_u64(1))
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        leave(&Self::key());
+    }
+}
+
+/// Leaves a span that this thread has entered.
+fn leave(key: &Key) {
+    // What is left is dropped after the borrow.
+    let _left = here(|here| match here.entered.last() {
+        // Nearly always the innermost.
+        Some(innermost) if innermost.span == *key => here.entered.pop(),
+        _ => {
+            let mut entered = here.entered.iter();
+            let at = entered.rposition(|entered| entered.span == *key)?;
+            Some(here.entered.remove(at))
+        }
+    });
+}
+
 /// Makes the `tracing` span that `make` creates stand for the span of `context`, and belong to `request`.
 pub(crate) fn adopt(
     context: Context,
@@ -237,7 +274,7 @@ where
         }
     }
 
-    fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, spans: LayerContext<'_, S>) {
         let Some(logs) = &self.logs else {
             return;
         };
@@ -247,6 +284,15 @@ where
                 .filter
                 .lets_event(&origin.target, *event.metadata().level())
         {
+            let _within = match event.parent() {
+                Some(parent) => with_held(parent, &spans, Held::clone),
+                None if event.is_root() => Some(Held {
+                    context: Context::new(),
+                    request: None,
+                }),
+                None => None,
+            }
+            .and_then(|held| within(held.context, held.request));
             logs.write(event, origin);
         }
     }
@@ -254,7 +300,8 @@ where
     fn on_enter(&self, id: &Id, spans: LayerContext<'_, S>) {
         let key = self.key(id);
         let entered = here(|here| match &here.last {
-            Some((last, held)) if *last == key => {
+            // Ids are used again. One that ended elsewhere may be another span's by now; one that records has not ended.
+            Some((last, held)) if *last == key && held.context.span().is_recording() => {
                 let entered = Entered::new(key.clone(), held.clone());
                 here.entered.push(entered);
                 true
@@ -275,17 +322,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, _: LayerContext<'_, S>) {
-        let key = self.key(id);
-        // What is left is dropped after the borrow.
-        let _left = here(|here| match here.entered.last() {
-            // Nearly always the innermost.
-            Some(innermost) if innermost.span == key => here.entered.pop(),
-            _ => {
-                let mut entered = here.entered.iter();
-                let at = entered.rposition(|entered| entered.span == key)?;
-                Some(here.entered.remove(at))
-            }
-        });
+        leave(&self.key(id));
     }
 
     fn on_close(&self, id: Id, spans: LayerContext<'_, S>) {

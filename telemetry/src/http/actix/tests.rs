@@ -411,7 +411,10 @@ async fn a_cancelled_request_is_recorded() {
     struct Guard;
     impl Drop for Guard {
         fn drop(&mut self) {
+            annotate("test.client", "first");
             annotate("test.client", "guard");
+            annotate("http.route", "/other");
+            tracing::info!("dropped");
         }
     }
     async fn slow() -> HttpResponse {
@@ -439,10 +442,19 @@ async fn a_cancelled_request_is_recorded() {
     }
     assert_eq!(current_id(), None);
     assert_eq!(span.status, Status::Unset);
+    let clients = span.attributes.iter();
+    let clients = clients.filter(|attribute| attribute.key.as_str() == "test.client");
+    assert_eq!(clients.count(), 1, "the last value of a key counts");
+    let id = span_attribute(&span, "test.request.id");
     let records = capture().records(trace);
-    assert_eq!(records.len(), 1);
-    assert_eq!(message(&records[0]), "GET /slow cancelled");
-    assert!(counted(&["http_route=\"/slow\"", "error_type=\"cancelled\""]) >= 1);
+    let messages: Vec<_> = records.iter().map(message).collect();
+    assert_eq!(messages, ["dropped", "GET /slow cancelled"]);
+    for record in &records {
+        assert_eq!(record_attribute(record, "test.request.id"), id);
+        let ids = record.trace_context().unwrap();
+        assert_eq!(ids.span_id, span.span_context.span_id());
+    }
+    assert!(counted(&["http_route=\"/slow\"", "test_client=\"guard\""]) >= 1);
 }
 
 #[actix_web::test]
@@ -470,7 +482,12 @@ async fn a_panic_is_recorded_as_the_handler_s_and_not_the_caller_s() {
     }
     assert!(counted(&["http_route=\"/panic\"", "error_type=\"panic\""]) >= 1);
     assert_eq!(span.status, Status::error(""));
-    assert_eq!(capture().records(trace)[0].severity_text(), Some("WARN"));
+    let record = &capture().records(trace)[0];
+    assert_eq!(record.severity_text(), Some("WARN"));
+    assert_eq!(
+        record_attribute(record, "test.request.id"),
+        span_attribute(&span, "test.request.id")
+    );
 }
 
 #[actix_web::test]

@@ -11,6 +11,7 @@ use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use crate::base::debugged;
 use crate::base::names::Names;
 use crate::base::settings::Logs;
 use crate::pipeline::encoding::cut;
@@ -192,6 +193,10 @@ impl RecordVisitor<'_> {
     }
 
     fn field(&mut self, field: &Field, value: AnyValue) {
+        if field.name() == "message" {
+            self.record.set_body(value);
+            return;
+        }
         if self.of_log && field.name().starts_with("log.") {
             return;
         }
@@ -212,7 +217,7 @@ impl RecordVisitor<'_> {
 
 impl Visit for RecordVisitor<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.text(field, &format!("{value:?}"));
+        self.text(field, &debugged(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

@@ -135,10 +135,21 @@ impl Line<'_> {
 
     fn body(&mut self, body: Value<'_>) {
         match body {
-            Some((1, Field::Bytes(text))) if self.human => self.put(text),
+            Some((1, Field::Bytes(text))) if self.human => self.readable(text),
             Some(_) => self.value(body),
             None if self.human => {}
             None => self.put(b"\"\""),
+        }
+    }
+
+    /// Appends `text` for a terminal, which would obey the control characters in it. Lines and tabs stay.
+    fn readable(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                b'\n' | b'\t' => self.text.push(*byte),
+                0..0x20 | 0x7f => self.display(format_args!("\\u{byte:04x}")),
+                byte => self.text.push(*byte),
+            }
         }
     }
 
@@ -157,7 +168,7 @@ impl Line<'_> {
 
     fn attribute(&mut self, key: &[u8], value: Value<'_>) {
         self.name(key);
-        let needs_quotes = |byte: &u8| matches!(byte, b' ' | b'"' | b'=' | b'\n');
+        let needs_quotes = |byte: &u8| matches!(byte, 0..=b' ' | b'"' | b'=' | 0x7f);
         match value {
             Some((1, Field::Bytes(text))) if self.human && !text.iter().any(needs_quotes) => {
                 self.put(text);
@@ -362,6 +373,24 @@ mod tests {
             "01".repeat(8),
         );
         assert_eq!(line(true), expected);
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_control_characters() {
+        let mut lines = Vec::new();
+        let text = Value::StringValue("\u{1b}[2J".to_owned());
+        let record = LogRecord {
+            body: Some(AnyValue {
+                value: Some(Value::StringValue("red \u{1b}[31m\tend".to_owned())),
+            }),
+            attributes: vec![pair("a", text)],
+            ..LogRecord::default()
+        };
+        let (clock, record) = (&mut Clock::default(), record.encode_to_vec());
+        write(&mut lines, clock, true, "id", "shop", &record);
+        let expected =
+            "1970-01-01T00:00:00.000000Z       shop: red \\u001b[31m\tend a=\"\\u001b[2J\"\n";
+        assert_eq!(str::from_utf8(&lines), Ok(expected));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry::{KeyValue, Value};
 use tracing::field::{Field, Visit};
 
+use crate::base::debugged;
+
 /// Collects a span's fields. Those that start with `otel.` say what else the span is, with the names that
 /// `tracing-opentelemetry` made known.
 pub(super) struct Fields {
@@ -38,13 +40,15 @@ impl Fields {
         match name {
             "name" => self.name = Some(Cow::Owned(value.to_owned())),
             "kind" => {
-                self.kind = match value {
-                    "server" => SpanKind::Server,
-                    "client" => SpanKind::Client,
-                    "producer" => SpanKind::Producer,
-                    "consumer" => SpanKind::Consumer,
-                    _ => SpanKind::Internal,
-                };
+                let kinds = [
+                    ("server", SpanKind::Server),
+                    ("client", SpanKind::Client),
+                    ("producer", SpanKind::Producer),
+                    ("consumer", SpanKind::Consumer),
+                ];
+                let mut kinds = kinds.into_iter();
+                let found = kinds.find(|(name, _)| name.eq_ignore_ascii_case(value));
+                self.kind = found.map_or(SpanKind::Internal, |(_, kind)| kind);
             }
             // A description may come before or after the code.
             "status_code" if value.eq_ignore_ascii_case("error") => {
@@ -54,6 +58,8 @@ impl Fields {
             }
             "status_code" if value.eq_ignore_ascii_case("ok") => self.status = Status::Ok,
             "status_code" => {}
+            // Only an error has one.
+            "status_description" if self.status == Status::Ok => {}
             "status_description" => self.status = Status::error(value.to_owned()),
             _ => return false,
         }
@@ -70,7 +76,7 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let (name, value) = (field.name(), format!("{value:?}"));
+        let (name, value) = (field.name(), debugged(value));
         if !self.special(name, &value) {
             self.put(name, value);
         }
