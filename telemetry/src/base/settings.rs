@@ -1068,6 +1068,8 @@ mod tests {
         assert!(!settings.metrics.exemplars);
         assert!(settings.profiles.cpu && !settings.profiles.heap);
         assert_eq!(settings.logs.stdout, LogFormat::Human);
+        let untidy = read(&[("RUST_LOG", "info,, shop=debug, ")]).unwrap();
+        assert_eq!(untidy.logs.filter, "info,shop=debug".parse().unwrap());
         assert!(read(&[("OTEL_SDK_DISABLED", "TRUE")]).unwrap().disabled);
     }
 

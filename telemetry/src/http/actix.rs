@@ -223,7 +223,7 @@ where
             return Poll::Pending; // only a future that is being dropped has none
         };
         let result = task::ready!(future.poll(task));
-        let Some(exchange) = this.exchange.take() else {
+        let Some(mut exchange) = this.exchange.take() else {
             return Poll::Ready(result);
         };
         let end = |exchange: Exchange, status: StatusCode, headers: &mut HeaderMap| {
@@ -236,6 +236,7 @@ where
         };
         Poll::Ready(match result {
             Ok(mut response) => {
+                exchange.routed(|| response.request().match_pattern());
                 end(exchange, response.status(), response.headers_mut());
                 Ok(response)
             }

@@ -133,6 +133,11 @@ impl Target {
         }
     }
 
+    #[cfg(feature = "actix")]
+    pub(crate) fn has_route(&self) -> bool {
+        self.route.is_some()
+    }
+
     /// The outcome of a request that ended so, with what it was annotated with.
     pub(crate) fn outcome(
         &self,

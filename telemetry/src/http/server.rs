@@ -347,6 +347,25 @@ impl Exchange {
         layer::within(self.context.clone(), Some(request))
     }
 
+    /// Gives the request the route that `find` finds, if it has none yet: a middleware inside may have changed its path.
+    #[cfg(feature = "actix")]
+    pub(crate) fn routed(&mut self, find: impl FnOnce() -> Option<String>) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        if recording.target.has_route() {
+            return;
+        }
+        let Some(route) = find() else {
+            return;
+        };
+        let targets = &recording.server.0.recorded.targets;
+        recording.target = targets.of(recording.method, recording.secure, Some(&route));
+        let span = self.context.span();
+        span.update_name(recording.target.span_name.clone());
+        span.set_attribute(KeyValue::new("http.route", route));
+    }
+
     /// Has `set` set the headers that tell the caller which request and trace this was.
     pub(crate) fn mark(&self, mut set: impl FnMut(Header, &[u8])) {
         set(Header::RequestId, self.handle.id().as_bytes());

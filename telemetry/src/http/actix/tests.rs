@@ -361,6 +361,29 @@ async fn what_no_route_matches_has_no_route_and_is_no_error() {
 }
 
 #[actix_web::test]
+async fn a_path_that_a_middleware_inside_changes_has_its_route() {
+    capture();
+    let app = App::new()
+        .route("/items/{id}", web::get().to(nested))
+        .wrap(actix_web::middleware::NormalizePath::trim())
+        .wrap(Instrument::new());
+    let app = test::init_service(app).await;
+    let trace = "6bf7651916cd43dd8448eb211c80319c";
+    let request = test::TestRequest::get()
+        .uri("/items/7/")
+        .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")))
+        .to_request();
+    assert_eq!(test::call_service(&app, request).await.status(), 200);
+    let span = server_span(trace);
+    assert_eq!(span.name, "GET /items/{id}");
+    for (key, value) in [("http.route", "/items/{id}"), ("url.path", "/items/7/")] {
+        assert_eq!(span_attribute(&span, key).as_deref(), Some(value));
+    }
+    let records = capture().records(trace);
+    assert_eq!(message(&records[1]), "GET /items/{id} 200");
+}
+
+#[actix_web::test]
 async fn the_caller_s_trace_and_request_id_go_on() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let request = test::TestRequest::get()
