@@ -93,7 +93,13 @@ impl Buffers {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut chunk = locked(chunk);
+        let start = chunk.bytes.len();
         chunk.push(scope, name, write);
+        // A large item goes alone: where it finds no room, those before it stay.
+        if chunk.items > 1 && chunk.bytes.len() - start > self.chunk_bytes {
+            let before = chunk.before_last(start);
+            self.hand_over(before);
+        }
         if chunk.bytes.len() >= self.chunk_bytes || chunk.items >= self.chunk_items {
             // A thread that has filled one fills the next, which then need not grow step by step.
             let next = Chunk {
@@ -156,7 +162,9 @@ impl Buffers {
     }
 
     fn hand_over(&self, mut chunk: Chunk) {
-        if chunk.bytes.capacity() > 2 * chunk.bytes.len() {
+        let length = chunk.bytes.len();
+        // Capacity is what counts as used, and that of a large item may be twice its length.
+        if chunk.bytes.capacity() > 2 * length || length > 2 * self.chunk_bytes {
             chunk.bytes.shrink_to_fit();
         }
         let chunk = Arc::new(chunk);

@@ -59,4 +59,24 @@ impl Chunk {
             run.items += 1;
         }
     }
+
+    /// Takes out what comes before the last item, which begins at `start`.
+    pub(super) fn before_last(&mut self, start: usize) -> Self {
+        let mut runs = std::mem::take(&mut self.runs);
+        if let Some(mut run) = runs.pop() {
+            self.runs.push(Run {
+                items: 1,
+                ..run.again(0)
+            });
+            run.items -= 1;
+            if run.items > 0 {
+                runs.push(run);
+            }
+        }
+        Self {
+            bytes: self.bytes.drain(..start).collect(),
+            runs,
+            items: std::mem::replace(&mut self.items, 1) - 1,
+        }
+    }
 }

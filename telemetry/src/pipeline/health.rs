@@ -119,9 +119,14 @@ impl Signal {
             })
             .is_ok();
         if !admitted {
-            self.dropped.fetch_add(1, Relaxed);
+            self.turn_away(1);
         }
         admitted
+    }
+
+    /// Counts items that no queue took.
+    pub(crate) fn turn_away(&self, count: usize) {
+        self.dropped.fetch_add(count as u64, Relaxed);
     }
 
     /// Counts items that begin to wait in a queue that bounds itself.
@@ -132,7 +137,7 @@ impl Signal {
     /// Counts items that waited and made room for newer ones.
     pub(crate) fn drop_queued(&self, count: usize) {
         self.queued.fetch_sub(count, Relaxed);
-        self.dropped.fetch_add(count as u64, Relaxed);
+        self.turn_away(count);
     }
 
     pub(crate) fn leave(&self, count: usize) {

@@ -32,10 +32,12 @@ struct State {
     waiting: VecDeque<Arc<Chunk>>,
     /// Items of `waiting` that this destination takes.
     items: usize,
-    /// Bytes of `waiting`, and of the batch that is being sent.
+    /// Bytes of `waiting`.
     bytes: usize,
     /// Items of the batch that is being sent.
     sending: usize,
+    /// Bytes of that batch.
+    sending_bytes: usize,
     /// Who waits until everything has been sent.
     flushes: Vec<Sender<Flushed>>,
     /// When to give up, once the process is ending.
@@ -60,7 +62,6 @@ pub(crate) enum Wake {
 pub(crate) struct Taken {
     pub(crate) chunks: Vec<Arc<Chunk>>,
     pub(crate) items: usize,
-    bytes: usize,
 }
 
 impl Queue {
@@ -97,7 +98,7 @@ impl Queue {
         self.taken(chunk).map(|(run, _)| run.items).sum()
     }
 
-    /// Appends `chunk`. If there is no room, the oldest that wait make it.
+    /// Appends `chunk`. If there is no room, the oldest that wait make it, unless all of them together could not.
     pub(crate) fn offer(&self, chunk: Arc<Chunk>) {
         let items = self.items(&chunk);
         if items == 0 {
@@ -109,11 +110,15 @@ impl Queue {
             let lost = items as u64;
             return self.counts.tally(lost, lost, Some(Cause::Timeout));
         }
+        let room = self.batch.queue_bytes.saturating_sub(state.sending_bytes);
+        if chunk.size() > room {
+            return self.counts.turn_away(items);
+        }
         self.counts.enter(items);
         state.items += items;
         state.bytes += chunk.size();
         state.waiting.push_back(chunk);
-        while (state.bytes > self.batch.queue_bytes || state.items > self.batch.queue_items)
+        while (state.bytes > room || state.items > self.batch.queue_items)
             && let Some(oldest) = state.waiting.pop_front()
         {
             let items = self.items(&oldest);
@@ -181,38 +186,40 @@ impl Queue {
         let mut taken = Taken {
             chunks: Vec::new(),
             items: 0,
-            bytes: 0,
         };
+        let mut bytes = 0;
         while let Some(next) = state.waiting.front() {
             let items = self.items(next);
             if !taken.chunks.is_empty() && taken.items + items > self.batch.size {
                 break;
             }
             taken.items += items;
-            taken.bytes += next.size();
+            bytes += next.size();
             taken.chunks.extend(state.waiting.pop_front());
         }
         state.items -= taken.items;
+        state.bytes -= bytes;
         state.sending = taken.items;
+        state.sending_bytes = bytes;
         (!taken.chunks.is_empty()).then_some(taken)
     }
 
     /// Gives back the room that a batch took.
-    pub(crate) fn release(&self, taken: &Taken) {
+    pub(crate) fn release(&self) {
         let mut state = locked(&self.state);
-        state.bytes -= taken.bytes;
         state.sending = 0;
+        state.sending_bytes = 0;
     }
 
     /// Gives back the room that a batch took, and counts how it ended: `lost` of its items, for that reason. One that
     /// was given up meanwhile has been counted.
     pub(crate) fn settle(&self, taken: &Taken, lost: u64, failure: Option<(Cause, String)>) {
         let mut state = locked(&self.state);
-        state.bytes -= taken.bytes;
         if state.closed {
             return;
         }
         state.sending = 0;
+        state.sending_bytes = 0;
         self.counts.leave(taken.items);
         let cause = failure.as_ref().map(|(cause, _)| *cause);
         self.counts.tally(taken.items as u64, lost, cause);

@@ -319,7 +319,7 @@ fn waiting(pipeline: &Pipeline) -> Vec<String> {
                 }
             }
         }
-        pipeline.queue.release(&taken);
+        pipeline.queue.release();
     }
     names
 }
@@ -361,14 +361,58 @@ fn a_limit_of_items_holds_where_it_is_asked_for() {
 }
 
 #[test]
-fn an_item_larger_than_the_queue_is_dropped_and_counted() {
+fn an_item_larger_than_the_queue_is_dropped_and_counted_and_nothing_else() {
+    let (otlp, requests) = collector(Vec::new(), false);
+    let batch = Batch {
+        size: 512,
+        ..batch()
+    };
+    let pipeline = pipeline(&otlp, batch);
+    let names = names_of(3_000);
+    for (n, name) in names.iter().enumerate() {
+        push(&pipeline.buffers, name.clone());
+        // The second has nothing before it in its chunk.
+        if n == 1_500 || n == 2_999 {
+            push(&pipeline.buffers, "x".repeat(2 * batch.queue_bytes));
+            push(&pipeline.buffers, "y".repeat(2 * batch.queue_bytes));
+        }
+    }
+    pipeline.queue.shut_down(LONG).unwrap();
+    assert_eq!(requests.try_iter().collect::<Vec<_>>().concat(), names);
+    assert_eq!(
+        (pipeline.counts.exported(), pipeline.counts.lost()),
+        (3_000, 4)
+    );
+    assert_eq!(pipeline.counts.queued(), 0);
+}
+
+#[test]
+fn a_large_item_that_fits_is_kept_with_those_around_it() {
     let pipeline = full_queue(Batch {
-        queue_bytes: 64 * 1024,
+        size: 512,
         ..batch()
     });
-    push(&pipeline.buffers, "x".repeat(100_000));
-    push(&pipeline.buffers, "small".to_owned());
-    assert_eq!(waiting(&pipeline), ["small"]);
+    let large = "x".repeat(900 * 1024);
+    let names = ["a", "b", large.as_str(), "c"];
+    for name in names {
+        push(&pipeline.buffers, name.to_owned());
+    }
+    assert_eq!(waiting(&pipeline), names);
+    assert_eq!(pipeline.counts.lost(), 0);
+}
+
+#[test]
+fn what_has_no_room_beside_the_batch_that_is_sent_leaves_what_waits() {
+    let pipeline = full_queue(batch());
+    let large = "x".repeat(600 * 1024);
+    push(&pipeline.buffers, large.clone());
+    pipeline.queue.take().unwrap();
+    push(&pipeline.buffers, "waits".to_owned());
+    push(&pipeline.buffers, large.clone());
+    assert_eq!(pipeline.counts.lost(), 1);
+    pipeline.queue.release();
+    push(&pipeline.buffers, large.clone());
+    assert_eq!(waiting(&pipeline), ["waits".to_owned(), large]);
     assert_eq!(pipeline.counts.lost(), 1);
 }
 

@@ -76,7 +76,7 @@ impl Writer {
             self.write_chunk(&mut lines, &mut clock, chunk);
         }
         print(&mut lines);
-        self.queue.release(batch);
+        self.queue.release();
         self.queue.counts.leave(batch.items);
     }
 
