@@ -17,6 +17,8 @@ struct Family {
     kind: &'static str,
     help: String,
     unit: String,
+    /// The first scope that has an instrument of this name.
+    scope: String,
     lines: String,
 }
 
@@ -35,13 +37,19 @@ pub(crate) fn encode(request: &ExportMetricsServiceRequest) -> String {
                 help: "What is observed.".to_owned(),
                 ..Family::default()
             });
-        let _ = writeln!(info.lines, "target_info{} 1", Labels(attributes, None));
-        for metric in resource
+        let labels = in_braces(&labels(attributes, &[], ""));
+        let _ = writeln!(info.lines, "target_info{labels} 1");
+        let mut scopes: Vec<_> = resource
             .scope_metrics
             .iter()
-            .flat_map(|scope| &scope.metrics)
-        {
-            add(&mut families, metric);
+            .map(|of| (of.scope.as_ref().map_or("", |scope| &scope.name), of))
+            .collect();
+        // The SDK keeps scopes in a hash map. In the order of their names, the first of a family stays the first.
+        scopes.sort_by_key(|(name, _)| *name);
+        for (scope, of) in scopes {
+            for metric in &of.metrics {
+                add(&mut families, scope, metric);
+            }
         }
     }
     let mut page = String::with_capacity(16 * 1024);
@@ -60,7 +68,7 @@ pub(crate) fn encode(request: &ExportMetricsServiceRequest) -> String {
     page
 }
 
-fn add(families: &mut BTreeMap<String, Family>, metric: &Metric) {
+fn add(families: &mut BTreeMap<String, Family>, scope: &str, metric: &Metric) {
     let (kind, ratio) = match &metric.data {
         Some(Data::Sum(sum)) if sum.is_monotonic => ("counter", false),
         Some(Data::Sum(_)) => ("gauge", false),
@@ -73,8 +81,18 @@ fn add(families: &mut BTreeMap<String, Family>, metric: &Metric) {
         kind,
         help: metric.description.clone(),
         unit,
+        scope: scope.to_owned(),
         lines: String::new(),
     });
+    // Instruments of one name in several scopes would give the same series several times.
+    let scope = (family.scope != scope).then(|| KeyValue {
+        key: "otel_scope_name".to_owned(),
+        value: Some(AnyValue {
+            value: Some(any_value::Value::StringValue(scope.to_owned())),
+        }),
+        ..KeyValue::default()
+    });
+    let scope = scope.as_slice();
     let lines = &mut family.lines;
     match &metric.data {
         Some(Data::Sum(sum)) => {
@@ -85,34 +103,34 @@ fn add(families: &mut BTreeMap<String, Family>, metric: &Metric) {
             };
             sum.data_points
                 .iter()
-                .for_each(|point| number(lines, &name, point));
+                .for_each(|point| number(lines, &name, scope, point));
         }
         Some(Data::Gauge(gauge)) => gauge
             .data_points
             .iter()
-            .for_each(|point| number(lines, &name, point)),
+            .for_each(|point| number(lines, &name, scope, point)),
         Some(Data::Histogram(histogram)) => {
             for point in &histogram.data_points {
                 let bounds = point.explicit_bounds.iter().copied().chain([f64::INFINITY]);
                 let buckets = bounds.zip(point.bucket_counts.iter().copied()).collect();
                 let sum = point.sum.unwrap_or_default();
                 let of = (&*point.attributes, &*point.exemplars);
-                distribution(lines, &name, of, buckets, sum);
+                distribution(lines, &name, scope, of, buckets, sum);
             }
         }
         Some(Data::ExponentialHistogram(histogram)) => {
             for point in &histogram.data_points {
                 let sum = point.sum.unwrap_or_default();
                 let of = (&*point.attributes, &*point.exemplars);
-                distribution(lines, &name, of, explicit(point), sum);
+                distribution(lines, &name, scope, of, explicit(point), sum);
             }
         }
         _ => {}
     }
 }
 
-fn number(lines: &mut String, name: &str, point: &NumberDataPoint) {
-    let labels = Labels(&point.attributes, None);
+fn number(lines: &mut String, name: &str, scope: &[KeyValue], point: &NumberDataPoint) {
+    let labels = in_braces(&labels(&point.attributes, scope, ""));
     let _ = match point.value {
         Some(Value::AsInt(value)) => writeln!(lines, "{name}{labels} {value}"),
         Some(Value::AsDouble(value)) => writeln!(lines, "{name}{labels} {}", Float(value)),
@@ -123,15 +141,21 @@ fn number(lines: &mut String, name: &str, point: &NumberDataPoint) {
 fn distribution(
     lines: &mut String,
     name: &str,
+    scope: &[KeyValue],
     (attributes, exemplars): (&[KeyValue], &[Exemplar]),
     buckets: Vec<(f64, u64)>,
     sum: f64,
 ) {
+    let labels = labels(attributes, scope, "le");
+    let comma = if labels.is_empty() { "" } else { "," };
     let (mut count, mut lower) = (0, f64::NEG_INFINITY);
     for (upper, in_bucket) in buckets {
         count += in_bucket;
-        let labels = Labels(attributes, Some(upper));
-        let _ = write!(lines, "{name}_bucket{labels} {count}");
+        let bound = Float(upper);
+        let _ = write!(
+            lines,
+            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
+        );
         // One exemplar a bucket: the newest.
         let mut within = exemplars.iter().rev().filter_map(|exemplar| {
             let Some(exemplar::Value::AsDouble(value)) = exemplar.value else {
@@ -153,7 +177,7 @@ fn distribution(
         lines.push('\n');
         lower = upper;
     }
-    let labels = Labels(attributes, None);
+    let labels = in_braces(&labels);
     let _ = writeln!(lines, "{name}_sum{labels} {}", Float(sum));
     let _ = writeln!(lines, "{name}_count{labels} {count}");
 }
@@ -183,10 +207,7 @@ fn explicit(point: &ExponentialHistogramDataPoint) -> Vec<(f64, u64)> {
 
 /// Name (without `_total`) and unit of the family, after Prometheus' translation of OTLP names.
 fn family_name(name: &str, unit: &str, gauge: bool, counter: bool) -> (String, String) {
-    let mut tokens: Vec<&str> = name
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != ':')
-        .filter(|token| !token.is_empty())
-        .collect();
+    let mut tokens = words(name);
     let (main, per) = unit
         .split_once('/')
         .map_or((unit, ""), |(main, per)| (main, per));
@@ -194,7 +215,8 @@ fn family_name(name: &str, unit: &str, gauge: bool, counter: bool) -> (String, S
         "1" if gauge && !unit.contains('/') => "ratio",
         other => unit_word(other),
     };
-    let per = per_word(per.trim());
+    let main = &*words(main).join("_");
+    let per = &*words(per_word(per.trim())).join("_");
     let mut suffix = String::new();
     if !main.is_empty() && !tokens.contains(&main) {
         suffix.push_str(main);
@@ -224,6 +246,15 @@ fn family_name(name: &str, unit: &str, gauge: bool, counter: bool) -> (String, S
     (family, unit)
 }
 
+/// The parts of a name or unit between characters that no metric's name can have.
+fn words(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':')
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// The word that Prometheus and Mimir have for a unit. They leave the units that they do not know, such as weeks (`w`),
+/// as they are.
 fn unit_word(unit: &str) -> &str {
     match unit {
         "d" => "days",
@@ -236,6 +267,19 @@ fn unit_word(unit: &str) -> &str {
         "By" => "bytes",
         "KiBy" => "kibibytes",
         "MiBy" => "mebibytes",
+        "GiBy" => "gibibytes",
+        // Spelt wrongly by Prometheus: https://github.com/prometheus/otlptranslator/issues/65
+        "TiBy" => "tibibytes",
+        "KBy" => "kilobytes",
+        "MBy" => "megabytes",
+        "GBy" => "gigabytes",
+        "TBy" => "terabytes",
+        "m" => "meters",
+        "V" => "volts",
+        "A" => "amperes",
+        "J" => "joules",
+        "W" => "watts",
+        "g" => "grams",
         "Hz" => "hertz",
         "Cel" => "celsius",
         "%" => "percent",
@@ -246,42 +290,49 @@ fn unit_word(unit: &str) -> &str {
     }
 }
 
+/// The word for what stands behind the slash. For Prometheus and Mimir a minute is `m` here, and `min` is unknown.
 fn per_word(unit: &str) -> &str {
     match unit {
         "s" => "second",
         "m" => "minute",
         "h" => "hour",
         "d" => "day",
+        "w" => "week",
+        "mo" => "month",
+        "y" => "year",
         other if other.contains('{') => "",
         other => other,
     }
 }
 
-/// Labels in braces, with `le` for a bucket; nothing when there are none.
-struct Labels<'a>(&'a [KeyValue], Option<f64>);
-
-impl std::fmt::Display for Labels<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() && self.1.is_none() {
-            return Ok(());
-        }
-        let mut labels: Vec<_> = self
-            .0
-            .iter()
-            .map(|attribute| {
-                format!(
-                    "{}=\"{}\"",
-                    label(&attribute.key),
-                    text(attribute.value.as_ref())
-                )
-            })
-            .collect();
-        labels.sort();
-        if let Some(bound) = self.1 {
-            labels.push(format!("le=\"{}\"", Float(bound)));
-        }
-        write!(f, "{{{}}}", labels.join(","))
+fn in_braces(labels: &str) -> String {
+    if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{labels}}}")
     }
+}
+
+/// The attributes as labels, each name once, because Prometheus refuses a page on which a sample has a label twice.
+/// Attributes whose names become the same are one label, with their values in the order of the keys. An attribute with
+/// the name of a label that the page writes itself (`own`) is renamed as Prometheus renames labels that conflict.
+fn labels(attributes: &[KeyValue], scope: &[KeyValue], own: &str) -> String {
+    let mut attributes: Vec<_> = attributes.iter().chain(scope).collect();
+    attributes.sort_by_key(|attribute| &attribute.key);
+    let mut labels: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for attribute in attributes {
+        let mut name = label(&attribute.key);
+        if name == own || name == "__name__" {
+            name.insert_str(0, "exported_");
+        }
+        let value = text(attribute.value.as_ref());
+        labels.entry(name).or_default().push(value);
+    }
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(name, values)| format!("{name}=\"{}\"", values.join(";")))
+        .collect();
+    labels.join(",")
 }
 
 fn label(key: &str) -> String {
@@ -289,7 +340,9 @@ fn label(key: &str) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .collect();
-    if label.starts_with(|c: char| c.is_ascii_digit()) {
+    if label.is_empty() {
+        label.push('_');
+    } else if label.starts_with(|c: char| c.is_ascii_digit()) {
         label.insert_str(0, "key_");
     }
     label
@@ -338,6 +391,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
     use opentelemetry_proto::tonic::metrics::v1::{
         AggregationTemporality, Gauge, Histogram, HistogramDataPoint, ResourceMetrics,
         ScopeMetrics, Sum,
@@ -406,6 +460,11 @@ mod tests {
             ("hits.total", "1", false, true, "hits"),
             ("disk.io", "By/s", true, false, "disk_io_bytes_per_second"),
             ("wait.seconds", "s", false, false, "wait_seconds"),
+            ("room.area", "m^2", false, false, "room_area_m_2"),
+            ("queue", " foo  bar_", false, false, "queue_foo_bar"),
+            ("flow", "dm3/10 min", false, false, "flow_dm3_per_10_min"),
+            ("sign", "°", false, false, "sign"),
+            ("rate", "{request}/s", false, false, "rate_per_second"),
         ] {
             assert_eq!(
                 family_name(name, unit, gauge, counter).0,
@@ -413,6 +472,137 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn units_are_those_of_prometheus() {
+        for (unit, expected) in [
+            ("d", "days"),
+            ("h", "hours"),
+            ("min", "minutes"),
+            ("s", "seconds"),
+            ("ms", "milliseconds"),
+            ("us", "microseconds"),
+            ("ns", "nanoseconds"),
+            ("w", "w"),
+            ("By", "bytes"),
+            ("KiBy", "kibibytes"),
+            ("MiBy", "mebibytes"),
+            ("GiBy", "gibibytes"),
+            ("TiBy", "tibibytes"),
+            ("KBy", "kilobytes"),
+            ("MBy", "megabytes"),
+            ("GBy", "gigabytes"),
+            ("TBy", "terabytes"),
+            ("m", "meters"),
+            ("V", "volts"),
+            ("A", "amperes"),
+            ("J", "joules"),
+            ("W", "watts"),
+            ("g", "grams"),
+            ("Hz", "hertz"),
+            ("Cel", "celsius"),
+            ("%", "percent"),
+            ("By/s", "bytes_per_second"),
+            ("By/m", "bytes_per_minute"),
+            ("By/h", "bytes_per_hour"),
+            ("By/d", "bytes_per_day"),
+            ("By/w", "bytes_per_week"),
+            ("By/mo", "bytes_per_month"),
+            ("By/y", "bytes_per_year"),
+            ("m^2", "m_2"),
+        ] {
+            let (name, suffix) = family_name("x", unit, false, false);
+            assert_eq!(name, format!("x_{expected}"), "{unit}");
+            assert_eq!(suffix, expected, "{unit}");
+        }
+    }
+
+    fn gauge(name: &str, value: i64, attributes: Vec<KeyValue>) -> Metric {
+        Metric {
+            name: name.to_owned(),
+            data: Some(Data::Gauge(Gauge {
+                data_points: vec![NumberDataPoint {
+                    attributes,
+                    value: Some(Value::AsInt(value)),
+                    ..NumberDataPoint::default()
+                }],
+            })),
+            ..Metric::default()
+        }
+    }
+
+    #[test]
+    fn attributes_of_one_label_are_joined_in_the_order_of_their_keys() {
+        let attributes = vec![
+            attribute("a_b", "3"),
+            attribute("a.b", "1"),
+            attribute("c", "x"),
+            attribute("a.b", "\"2"),
+            attribute("c", "y"),
+            attribute("", "none"),
+            attribute("__name__", "n"),
+            attribute("le", "kept"),
+        ];
+        let mut request = request(vec![gauge("temp", 1, attributes.clone())]);
+        request.resource_metrics[0].resource = Some(Resource {
+            attributes,
+            ..Resource::default()
+        });
+        let labels = "{_=\"none\",a_b=\"1;\\\"2;3\",c=\"x;y\",exported___name__=\"n\",le=\"kept\"}";
+        assert_eq!(
+            encode(&request),
+            format!(
+                "# TYPE target info\n# HELP target What is observed.\ntarget_info{labels} 1\n\
+                 # TYPE temp gauge\n# HELP temp \ntemp{labels} 1\n\
+                 # EOF\n"
+            )
+        );
+    }
+
+    #[test]
+    fn an_attribute_does_not_repeat_the_bound_of_a_bucket() {
+        let mut lines = String::new();
+        let attributes = [attribute("le", "b"), attribute("exported.le", "a")];
+        let buckets = vec![(0.1, 2), (f64::INFINITY, 1)];
+        distribution(&mut lines, "x", &[], (&attributes, &[]), buckets, 0.5);
+        assert_eq!(
+            lines,
+            "x_bucket{exported_le=\"a;b\",le=\"0.1\"} 2\n\
+             x_bucket{exported_le=\"a;b\",le=\"+Inf\"} 3\n\
+             x_sum{exported_le=\"a;b\"} 0.5\n\
+             x_count{exported_le=\"a;b\"} 3\n"
+        );
+    }
+
+    #[test]
+    fn scopes_that_share_a_name_are_told_apart() {
+        let scope = |name: &str, metrics| ScopeMetrics {
+            scope: Some(InstrumentationScope {
+                name: name.to_owned(),
+                ..InstrumentationScope::default()
+            }),
+            metrics,
+            ..ScopeMetrics::default()
+        };
+        let mut request = request(Vec::new());
+        request.resource_metrics[0].scope_metrics = vec![
+            scope("second", vec![gauge("temp", 2, vec![])]),
+            scope("first", vec![gauge("temp", 1, vec![])]),
+            scope("third", vec![gauge("other", 3, vec![])]),
+        ];
+        let page = encode(&request);
+        assert_eq!(
+            page.lines()
+                .filter(|line| !line.starts_with('#'))
+                .collect::<Vec<_>>(),
+            [
+                "other 3",
+                "target_info{service_name=\"a\\\"b\"} 1",
+                "temp 1",
+                "temp{otel_scope_name=\"second\"} 2",
+            ]
+        );
     }
 
     #[test]
