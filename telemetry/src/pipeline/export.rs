@@ -155,8 +155,16 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
             .timeout(otlp.timeout)
             .redirect(reqwest::redirect::Policy::none());
         if let Some(file) = &otlp.certificate {
+            let unfit = |reason: String| {
+                let variable = "OTEL_EXPORTER_OTLP_CERTIFICATE, or that of the signal";
+                Error(format!("{variable}: {}: {reason}", file.display()))
+            };
             let authorities = reqwest::Certificate::from_pem_bundle(&read(file)?)
-                .map_err(|error| Error(format!("{}: {error}", file.display())))?;
+                .map_err(|error| unfit(causes(&error)))?;
+            // With none nobody would be trusted, and nothing ever sent.
+            if authorities.is_empty() {
+                return Err(unfit("no certificate in PEM format".to_owned()));
+            }
             builder = builder.tls_certs_only(authorities);
         }
         let endpoint = reqwest::Url::parse(otlp.endpoint.expose()).ok();
@@ -177,7 +185,7 @@ pub(crate) fn client(otlp: &Otlp) -> Result<reqwest::blocking::Client, Error> {
             Error(format!(
                 "HTTP client for {}: {}",
                 otlp.endpoint,
-                error.without_url()
+                causes(&error.without_url())
             ))
         })
     };

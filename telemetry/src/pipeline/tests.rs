@@ -266,6 +266,20 @@ fn a_collector_that_hangs_costs_the_shutdown_no_more_than_its_time() {
 }
 
 #[test]
+fn a_file_without_certificates_is_refused() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let otlp = Otlp {
+        certificate: Some(file.into()),
+        ..Otlp::default()
+    };
+    let error = Transport::new(&otlp).err().unwrap().to_string();
+    let expected = format!(
+        "telemetry cannot start: OTEL_EXPORTER_OTLP_CERTIFICATE, or that of the signal: {file}: no certificate in PEM format"
+    );
+    assert_eq!(error, expected);
+}
+
+#[test]
 fn a_queue_closes_when_nothing_waits() {
     let pipeline = full_queue(batch());
     push(&pipeline.buffers, "late".to_owned());
