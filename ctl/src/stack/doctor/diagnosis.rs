@@ -23,6 +23,7 @@ pub fn of(facts: Facts<'_>, over: Duration) -> Diagnosis {
     for flow in facts.flows {
         match flow.queue.map(|queue| state(flow, queue)) {
             Some(State::Stuck) => findings.push(stuck(flow, facts)),
+            Some(State::Unread(behind)) => findings.push(unread(flow, behind)),
             Some(State::Drains) => notes.push(format!(
                 "{}: {} is being sent after a delay, {}",
                 flow.part,
@@ -123,6 +124,8 @@ enum State {
     Passes,
     /// Waits, and nothing or too little leaves.
     Stuck,
+    /// Nothing waits and nothing leaves, though the write-ahead log is this many seconds ahead.
+    Unread(f64),
     /// Waits, and becomes less.
     Drains,
 }
@@ -139,6 +142,13 @@ fn state(flow: &Flow, queue: Queue) -> State {
         Kind::Service if now > capacity / 2.0 && now >= before => State::Stuck,
         Kind::Service => State::Passes,
         _ if before > 0.0 && now > 0.0 && nothing_sent => State::Stuck,
+        _ if now == 0.0
+            && nothing_sent
+            && let Some(behind) = flow.behind
+            && behind > 60.0 =>
+        {
+            State::Unread(behind)
+        }
         _ if now > capacity / 50.0 && now >= before => State::Stuck,
         _ if before > capacity / 50.0 => State::Drains,
         _ => State::Passes,
@@ -185,6 +195,15 @@ fn stuck(flow: &Flow, facts: Facts<'_>) -> String {
         flow.part,
         what(flow),
         waiting(flow)
+    )
+}
+
+fn unread(flow: &Flow, behind: f64) -> String {
+    format!(
+        "{part}: {} stuck, {behind:.0} s behind what was written to its write-ahead log, and nothing is sent. Likely: the disk was full, and \
+         the log is read no further. `docker compose restart {part}`",
+        what(flow),
+        part = flow.part
     )
 }
 

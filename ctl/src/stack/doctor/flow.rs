@@ -39,6 +39,8 @@ pub struct Flow {
     pub refused: Reasons,
     pub lost: Reasons,
     pub queue: Option<Queue>,
+    /// Seconds that a queue which sent nothing between the readings is behind its write-ahead log: the most of all queues.
+    pub behind: Option<f64>,
 }
 
 /// The two readings of one part.
@@ -70,6 +72,9 @@ impl Flow {
                     capacity: largest.unwrap_or(f64::INFINITY),
                 })
             }),
+            behind: hop
+                .newest
+                .and_then(|(written, sent)| behind(written, sent, pages)),
         };
         (flow.accepted.is_some() || flow.sent.is_some()).then_some(flow)
     }
@@ -145,6 +150,24 @@ fn counts<'a>(
                 (series, Count { total, new })
             })
     })
+}
+
+fn behind(written: Counter, sent: Counter, pages: &[Pages<'_>]) -> Option<f64> {
+    let of_page = |page: &Pages<'_>| {
+        // The same in both readings; 0 before the first is sent.
+        let stands =
+            |queue: &&Series| sent.takes(queue) && queue.value > 0.0 && page.before.contains(queue);
+        let of_queue = |queue: &Series| {
+            let is_its = |log: &&Series| {
+                written.takes(log) && log.labels.iter().all(|label| queue.labels.contains(label))
+            };
+            let log = page.after.iter().find(is_its)?;
+            Some(log.value - queue.value)
+        };
+        let queues = page.after.iter().filter(stands);
+        queues.filter_map(of_queue).reduce(f64::max)
+    };
+    pages.iter().filter_map(of_page).reduce(f64::max)
 }
 
 fn gauge<'a>(

@@ -32,6 +32,9 @@ pub struct Hop {
     pub lost: &'static [Counter],
     /// Size and capacity.
     pub queue: Option<(Counter, Option<Counter>)>,
+    /// When the newest was made that is in the write-ahead log, and the newest that was sent. A queue has the labels of its log,
+    /// and more.
+    pub newest: Option<(Counter, Counter)>,
 }
 
 /// A name, and which of its series count.
@@ -90,6 +93,7 @@ const NOTHING: Hop = Hop {
     refused: &[],
     lost: &[],
     queue: None,
+    newest: None,
 };
 
 /// What the hop of systems/sampling counts.
@@ -176,6 +180,10 @@ pub const HOPS: [Hop; 15] = [
             all("prometheus_remote_storage_histograms_failed_total"),
         ],
         queue: Some((all("prometheus_remote_storage_samples_pending"), None)),
+        newest: Some((
+            all("prometheus_remote_storage_highest_timestamp_in_seconds"),
+            all("prometheus_remote_storage_queue_highest_sent_timestamp_seconds"),
+        )),
         ..NOTHING
     },
     Hop {

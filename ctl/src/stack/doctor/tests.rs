@@ -71,6 +71,35 @@ fn what_waits_is_laid_to_the_part_on_its_way_that_is_away() {
 }
 
 #[test]
+fn a_write_ahead_log_that_is_read_no_further_is_told() {
+    // Twenty minutes after the disk had been full.
+    let before = include_str!("captured/log-torn.before.txt");
+    let after = include_str!("captured/log-torn.after.txt");
+    let told = |part: &str, behind: u32| {
+        format!(
+            "{part}: metrics (samples) stuck, {behind} s behind what was written to its write-ahead log, and nothing is sent. Likely: the \
+             disk was full, and the log is read no further. `docker compose restart {part}`"
+        )
+    };
+    let (alloy, tempo) = (told("alloy", 1315), told("tempo", 1325));
+    let findings = |before: &str, after: &str| diagnose(before, after, &[]).findings;
+    assert_eq!(findings(before, after), [alloy, tempo.clone()]);
+
+    // Alloy's queue: 60 s are no delay worth telling; one that has just begun has sent nothing; one that goes on is not stuck.
+    let since = |sent: &str| {
+        let with = |page: &str| page.replace("1.795751779e+09", sent);
+        findings(&with(before), &with(after))
+    };
+    assert_eq!(since("1.795753034e+09"), [tempo.as_str()]);
+    assert_eq!(since("1.795753033e+09"), [told("alloy", 61), tempo.clone()]);
+    assert_eq!(since("0"), [tempo.as_str()]);
+    let goes_on = after.replace("1.795751779e+09", "1.795751799e+09");
+    assert_eq!(findings(before, &goes_on), [tempo.as_str()]);
+    let sent = after.replace("1.041308e+06", "1.041309e+06");
+    assert_eq!(findings(before, &sent), [tempo]);
+}
+
+#[test]
 fn what_was_lost_before_the_readings_is_history() {
     let before = include_str!("captured/healthy.before.txt");
     let after = include_str!("captured/healthy.after.txt");
