@@ -11,4 +11,16 @@ pub(crate) struct Held {
     /// The id of the request that it belongs to. Beside the context, not in it: a value in a context costs three
     /// allocations a request.
     pub(crate) request: Option<Arc<str>>,
+    /// The thread that made the `tracing` span, by the address of what it keeps; 0 before there is one.
+    pub(crate) made_by: usize,
+}
+
+impl Held {
+    pub(crate) fn new(context: Context, request: Option<Arc<str>>) -> Self {
+        Self {
+            context,
+            request,
+            made_by: 0,
+        }
+    }
 }

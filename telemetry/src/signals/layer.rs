@@ -4,6 +4,7 @@
 //! it keeps nothing from them and needs nothing but the [`Registry`] below.
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use opentelemetry::trace::{TraceContextExt, TraceId};
 use opentelemetry::{Context, ContextGuard};
@@ -25,11 +26,41 @@ use super::traces;
 struct Here {
     /// The spans that it has entered, innermost last.
     entered: Vec<Entered>,
-    /// What the span holds that was made or looked up last: it is nearly always the one that is entered next. The lookup
-    /// that this spares costs 250 instructions, and a request enters its span three times.
-    last: Option<(Key, Held)>,
+    /// What the span holds that was made or looked up last, of those that this thread made: it is nearly always the one that
+    /// is entered next. The lookup that this spares costs 250 instructions, and a request enters its span three times.
+    last: Option<Last>,
     /// What the next `tracing` span stands for, already started: see [`adopt`].
     prepared: Option<Held>,
+}
+
+struct Last {
+    span: Key,
+    held: Held,
+    /// [`CLOSED_ELSEWHERE`] when it was remembered.
+    since: usize,
+}
+
+/// How many spans were closed by another thread than the one that made them. The registry gives their numbers again, so what
+/// a thread remembers by number holds only as long as this stays the same.
+static CLOSED_ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
+
+impl Here {
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Remembers what `span` holds. What was remembered before is returned, to be dropped after the borrow: it may be the
+    /// last owner of a span, which then ends.
+    fn remember(&mut self, span: Key, held: Held) -> Option<Last> {
+        let since = CLOSED_ELSEWHERE.load(Relaxed);
+        self.last.replace(Last { span, held, since })
+    }
+
+    fn remembers(&self, span: &Key) -> Option<&Held> {
+        let last = self.last.as_ref()?;
+        let holds = last.span == *span && last.since == CLOSED_ELSEWHERE.load(Relaxed);
+        holds.then_some(&last.held)
+    }
 }
 
 /// A span of one of the process' subscribers: the address of its telemetry, and its number there.
@@ -46,7 +77,9 @@ struct Entered {
 impl Entered {
     /// Makes the context that `held` holds current.
     fn new(span: Key, held: Held) -> Self {
-        let Held { context, request } = held;
+        let Held {
+            context, request, ..
+        } = held;
         Self {
             span,
             trace: context.span().span_context().trace_id(),
@@ -93,7 +126,7 @@ fn request_of(trace: TraceId) -> Option<Arc<str>> {
 
 /// Enters what `context` carries, and the request that it belongs to, where there is no `tracing` span to enter.
 pub(crate) fn within(context: Context, request: Option<Arc<str>>) -> Option<Within> {
-    let entered = Entered::new(Within::key(), Held { context, request });
+    let entered = Entered::new(Within::key(), Held::new(context, request));
     here(|here| here.entered.push(entered))?;
     Some(Within)
 }
@@ -134,7 +167,7 @@ pub(crate) fn adopt(
     request: Option<Arc<str>>,
     make: impl FnOnce() -> tracing::Span,
 ) -> tracing::Span {
-    let _before = here(|here| here.prepared.replace(Held { context, request }));
+    let _before = here(|here| here.prepared.replace(Held::new(context, request)));
     let span = make();
     let _left = here(|here| here.prepared.take()); // if no layer was listening
     span
@@ -203,16 +236,13 @@ fn parent<S>(attributes: &Attributes<'_>, spans: &LayerContext<'_, S>) -> Held
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let none = || Held {
-        context: Context::new(),
-        request: None,
-    };
+    let none = || Held::new(Context::new(), None);
     match attributes.parent() {
         Some(parent) => with_held(parent, spans, Held::clone).unwrap_or_else(none),
         None if attributes.is_contextual() => {
             let context = Context::current();
             let request = request_of(context.span().span_context().trace_id());
-            Held { context, request }
+            Held::new(context, request)
         }
         None => none(),
     }
@@ -246,14 +276,16 @@ where
             return;
         }
         let prepared = here(|here| here.prepared.take()).flatten();
-        let held = prepared.unwrap_or_else(|| {
-            let Held { context, request } = parent(attributes, &spans);
-            let context = traces::start(&self.telemetry, attributes, context);
-            Held { context, request }
+        let mut held = prepared.unwrap_or_else(|| {
+            let mut held = parent(attributes, &spans);
+            held.context = traces::start(&self.telemetry, attributes, held.context);
+            held
         });
         let key = self.key(id);
-        // What was remembered before is dropped after the borrow: it may be the last owner of a span, which then ends.
-        let _before = here(|here| here.last.replace((key, held.clone())));
+        let _before = here(|here| {
+            held.made_by = here.address();
+            here.remember(key, held.clone())
+        });
         if let Some(span) = spans.span(id) {
             span.extensions_mut().insert(held);
         }
@@ -286,10 +318,7 @@ where
         {
             let _within = match event.parent() {
                 Some(parent) => with_held(parent, &spans, Held::clone),
-                None if event.is_root() => Some(Held {
-                    context: Context::new(),
-                    request: None,
-                }),
+                None if event.is_root() => Some(Held::new(Context::new(), None)),
                 None => None,
             }
             .and_then(|held| within(held.context, held.request));
@@ -299,25 +328,20 @@ where
 
     fn on_enter(&self, id: &Id, spans: LayerContext<'_, S>) {
         let key = self.key(id);
-        let entered = here(|here| match &here.last {
-            // Ids are used again. One that ended elsewhere may be another span's by now; one that records has not ended.
-            Some((last, held)) if *last == key && held.context.span().is_recording() => {
-                let entered = Entered::new(key.clone(), held.clone());
-                here.entered.push(entered);
-                true
-            }
-            _ => false,
+        let entered = here(|here| {
+            let held = here.remembers(&key)?.clone();
+            here.entered.push(Entered::new(key.clone(), held));
+            Some(())
         });
-        if entered == Some(true) {
+        if entered.flatten().is_some() {
             return;
         }
         let Some(held) = with_held(id, &spans, Held::clone) else {
             return;
         };
         let _before = here(|here| {
-            let entered = Entered::new(key.clone(), held.clone());
-            here.entered.push(entered);
-            here.last.replace((key, held))
+            here.entered.push(Entered::new(key.clone(), held.clone()));
+            (held.made_by == here.address()).then(|| here.remember(key, held))
         });
     }
 
@@ -327,16 +351,21 @@ where
 
     fn on_close(&self, id: Id, spans: LayerContext<'_, S>) {
         let key = self.key(&id);
-        let last = here(|here| match &here.last {
-            Some((last, _)) if *last == key => here.last.take(),
-            _ => None,
+        let last = here(|here| {
+            here.remembers(&key)?;
+            here.last.take()
         });
         // A span that has ended before, as a request's has, stays as it is.
         let end = |held: &Held| held.context.span().end();
         match last.flatten() {
-            Some((_, held)) => end(&held),
+            Some(last) => end(&last.held),
             None => {
-                with_held(&id, &spans, end);
+                with_held(&id, &spans, |held| {
+                    if here(|here| here.address()) != Some(held.made_by) {
+                        CLOSED_ELSEWHERE.fetch_add(1, Relaxed);
+                    }
+                    end(held);
+                });
             }
         }
     }
