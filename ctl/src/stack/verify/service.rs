@@ -253,6 +253,15 @@ impl Service<'_> {
         let ids = self
             .traces(&format!(r#"&& span."{attribute}" != nil"#))
             .await?;
+        self.span_among(ids, attribute).await
+    }
+
+    /// The same, of one of these traces.
+    async fn span_among(
+        &self,
+        ids: Vec<String>,
+        attribute: &str,
+    ) -> Result<Option<(String, Span)>, String> {
         for id in ids.into_iter().take(MAX_TRACES) {
             let spans = self.reader.trace(&id).await?;
             let own = spans.into_iter().find(|span| {
@@ -431,8 +440,16 @@ impl Service<'_> {
                 "the profile id {id} finds {found:?}, not the trace {trace_id}: query_frontend in tempo/tempo.yaml"
             )));
         }
-        let Some((trace_id, span)) = self.span_with("http.route").await? else {
-            return lacks("no span has http.route, by which the dashboard Profiles finds traces");
+        // As the dashboard has it: a route is listed there only if a request of it burnt CPU.
+        let burnt = format!(
+            r#"{{ resource.service.name = "{}" && span.http.route != nil }} && {{ span."{PROFILE_ID}" != nil }}"#,
+            self.name
+        );
+        let burnt = self.reader.search(&burnt, self.now).await?;
+        let Some((trace_id, span)) = self.span_among(burnt, "http.route").await? else {
+            return lacks(format!(
+                "no span with http.route, by which the dashboard Profiles finds traces, is in a trace with {PROFILE_ID}"
+            ));
         };
         let link = self
             .grafana

@@ -40,15 +40,13 @@ impl Fields {
         match name {
             "name" => self.name = Some(Cow::Owned(value.to_owned())),
             "kind" => {
-                let kinds = [
-                    ("server", SpanKind::Server),
-                    ("client", SpanKind::Client),
-                    ("producer", SpanKind::Producer),
-                    ("consumer", SpanKind::Consumer),
-                ];
-                let mut kinds = kinds.into_iter();
-                let found = kinds.find(|(name, _)| name.eq_ignore_ascii_case(value));
-                self.kind = found.map_or(SpanKind::Internal, |(_, kind)| kind);
+                self.kind = match value {
+                    _ if value.eq_ignore_ascii_case("server") => SpanKind::Server,
+                    _ if value.eq_ignore_ascii_case("client") => SpanKind::Client,
+                    _ if value.eq_ignore_ascii_case("producer") => SpanKind::Producer,
+                    _ if value.eq_ignore_ascii_case("consumer") => SpanKind::Consumer,
+                    _ => SpanKind::Internal,
+                };
             }
             // A description may come before or after the code.
             "status_code" if value.eq_ignore_ascii_case("error") => {
