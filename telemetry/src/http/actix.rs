@@ -63,8 +63,7 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        // Called once on each worker's thread.
-        let server = Server::new(self.redact.clone());
+        let server = Server::new(self.redact.clone()); // once on each worker's thread
         let logger = TracingLogger::<Root>::new().new_transform(Edge { service });
         ready(logger.into_inner().map(|logger| Outer {
             server,
@@ -204,7 +203,8 @@ pin_project_lite::pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             // What a cancelled handler drops sees its own request.
-            let _within = this.exchange.as_ref().map(|exchange| (Entered::new(exchange), exchange.enter()));
+            let exchange = this.exchange.as_ref();
+            let _within = exchange.map(|exchange| (Entered::new(exchange), exchange.enter()));
             this.future.set(None);
         }
     }
@@ -219,10 +219,9 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let _entered = this.exchange.as_ref().map(Entered::new);
-        let Some(future) = this.future.as_pin_mut() else {
-            return Poll::Pending; // only a future that is being dropped has none
-        };
-        let result = task::ready!(future.poll(task));
+        // Only a future that is being dropped has none.
+        let future = this.future.as_pin_mut();
+        let result = task::ready!(future.map_or(Poll::Pending, |future| future.poll(task)));
         let Some(mut exchange) = this.exchange.take() else {
             return Poll::Ready(result);
         };

@@ -4,6 +4,8 @@
 //! ([`Instrument::route`], [`Instrument::peer`]). A gRPC server (tonic) can be wrapped too: its requests are recorded as the
 //! HTTP requests they are, with the method's path as the route if the program says so; the `grpc-status` of an
 //! answer's trailers is not looked at.
+mod body;
+
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -13,11 +15,11 @@ use std::task::{self, Poll};
 use std::time::Instant;
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
-use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Span;
 
+pub use self::body::Spanned;
 use super::CANCELLED;
 use super::outcome::End;
 use super::server::{Exchange, HEADERS, Head, Header, Headers, Redact, Server};
@@ -199,10 +201,9 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let _entered = this.span.enter();
-        let Some(future) = this.future.as_pin_mut() else {
-            return Poll::Pending; // only a future that is being dropped has none
-        };
-        let result = task::ready!(future.poll(task));
+        // Only a future that is being dropped has none.
+        let future = this.future.as_pin_mut();
+        let result = task::ready!(future.map_or(Poll::Pending, |future| future.poll(task)));
         let exchange = this.exchange.take();
         Poll::Ready(match result {
             Ok(mut response) => {
@@ -228,48 +229,5 @@ where
                 Err(error)
             }
         })
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A body that is made and sent within its request's span.
-    #[derive(Debug)]
-    pub struct Spanned<B> {
-        #[pin]
-        body: Option<B>,
-        span: Span,
-    }
-
-    impl<B> PinnedDrop for Spanned<B> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            let _entered = this.span.enter();
-            this.body.set(None);
-        }
-    }
-}
-
-impl<B: Body> Body for Spanned<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        task: &mut task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let _entered = this.span.enter();
-        match this.body.as_pin_mut() {
-            Some(body) => body.poll_frame(task),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
